@@ -1,0 +1,1 @@
+//! The configuration: file, secrets and environment in, checked values out.

@@ -1,0 +1,1 @@
+//! What does an upstream's refusal mean? Pure.
