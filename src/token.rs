@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Deadline, Moment},
     name::{CredentialName, Resources, Scopes, Subject},
-    secret::SecretString,
+    secret::{ExposeSecret, SecretString},
 };
 
 /// A number that only grows, one grant at a time: the revision of the grant record that made a token.
@@ -124,6 +124,16 @@ impl Token {
         self.expiry.map(|expiry| expiry.deadline.remaining(now))
     }
 
+    /// The header that carries the token, its name in lower case: `Authorization` with the scheme in front (RFC 6750
+    /// §2.1, RFC 7617 §2), or the header of an API key.
+    pub fn header(&self) -> (String, SecretString) {
+        let with_scheme = |scheme: &str| format!("{scheme} {}", self.value.expose_secret()).into();
+        match &self.kind {
+            TokenType::Bearer | TokenType::Basic => ("authorization".to_owned(), with_scheme(self.kind.word())),
+            TokenType::ApiKey { header } => (header.clone(), self.value.clone()),
+        }
+    }
+
     /// Whether the token may be served to somebody who wants this.
     pub fn satisfies(&self, wanted: &Wanted, now: &Moment) -> bool {
         self.generation > wanted.refused
@@ -151,6 +161,26 @@ mod tests {
     fn generations_never_restart() {
         assert_eq!(Generation::ZERO.next(1_000), Generation::new(1_000));
         assert_eq!(Generation::new(5_000).next(1_000), Generation::new(5_001));
+    }
+
+    #[test]
+    fn a_token_says_how_it_goes_on_a_request() {
+        let api_key = TokenType::ApiKey { header: "x-api-key".to_owned() };
+        for (kind, value, name, header) in [
+            (TokenType::Bearer, "abc.def", "authorization", "Bearer abc.def"),
+            (TokenType::Basic, "dTpw", "authorization", "Basic dTpw"),
+            (api_key, "k 1", "x-api-key", "k 1"),
+        ] {
+            let token = Token {
+                value: value.into(),
+                kind,
+                generation: Generation::ZERO,
+                scopes: Scopes::default(),
+                expiry: None,
+            };
+            let (got_name, got_header) = token.header();
+            assert_eq!((got_name.as_str(), got_header.expose_secret()), (name, header));
+        }
     }
 
     #[test]
