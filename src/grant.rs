@@ -38,6 +38,41 @@ pub enum Grant {
     },
 }
 
+impl Grant {
+    /// Where tokens are asked for; `None` for a static secret, which asks nobody.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::ClientCredentials(endpoint)
+            | Self::RefreshToken { endpoint, first: _ }
+            | Self::JwtBearer { endpoint, assertion: _ } => Some(endpoint),
+            Self::Static { form: _, first: _ } => None,
+        }
+    }
+
+    /// Whether the same question may be asked again when nobody knows what became of the first one: it may where no
+    /// refresh token is spent by asking.
+    pub fn repeating_is_harmless(&self) -> bool {
+        match self {
+            Self::ClientCredentials(_) | Self::JwtBearer { endpoint: _, assertion: _ } => true,
+            Self::RefreshToken { endpoint: _, first: _ } | Self::Static { form: _, first: _ } => false,
+        }
+    }
+
+    /// What replicas agree on before one of them asks.
+    pub fn coordination(&self) -> Coordination {
+        if self.repeating_is_harmless() { Coordination::PerToken } else { Coordination::PerGrant }
+    }
+}
+
+/// The unit that has one record, one lease and one revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordination {
+    /// The whole grant: all its tokens share one refresh token or one secret.
+    PerGrant,
+    /// Each token, scopes and resources included, so that many tokens of one client never queue behind each other.
+    PerToken,
+}
+
 /// A token endpoint (RFC 6749 §3.2) and who we are there.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -47,6 +82,15 @@ pub struct Endpoint {
     pub client: Client,
     /// Parameters that this provider wants besides the standard ones, for example `audience`.
     pub parameters: Vec<(String, String)>,
+}
+
+impl Endpoint {
+    /// What a stored refresh token is bound to: the token URL and the client identifier. A refresh token is only ever
+    /// sent where it came from (RFC 6749 §10.4), so a token that is stored under another binding must not be used.
+    pub fn binding(&self) -> String {
+        // A serialized URL has no space in it, so two different pairs never give the same text.
+        format!("{} {}", self.token_url, self.client.id)
+    }
 }
 
 /// A registered client (RFC 6749 §2).
@@ -126,4 +170,54 @@ pub enum StaticForm {
     },
     /// RFC 6750.
     Bearer,
+}
+
+/// Whether a token can stand after `Bearer ` in a header: visible ASCII without space.
+///
+/// RFC 6750 §2.1 allows fewer characters (`b64token`), but tokens with `!`, `:` or `|` are in use. What is refused here
+/// is what would break the header, or let a provider write headers of its own.
+fn is_bearer_text(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(token_url: &str, id: &str) -> Endpoint {
+        Endpoint {
+            token_url: token_url.parse().unwrap(),
+            client: Client { id: id.to_owned(), auth: ClientAuth::None },
+            parameters: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_shares_a_secret_is_coordinated_as_a_whole() {
+        let asks = || endpoint("https://as.example/token", "id");
+        let fixed = Grant::Static { form: StaticForm::Bearer, first: None };
+        let refresh = Grant::RefreshToken { endpoint: asks(), first: None };
+        let client = Grant::ClientCredentials(asks());
+        for (grant, coordination, harmless, has_endpoint) in [
+            (&fixed, Coordination::PerGrant, false, false),
+            (&refresh, Coordination::PerGrant, false, true),
+            (&client, Coordination::PerToken, true, true),
+        ] {
+            assert_eq!(grant.coordination(), coordination);
+            assert_eq!(grant.repeating_is_harmless(), harmless);
+            assert_eq!(grant.endpoint().is_some(), has_endpoint);
+        }
+    }
+
+    #[test]
+    fn a_binding_tells_urls_and_clients_apart() {
+        let one = endpoint("https://as.example/token", "id").binding();
+        assert_eq!(one, endpoint("https://AS.example:443/token", "id").binding());
+        assert_ne!(one, endpoint("https://as.example/token", "other").binding());
+        assert_ne!(one, endpoint("https://as.example/token?tenant=1", "id").binding());
+        assert_ne!(
+            endpoint("https://as.example/a b", "c").binding(),
+            endpoint("https://as.example/a", "b c").binding()
+        );
+    }
 }
