@@ -9,6 +9,7 @@ use url::Url;
 use crate::secret::SecretString;
 
 pub mod answer;
+pub mod assertion;
 
 /// How a credential gets tokens.
 #[derive(Clone, Debug)]
