@@ -10,6 +10,8 @@ use crate::secret::SecretString;
 
 pub mod answer;
 pub mod assertion;
+pub mod client_auth;
+pub mod request;
 
 /// How a credential gets tokens.
 #[derive(Clone, Debug)]

@@ -1,0 +1,100 @@
+//! Client authentication: exactly one method per request (RFC 6749 §2.3).
+
+use std::time::SystemTime;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderName, header};
+use url::form_urlencoded::byte_serialize;
+
+use crate::{
+    grant::{Client, ClientAuth, assertion::SignerError, request::Form},
+    secret::{ExposeSecret, SecretString},
+};
+
+/// Puts the client's proof into the form, or returns the header that holds it.
+pub(super) fn authenticate(
+    client: &Client,
+    form: &mut Form,
+    now: SystemTime,
+) -> Result<Option<(HeaderName, SecretString)>, SignerError> {
+    match &client.auth {
+        ClientAuth::None => form.add("client_id", &client.id),
+        ClientAuth::SecretBasic(secret) => return Ok(Some((header::AUTHORIZATION, basic(&client.id, secret)))),
+        ClientAuth::SecretPost(secret) => {
+            form.add("client_id", &client.id);
+            form.add("client_secret", secret.expose_secret());
+        }
+        ClientAuth::PrivateKeyJwt(assertion) => {
+            form.add("client_id", &client.id);
+            form.add("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+            form.add("client_assertion", assertion.sign(&client.id, now)?.expose_secret());
+        }
+    }
+    Ok(None)
+}
+
+/// RFC 6749 §2.3.1: both halves are form-encoded before they are joined, unlike anywhere else in HTTP Basic.
+fn basic(id: &str, secret: &SecretString) -> SecretString {
+    let pair = format!("{}:{}", form_encoded(id), form_encoded(secret.expose_secret()));
+    format!("Basic {}", STANDARD.encode(pair)).into()
+}
+
+fn form_encoded(text: &str) -> String {
+    byte_serialize(text.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::grant::{ClientAssertion, assertion::testing};
+
+    /// The form and the header that a client proves itself with.
+    fn proof(id: &str, auth: ClientAuth) -> (String, Option<String>) {
+        let mut form = Form::default();
+        let client = Client { id: id.to_owned(), auth };
+        let header = authenticate(&client, &mut form, SystemTime::UNIX_EPOCH).unwrap();
+        let header = header.map(|(name, value)| format!("{name}: {}", value.expose_secret()));
+        (form.finish().expose_secret().to_owned(), header)
+    }
+
+    #[test]
+    fn basic_encodes_both_halves_first() {
+        let header =
+            "MVBwRyUyRlErMTp6JTJGdFo5VndGWnFBcG1JUSUyQlpIMUk1cExrJTJGdUI0dWQlM0FYMiUyRjhiTCUyQndmRlR0MXJGdyUzRA==";
+        let (form, got) =
+            proof("1PpG/Q 1", ClientAuth::SecretBasic("z/tZ9VwFZqApmIQ+ZH1I5pLk/uB4ud:X2/8bL+wfFTt1rFw=".into()));
+        assert_eq!((form.as_str(), got), ("", Some(format!("authorization: Basic {header}"))));
+    }
+
+    #[test]
+    fn form_encoding_is_that_of_rfc_6749_appendix_b() {
+        assert_eq!(form_encoded(" %&+£€"), "+%25%26%2B%C2%A3%E2%82%AC");
+    }
+
+    #[test]
+    fn every_other_method_stays_in_the_body() {
+        for (auth, form) in [
+            (ClientAuth::None, "client_id=a%3Ab"),
+            (ClientAuth::SecretPost("p+q".into()), "client_id=a%3Ab&client_secret=p%2Bq"),
+        ] {
+            assert_eq!(proof("a:b", auth), (form.to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn a_private_key_proves_the_client_with_one_assertion() {
+        let (signer, key) = testing::ed25519();
+        let assertion =
+            ClientAssertion { signer, audience: "https://as.example".to_owned(), lifetime: Duration::from_secs(60) };
+        let (form, header) = proof("me", ClientAuth::PrivateKeyJwt(assertion));
+        let prefix = "client_id=me\
+            &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
+            &client_assertion=";
+        let jwt = form.strip_prefix(prefix).unwrap();
+        let (_, claims) = testing::verified(jwt, &key, jsonwebtoken::Algorithm::EdDSA);
+        assert_eq!((&claims["iss"], &claims["sub"]), (&"me".into(), &"me".into()));
+        assert_eq!(header, None);
+    }
+}
