@@ -12,6 +12,7 @@ pub mod answer;
 pub mod assertion;
 pub mod client_auth;
 pub mod request;
+pub mod static_secret;
 
 /// How a credential gets tokens.
 #[derive(Clone, Debug)]
