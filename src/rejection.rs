@@ -1,1 +1,3 @@
 //! What does an upstream's refusal mean? Pure.
+
+pub mod challenge;
