@@ -1,0 +1,283 @@
+//! The way to a running bearerd: where it is, how it is trusted, and what its refusals mean for a person.
+
+use std::{error::Error, fmt, fs, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::Args;
+use http::Uri;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tonic::{
+    Code, Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use super::output::{Exit, Failure};
+use crate::proto::{grant_admin_client::GrantAdminClient, token_service_client::TokenServiceClient};
+
+/// The longest deadline: a person at a shell waits no longer, and every value fits the `grpc-timeout` header.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How to reach bearerd.
+#[derive(Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Where bearerd listens: http://HOST:PORT, https://HOST:PORT or HOST:PORT
+    #[arg(long, env = "BEARERD_ADDRESS", default_value = "http://127.0.0.1:7443", value_name = "ADDRESS")]
+    address: Address,
+    /// The certificates to trust for https, as PEM
+    #[arg(long, env = "BEARERD_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The longest wait for an answer
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = timeout)]
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Connects, for the rpcs about tokens.
+    pub async fn tokens(&self) -> Result<TokenServiceClient<Channel>, Failure> {
+        // The service already bounds what it reads from an upstream, so a second bound here would only get in the way.
+        Ok(TokenServiceClient::new(self.channel().await?).max_decoding_message_size(usize::MAX))
+    }
+
+    /// Connects, for the rpcs about grants.
+    pub async fn grants(&self) -> Result<GrantAdminClient<Channel>, Failure> {
+        Ok(GrantAdminClient::new(self.channel().await?))
+    }
+
+    /// A request with the deadline.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        self.endpoint()?.connect().await.map_err(|error| {
+            let address = &self.address;
+            Failure::new(Exit::Unavailable, format!("cannot reach bearerd at {address}: {}", root_cause(&error)))
+                .hint(format!("is `bearerd serve` running at {address}?"))
+        })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Failure> {
+        let endpoint = Endpoint::from(self.address.0.clone()).connect_timeout(self.timeout);
+        if self.address.0.scheme_str() != Some("https") {
+            return Ok(endpoint);
+        }
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.trusted()?));
+        endpoint.tls_config(tls).map_err(|error| Failure::new(Exit::Configuration, root_cause(&error)))
+    }
+
+    fn trusted(&self) -> Result<Vec<u8>, Failure> {
+        let file = self.ca.as_ref().ok_or_else(|| {
+            Failure::new(Exit::Usage, "an https address needs --ca FILE or BEARERD_CA: the certificates to trust")
+        })?;
+        let wrong =
+            |what: String| Failure::new(Exit::Configuration, format!("--ca: cannot use {}: {what}", file.display()));
+        let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+        // Without this look a file of something else would show as an untrusted server.
+        let good = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|first| first.is_ok());
+        if good { Ok(pem) } else { Err(wrong("it holds no PEM certificate".to_owned())) }
+    }
+}
+
+/// The address of a bearerd, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Address(Uri);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the "/" that the URI ends with.
+        f.write_str(self.0.to_string().trim_end_matches('/'))
+    }
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const SHAPE: &str = "expected http://HOST:PORT, https://HOST:PORT or HOST:PORT";
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = with_scheme.parse().map_err(|_| SHAPE)?;
+        let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+        let place = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some();
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        if scheme && place && bare { Ok(Self(uri)) } else { Err(SHAPE) }
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= MAX_TIMEOUT => Ok(duration),
+        Ok(_) => Err("at most 24h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+        let mut failure = Self::new(exit(status.code()), message(&status, &reason));
+        for violation in fields {
+            failure = failure.hint(format!("{}: {}", violation.field, violation.description));
+        }
+        match advice(&reason).or_else(|| advice_without_reason(&status)) {
+            Some(text) => failure.hint(text),
+            None => failure,
+        }
+    }
+}
+
+fn message(status: &Status, reason: &str) -> String {
+    let mut text = match status.message() {
+        "" => status.code().description().to_owned(),
+        text => text.to_owned(),
+    };
+    if !reason.is_empty() {
+        text = format!("{text} [{reason}]");
+    }
+    match status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        // Rounded up, so that whoever waits as long as it says has waited long enough.
+        Some(wait) => format!("{text}; retry in {} s", wait.as_millis().div_ceil(1000)),
+        None => text,
+    }
+}
+
+fn exit(code: Code) -> Exit {
+    match code {
+        Code::InvalidArgument => Exit::Usage,
+        Code::Unavailable => Exit::Unavailable,
+        Code::PermissionDenied | Code::Unauthenticated => Exit::NotAllowed,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss => Exit::Failure,
+    }
+}
+
+/// What a person can do about a reason; nothing where the message already says it.
+fn advice(reason: &str) -> Option<&'static str> {
+    match reason {
+        "REAUTHORIZATION_REQUIRED" => Some("hand over a new refresh token: bearerd grant import NAME"),
+        "CREDENTIAL_NOT_FOUND" => Some("the names are those of the [credentials.NAME] tables in bearerd.toml"),
+        "CALLER_NOT_ALLOWED" => Some("an [[allow]] table in bearerd.toml must name this caller, credential and action"),
+        "CLIENT_CONFIGURATION_REJECTED" => Some("compare client_id, client_secret and token_url with the provider's"),
+        "RECORD_UNREADABLE" => Some("is the key that sealed it still among [seal] keys?"),
+        _ => None,
+    }
+}
+
+/// What a person can do when the answer did not come from bearerd's own code.
+fn advice_without_reason(status: &Status) -> Option<&'static str> {
+    // A deadline that passes on this side shows as CANCELLED, on the other side as DEADLINE_EXCEEDED.
+    if matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded) {
+        return Some("there was no answer in time; --timeout sets how long to wait");
+    }
+    // A status with a source was made on this side, because what came over the connection was no answer.
+    let no_answer = status.code() == Code::Unimplemented || status.source().is_some();
+    no_answer.then_some("is it bearerd's gRPC port, of this version, and does the address say https if it has TLS?")
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, uri) in [
+            ("127.0.0.1:7443", Some("http://127.0.0.1:7443")),
+            ("localhost:1", Some("http://localhost:1")),
+            ("[::1]:7443", Some("http://[::1]:7443")),
+            ("https://bearerd.example:443", Some("https://bearerd.example:443")),
+            ("http://h:1/", Some("http://h:1")),
+            ("localhost", None),
+            ("http://h", None),
+            ("ftp://h:1", None),
+            ("http://h:1/path", None),
+            ("http://h:1/?q", None),
+            ("http://:1", None),
+            ("h:99999", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse::<Address>().ok().map(|address| address.to_string()).as_deref(), uri, "{text}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_bounded() {
+        assert_eq!(timeout("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(timeout("99999999999years").is_err());
+        assert!(timeout("25h").is_err());
+        assert!(timeout("-1s").is_err());
+    }
+
+    #[test]
+    fn https_needs_certificates_to_trust() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let cases = [
+            (None, Exit::Usage),
+            (Some(PathBuf::from("/no/such/file")), Exit::Configuration),
+            (Some(file.path().into()), Exit::Configuration),
+        ];
+        for (ca, exit) in cases {
+            let address: Address = "https://localhost:1".parse().unwrap();
+            let connection = Connection { address, ca: ca.clone(), timeout: MAX_TIMEOUT };
+            assert_eq!(connection.endpoint().unwrap_err().exit(), exit, "{ca:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_becomes_one_line_with_reason_wait_and_advice() {
+        let mut details = ErrorDetails::with_error_info("REFRESH_IN_PROGRESS", "bearerd", HashMap::new());
+        details.set_retry_info(Some(Duration::from_millis(2100)));
+        let cases = [
+            (
+                Status::with_error_details(Code::Unavailable, "wait", details),
+                Exit::Unavailable,
+                "error: wait [REFRESH_IN_PROGRESS]; retry in 3 s",
+            ),
+            (Status::not_found(""), Exit::Failure, "error: Some requested entity was not found"),
+            (
+                Status::with_error_details(
+                    Code::InvalidArgument,
+                    "bad",
+                    ErrorDetails::with_bad_request_violation("path", "must begin with /"),
+                ),
+                Exit::Usage,
+                "error: bad\nhint: path: must begin with /",
+            ),
+            (Status::unauthenticated("who"), Exit::NotAllowed, "error: who"),
+            (
+                Status::deadline_exceeded("late"),
+                Exit::Failure,
+                "error: late\nhint: there was no answer in time; --timeout sets how long to wait",
+            ),
+        ];
+        for (status, exit, text) in cases {
+            let failure = Failure::from(status);
+            assert_eq!((failure.exit(), failure.to_string().as_str()), (exit, text));
+        }
+    }
+}
