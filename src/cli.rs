@@ -1,1 +1,408 @@
 //! The command line: one file per command.
+
+mod call;
+mod completions;
+mod get;
+mod grant;
+mod invalidate;
+mod keygen;
+
+mod connect;
+mod output;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use output::{Exit, Failure, Streams};
+
+const AFTER_HELP: &str = "Data goes to standard output, everything else to standard error.\n\n\
+Exit codes:\n   0  success\n   1  failure\n  64  wrong usage\n  69  unavailable: try again later\n  \
+77  not allowed\n  78  wrong configuration\n\n\
+Example:\n  bearerd get salesforce --header";
+
+/// OAuth access tokens for other services: fetched once, refreshed once, by exactly one replica.
+#[derive(Parser)]
+#[command(name = "bearerd", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Get a token
+    #[command(after_help = get::EXAMPLE)]
+    Get(get::Args),
+    /// Report a token that an upstream rejected
+    #[command(after_help = invalidate::EXAMPLE)]
+    Invalidate(invalidate::Args),
+    /// Make an HTTP call without ever seeing the token
+    #[command(after_help = call::EXAMPLE)]
+    Call(call::Args),
+    /// Hand over and look at what tokens are made from
+    #[command(subcommand, after_help = grant::EXAMPLE)]
+    Grant(grant::Command),
+    /// Make a key that seals records at rest
+    #[command(after_help = keygen::EXAMPLE)]
+    Keygen(keygen::Args),
+    /// Print a shell's completion script
+    #[command(after_help = completions::EXAMPLE)]
+    Completions(completions::Args),
+}
+
+/// Which token: the arguments that most commands share.
+#[derive(Args)]
+struct Target {
+    /// The credential's name in bearerd's configuration
+    #[arg(value_name = "NAME")]
+    credential: String,
+    /// On whose behalf; without it, the service itself
+    #[arg(long, default_value = "", hide_default_value = true)]
+    subject: String,
+    /// A scope to ask for; may be repeated; without it, the credential's own
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// A resource indicator (RFC 8707); may be repeated; without it, the credential's own
+    #[arg(long = "resource", value_name = "URI")]
+    resources: Vec<String>,
+}
+
+/// Runs the command that `args` spell, the program's name first, on the process's own streams.
+pub async fn run<I, T>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    // Not locked: a command that serves logs to stderr from other threads.
+    let (mut input, mut out, mut err) = (io::stdin(), io::stdout(), io::stderr());
+    run_on(args, &mut Streams { input: &mut input, out: &mut out, err: &mut err }).await.into()
+}
+
+async fn run_on<I, T>(args: I, streams: &mut Streams<'_>) -> Exit
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let outcome = match Cli::try_parse_from(args) {
+        Ok(cli) => cli.command.run(streams).await,
+        Err(message) => explain(&message, streams),
+    };
+    outcome.unwrap_or_else(|failure| {
+        streams.failure(&failure);
+        failure.exit()
+    })
+}
+
+impl Command {
+    async fn run(self, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+        match self {
+            Self::Get(args) => get::run(args, streams).await,
+            Self::Invalidate(args) => invalidate::run(args, streams).await,
+            Self::Call(args) => call::run(args, streams).await,
+            Self::Grant(command) => grant::run(command, streams).await,
+            Self::Keygen(args) => keygen::run(&args, streams),
+            Self::Completions(args) => completions::run(&args, streams),
+        }
+    }
+}
+
+/// Help and version are data that was asked for; all else that the parser says is about wrong usage.
+fn explain(message: &clap::Error, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let text = message.render().to_string();
+    if message.use_stderr() {
+        streams.text(&text);
+        return Ok(Exit::Usage);
+    }
+    streams.data(text.as_bytes())?;
+    Ok(Exit::Success)
+}
+
+/// A bearerd on loopback that speaks the real protocol and answers by the credential's name, for the commands' tests.
+#[cfg(test)]
+mod testing {
+    use std::{collections::HashMap, future, iter, time::Duration};
+
+    use prost_types::{Duration as Span, Timestamp};
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::{Code, Request, Response, Status, transport::Server};
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::{Exit, Streams, run_on};
+    use crate::proto::{
+        CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
+        GetTokenResponse, GrantState, Header, ImportGrantRequest, ImportGrantResponse, InvalidateTokenOutcome,
+        InvalidateTokenRequest, InvalidateTokenResponse, Replay, Token,
+        grant_admin_server::{GrantAdmin, GrantAdminServer},
+        import_grant_request::Secret,
+        invalidate_token_request::Rejected,
+        token_service_server::{TokenService, TokenServiceServer},
+    };
+
+    /// What a command left behind.
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct Run {
+        pub exit: Exit,
+        pub out: String,
+        pub err: String,
+    }
+
+    /// What a command is expected to leave behind.
+    pub fn ran(exit: Exit, out: &str, err: &str) -> Run {
+        Run { exit, out: out.to_owned(), err: err.to_owned() }
+    }
+
+    /// Runs a command line without a server of its own.
+    pub async fn run_alone(args: &[&str], stdin: &str) -> Run {
+        let (mut input, mut out, mut err) = (stdin.as_bytes(), Vec::new(), Vec::new());
+        let mut streams = Streams { input: &mut input, out: &mut out, err: &mut err };
+        let exit = run_on(iter::once("bearerd").chain(args.iter().copied()), &mut streams).await;
+        Run { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+    }
+
+    /// Runs a command line against a fresh server.
+    pub async fn bearerd(args: &[&str], stdin: &str) -> Run {
+        if matches!(args[0], "keygen" | "completions") {
+            return run_alone(args, stdin).await;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("--address={}", listener.local_addr().unwrap());
+        let server = Server::builder()
+            .add_service(TokenServiceServer::new(Fake))
+            .add_service(GrantAdminServer::new(Fake))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(server);
+        let run = run_alone(&args.iter().copied().chain(iter::once(address.as_str())).collect::<Vec<_>>(), stdin).await;
+        server.abort();
+        run
+    }
+
+    struct Fake;
+
+    fn refusal(credential: &str) -> Result<(), Status> {
+        let (code, reason, wait) = match credential {
+            "dead" => (Code::FailedPrecondition, "REAUTHORIZATION_REQUIRED", None),
+            "gone" => (Code::NotFound, "CREDENTIAL_NOT_FOUND", None),
+            "hidden" => (Code::PermissionDenied, "CALLER_NOT_ALLOWED", None),
+            "down" => (Code::Unavailable, "PROVIDER_UNAVAILABLE", Some(Duration::from_millis(2500))),
+            "unimplemented" => return Err(Status::unimplemented("")),
+            _ => return Ok(()),
+        };
+        let mut details = ErrorDetails::with_error_info(reason, "bearerd", HashMap::new());
+        details.set_retry_info(wait);
+        Err(Status::with_error_details(code, "refused", details))
+    }
+
+    #[tonic::async_trait]
+    impl TokenService for Fake {
+        async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
+            let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } =
+                request.into_inner();
+            refusal(&credential)?;
+            if credential == "silent" {
+                future::pending::<()>().await;
+            }
+            let header = |name: &str, value: &str| Header { name: name.to_owned(), value: value.to_owned() };
+            let token = Token {
+                access_token: format!("{credential}/{subject}/{}", resources.join(",")),
+                token_type: "Bearer".to_owned(),
+                expires_at: min_remaining.map(|Span { seconds, nanos }| Timestamp { seconds, nanos }),
+                generation: refused_generation + 1,
+                scopes,
+                headers: vec![header("Authorization", "Bearer t"), header("X-Org", "7")],
+                degraded: credential == "degraded",
+            };
+            Ok(Response::new(GetTokenResponse { token: (credential != "empty").then_some(token) }))
+        }
+
+        async fn invalidate_token(
+            &self,
+            request: Request<InvalidateTokenRequest>,
+        ) -> Result<Response<InvalidateTokenResponse>, Status> {
+            let request = request.into_inner();
+            let (outcome, detail) = match (request.rejection, request.rejected.unwrap()) {
+                (Some(evidence), _) => {
+                    let challenges = evidence.www_authenticate.join("|");
+                    let detail = format!("{} {challenges} {}", evidence.http_status, evidence.body.len());
+                    (InvalidateTokenOutcome::NotATokenRejection, detail)
+                }
+                (None, Rejected::Generation(8)) => (InvalidateTokenOutcome::HeldBack, "wait".to_owned()),
+                (None, Rejected::Generation(7)) => (InvalidateTokenOutcome::Refreshed, String::new()),
+                (None, Rejected::AccessToken(text)) if text == "current" => {
+                    (InvalidateTokenOutcome::Refreshed, String::new())
+                }
+                (None, _) => (InvalidateTokenOutcome::AlreadyReplaced, String::new()),
+            };
+            let expires_at = Some(Timestamp::default());
+            let token = Token { access_token: "fresh".to_owned(), generation: 8, expires_at, ..Token::default() };
+            let token = detail.is_empty().then_some(token);
+            Ok(Response::new(InvalidateTokenResponse { outcome: outcome.into(), token, detail }))
+        }
+
+        async fn call_through(
+            &self,
+            request: Request<CallThroughRequest>,
+        ) -> Result<Response<CallThroughResponse>, Status> {
+            let request = request.into_inner();
+            let again = request.replay() != Replay::Never;
+            let body = format!("{} {} {}", request.method, request.path, String::from_utf8_lossy(&request.body));
+            Ok(Response::new(CallThroughResponse {
+                status: request.path[1..4].parse().unwrap(),
+                headers: request.headers,
+                body: if request.path.ends_with("?binary") { vec![0xff].into() } else { body.into() },
+                generation: 8,
+                attempts: if again { 2 } else { 1 },
+                refreshed: again,
+            }))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl GrantAdmin for Fake {
+        async fn import_grant(
+            &self,
+            request: Request<ImportGrantRequest>,
+        ) -> Result<Response<ImportGrantResponse>, Status> {
+            let request = request.into_inner();
+            let secret = match request.secret.unwrap() {
+                Secret::RefreshToken(text) => text.len(),
+                Secret::StaticSecret(text) => text.len() + 100,
+            };
+            let whose = if request.subject == "jane" && request.scopes == ["a", "b"] { 7000 } else { 0 };
+            Ok(Response::new(ImportGrantResponse { generation: secret as u64 + whose }))
+        }
+
+        async fn describe_grant(
+            &self,
+            request: Request<DescribeGrantRequest>,
+        ) -> Result<Response<DescribeGrantResponse>, Status> {
+            let request = request.into_inner();
+            refusal(&request.credential)?;
+            let broken = request.credential == "broken";
+            let at = |seconds| Timestamp { seconds, nanos: 0 };
+            Ok(Response::new(DescribeGrantResponse {
+                state: if broken { GrantState::Dead } else { GrantState::Active }.into(),
+                generation: 7,
+                token_expires_at: (!broken).then(|| at(9)),
+                scopes: request.scopes,
+                last_error: if broken { "REAUTHORIZATION_REQUIRED".to_owned() } else { String::new() },
+                next_attempt_at: broken.then(|| at(10)),
+                outcome_unknown: broken,
+            }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpSocket},
+    };
+
+    use super::{Cli, Exit, testing::run_alone};
+
+    fn words(line: &str) -> Vec<&str> {
+        line.split_whitespace().collect()
+    }
+
+    #[test]
+    fn the_parser_is_consistent_and_every_command_has_an_example() {
+        fn look(command: &clap::Command) {
+            assert!(command.get_after_help().is_some_and(|text| text.to_string().contains("Example:")), "{command}");
+            command.get_subcommands().for_each(look);
+        }
+        let command = Cli::command();
+        look(&command);
+        command.debug_assert();
+    }
+
+    #[test]
+    fn which_command_lines_are_good() {
+        for line in [
+            "get a",
+            "get a --min-remaining 5m --header",
+            "invalidate a --generation 1",
+            "invalidate a --token-stdin --status 401 --www-authenticate x",
+            "call a GET / -H X:1",
+            "grant import a --static",
+            "grant show a --resource https://r",
+        ] {
+            assert!(Cli::try_parse_from(words(&format!("bearerd {line}"))).is_ok(), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn which_command_lines_are_wrong_usage() {
+        for line in [
+            "",
+            "nonsense",
+            "get",
+            "get a b",
+            "get a --header --json",
+            "get a --min-remaining soon",
+            "get a --refused-generation -1",
+            "get a --address somewhere",
+            "get a --timeout 30",
+            "get a --address https://127.0.0.1:1",
+            "invalidate a",
+            "invalidate a --generation 1 --token-stdin",
+            "invalidate a --generation 1 --www-authenticate x",
+            "invalidate a --generation 1 --body-file x",
+            "invalidate a --generation 1 --status 99",
+            "call a GET",
+            "call a GET relative",
+            "call a G(T /",
+            "call a GET / --data x --data-string y",
+            "call a GET / --include --json",
+            "call a GET / -H nocolon",
+            "grant",
+            "grant import a --static --refresh-token",
+            "completions tcsh",
+        ] {
+            let run = run_alone(&words(line), "").await;
+            assert_eq!((run.exit, run.out.as_str()), (Exit::Usage, ""), "{line}");
+            assert!(!run.err.is_empty(), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn help_and_version_are_data() {
+        for line in ["--help", "--version", "help", "call --help", "grant import -h"] {
+            let run = run_alone(&words(line), "").await;
+            assert_eq!((run.exit, run.err.as_str()), (Exit::Success, ""), "{line}");
+            assert!(!run.out.is_empty(), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn something_else_listening_is_named_as_such() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let other = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // The client has said hello before it is answered, and it is the one that hangs up.
+            stream.read_u8().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            while stream.read_u8().await.is_ok() {}
+        });
+        let run = run_alone(&["get", "a", "--address", &address], "").await;
+        other.await.unwrap();
+        assert_ne!(run.exit, Exit::Success);
+        assert!(run.err.contains("hint: is it bearerd's gRPC port"), "{}", run.err);
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_unavailable_with_a_hint() {
+        // Bound but not listening, so that nobody else can take the port.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        let run = run_alone(&["get", "a", "--address", &address], "").await;
+        assert_eq!((run.exit, run.out.as_str()), (Exit::Unavailable, ""));
+        assert!(run.err.starts_with(&format!("error: cannot reach bearerd at http://{address}: ")), "{}", run.err);
+        assert!(run.err.ends_with(&format!("hint: is `bearerd serve` running at http://{address}?\n")), "{}", run.err);
+    }
+}

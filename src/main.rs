@@ -1,1 +1,17 @@
-fn main() {}
+//! The door: starts the runtime and hands the arguments to the command line.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(bearerd::cli::run(std::env::args_os())),
+        Err(error) => {
+            // Nobody is left to tell when stderr is closed as well.
+            let _ = writeln!(io::stderr(), "error: cannot start the runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
