@@ -30,6 +30,9 @@ mod refusal;
 mod scope;
 mod visits;
 
+#[cfg(test)]
+mod tests;
+
 pub use api::{DEMO_API_KEY, DEMO_PASSWORD, DEMO_USERNAME};
 pub use assertion::{KeyError, KeyPair};
 pub use clients::{DEMO_AWKWARD, DEMO_AWKWARD_SECRET, DEMO_CONFIDENTIAL, DEMO_JWT, DEMO_PUBLIC, DEMO_SECRET};
