@@ -5,11 +5,19 @@ pub mod cli;
 
 pub mod config;
 
+pub mod identity;
+pub mod policy;
+
 pub mod grant;
 pub mod rejection;
 
+pub mod failure;
 pub mod token;
 
+pub mod http;
+pub mod telemetry;
+
+pub mod caller;
 pub mod clock;
 pub mod name;
 pub mod secret;

@@ -1,0 +1,52 @@
+//! The one way to make an HTTP client. No redirect is followed, no proxy of the environment is used and nothing is sent
+//! twice by itself: each of them would carry a secret to where nobody decided it should go.
+
+use std::time::Duration;
+
+use reqwest::{Client, ClientBuilder, Response, redirect::Policy, retry};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client for token endpoints. No idle connection is kept: one that the server is just closing would turn a refresh
+/// into a request of unknown outcome.
+pub fn for_token_endpoints() -> Result<Client, reqwest::Error> {
+    builder().pool_max_idle_per_host(0).build()
+}
+
+/// A client for protected APIs, which keeps connections.
+pub fn for_upstreams() -> Result<Client, reqwest::Error> {
+    builder().build()
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .redirect(Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is larger than allowed.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke.
+    #[error("the body did not arrive whole")]
+    Broken,
+}
+
+/// Reads a body up to a limit.
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

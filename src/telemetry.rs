@@ -1,0 +1,104 @@
+//! Every metric name and label, in one file. No label ever holds a token, a subject or anything else of a caller's
+//! choosing but the credential's name, which the configuration bounds.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Labels of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The rpc.
+    pub rpc: &'static str,
+    /// `OK`, or the reason of the error.
+    pub result: &'static str,
+}
+
+/// Labels of something that happened to a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    /// The credential.
+    pub credential: String,
+    /// What came of it.
+    pub result: &'static str,
+}
+
+/// The metrics of this process.
+pub struct Telemetry {
+    registry: Registry,
+    /// `bearerd_requests_total`
+    pub requests: Family<RequestLabels, Counter>,
+    /// `bearerd_token_lookups_total`: `memory`, `store` or `refresh`, by where the token came from.
+    pub lookups: Family<CredentialLabels, Counter>,
+    /// `bearerd_refreshes_total`: `ok`, or the cause of the failure.
+    pub refreshes: Family<CredentialLabels, Counter>,
+    /// `bearerd_refresh_seconds`: how long the provider took.
+    pub refresh_seconds: Family<CredentialOnly, Histogram>,
+    /// `bearerd_reports_total`: what reports of rejected tokens led to.
+    pub reports: Family<CredentialLabels, Counter>,
+    /// `bearerd_calls_total`: calls through, by the class of the upstream's status.
+    pub calls: Family<CredentialLabels, Counter>,
+    /// `bearerd_cached_tokens`
+    pub cached_tokens: Gauge,
+    /// `bearerd_store_up`: 1 while the store answers.
+    pub store_up: Gauge,
+}
+
+/// The credential alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialOnly {
+    /// The credential.
+    pub credential: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("bearerd");
+        let seconds = || Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let telemetry = Self {
+            requests: Family::default(),
+            lookups: Family::default(),
+            refreshes: Family::default(),
+            refresh_seconds: Family::new_with_constructor(seconds),
+            reports: Family::default(),
+            calls: Family::default(),
+            cached_tokens: Gauge::default(),
+            store_up: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests by rpc and result", telemetry.requests.clone());
+        registry.register("token_lookups", "Tokens served, by where they came from", telemetry.lookups.clone());
+        registry.register("refreshes", "Requests to token endpoints, by result", telemetry.refreshes.clone());
+        registry.register("refresh_seconds", "Duration of token requests", telemetry.refresh_seconds.clone());
+        registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
+        registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
+        registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
+        registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
+        Self { registry, ..telemetry }
+    }
+}
+
+impl Telemetry {
+    /// All metrics in the text format of OpenMetrics.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered() {
+        let telemetry = Telemetry::default();
+        telemetry.requests.get_or_create(&RequestLabels { rpc: "GetToken", result: "OK" }).inc();
+        let text = telemetry.render();
+        assert!(text.contains(r#"bearerd_requests_total{rpc="GetToken",result="OK"} 1"#), "{text}");
+    }
+}
