@@ -1,0 +1,275 @@
+//! Where grants and tokens are kept, and where replicas agree on who may ask the provider.
+//!
+//! The record, the lease and the fence are one trait on purpose: the revision is compared where the value is written
+//! (protocol, "Four mechanisms"). Every operation can be repeated after a lost reply without a second effect.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+pub use self::{
+    names::{Names, Place, Unit, UnitName},
+    record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material},
+    seal::Ring,
+};
+use crate::{
+    failure::FailureCause,
+    token::{Generation, Token},
+};
+
+pub mod embedded;
+pub mod names;
+pub mod record;
+pub mod redis;
+pub mod seal;
+
+/// A store of grants and tokens.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// How places in this store are named.
+    fn names(&self) -> &Names;
+
+    /// Whether other replicas write to this store too, so that what a replica holds in memory can become old.
+    fn is_shared(&self) -> bool;
+
+    /// What becomes known of changes, from the moment of the call on.
+    fn events(&self) -> broadcast::Receiver<Event>;
+
+    /// Reads what is known of a place, without taking anything.
+    async fn load(&self, place: &Place) -> Result<Loaded, StoreError>;
+
+    /// Asks for the right to work on a grant, and gets the record as it is then: whoever waited never goes on with a
+    /// refresh token that was read before the lease was held.
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError>;
+
+    /// Writes down, durably, that the refresh token of a revision is about to be sent.
+    async fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<Dispatched, StoreError>;
+
+    /// Stores what the provider gave, if the revision is still the expected one, and gives the lease back. It is fenced
+    /// by the revision and not by the lease: an answer that came after the lease ran out may hold the only living
+    /// refresh token.
+    async fn commit(&self, commit: &Commit<'_>) -> Result<Written, StoreError>;
+
+    /// Notes a failure, if the revision is still the expected one, and gives the lease back.
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError>;
+
+    /// Gives the lease back, if it is this owner's.
+    async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError>;
+
+    /// Deletes the token of a place if it is of this generation or older, and tells every replica.
+    async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError>;
+
+    /// Replaces a grant by one that was handed over, if the revision is still the expected one. Tokens of the grant that
+    /// was there before are never served again.
+    async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Why a store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It is away, or too slow. What was asked may still have happened.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    /// A record is damaged, or sealed with a key that is not in the ring. Nothing was overwritten.
+    #[error("a record cannot be read: {0}")]
+    Unreadable(String),
+    /// The store cannot be opened as configured.
+    #[error("the store cannot be opened: {0}")]
+    Open(String),
+}
+
+/// One try at a refresh; also the owner of the lease that it works under. Random, so nobody releases another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptId(String);
+
+impl AttemptId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()))
+    }
+
+    /// As it stands in the store.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for AttemptId {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// What is known of a place.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The grant, if one was ever stored.
+    pub record: Option<GrantRecord>,
+    /// The token, if one is there that has not expired.
+    pub token: Option<Token>,
+    /// The generation that a write would make now.
+    pub next: Generation,
+}
+
+impl Loaded {
+    /// The revision that is stored; zero if none is.
+    pub fn revision(&self) -> Generation {
+        self.record.as_ref().map_or(Generation::ZERO, |record| record.revision)
+    }
+}
+
+/// A request for the right to work on a grant.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The grant, and the token that is wanted of it.
+    pub place: &'a Place,
+    /// Who asks.
+    pub owner: &'a AttemptId,
+    /// How long the right lasts.
+    pub lease: Duration,
+    /// A token that is newer than this makes the work unnecessary.
+    pub refused: Generation,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// Somebody else already made a newer token.
+    Newer(Token),
+    /// The grant is dead or backs off; no lease was taken.
+    Resting(GrantRecord),
+    /// Somebody else works on it, for this long at most.
+    Busy(Duration),
+    /// The lease is ours, and this is the record now.
+    Held {
+        /// The grant, if one was ever stored.
+        record: Option<GrantRecord>,
+        /// The generation that a commit would make now.
+        next: Generation,
+    },
+}
+
+/// The intent to send a refresh token.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatch<'a> {
+    /// The grant.
+    pub unit: &'a UnitName,
+    /// Who holds the lease and sends.
+    pub attempt: &'a AttemptId,
+    /// The revision whose refresh token is sent.
+    pub expected: Generation,
+    /// The intent that the claim found; a newer one means that somebody else sends.
+    pub seen: Option<&'a AttemptId>,
+    /// What must be left of the lease, so that request and commit fit into it.
+    pub need: Duration,
+}
+
+/// Whether sending is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatched {
+    /// The intent is stored; send now.
+    Go,
+    /// The lease is not ours any more, or too little is left of it.
+    LeaseLost,
+    /// The record changed since the claim.
+    Moved,
+}
+
+/// What the provider gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit<'a> {
+    /// Where it belongs.
+    pub place: &'a Place,
+    /// Which try this was.
+    pub attempt: &'a AttemptId,
+    /// The revision it was computed from.
+    pub expected: Generation,
+    /// The revision it becomes.
+    pub next: Generation,
+    /// The grant from now on.
+    pub secrets: &'a GrantSecrets,
+    /// The new token; its generation is `next`.
+    pub token: &'a Token,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is stored and acknowledged.
+    Done,
+    /// The revision was not the expected one; nothing was changed.
+    Moved,
+}
+
+/// What a failed try leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Settle<'a> {
+    /// The grant.
+    pub unit: &'a UnitName,
+    /// Which try this was.
+    pub attempt: &'a AttemptId,
+    /// The revision it was about.
+    pub expected: Generation,
+    /// What to note.
+    pub verdict: Verdict,
+    /// Why.
+    pub cause: FailureCause,
+}
+
+/// What is noted of a failed try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The provider certainly did not act: the intent is withdrawn, and the next try is due after the wait.
+    BackOff {
+        /// How long nobody asks again.
+        wait: Duration,
+    },
+    /// The provider may have acted: the intent stays for recovery, and the next try is due after the wait.
+    OutcomeUnknown {
+        /// How long nobody asks again.
+        wait: Duration,
+    },
+    /// The grant gives no tokens any more until a new one is imported.
+    Dead,
+}
+
+/// A grant that is handed over.
+#[derive(Clone, Copy, Debug)]
+pub struct Import<'a> {
+    /// Where it belongs.
+    pub unit: &'a UnitName,
+    /// Which try this was, so that a repeated write is recognised.
+    pub attempt: &'a AttemptId,
+    /// The revision that was seen.
+    pub expected: Generation,
+    /// The revision it becomes.
+    pub next: Generation,
+    /// The grant.
+    pub secrets: &'a GrantSecrets,
+}
+
+/// Something changed in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A grant, and perhaps one of its tokens.
+    Changed(Change),
+    /// Events may have been missed: nothing that is held in memory can be trusted without a look into the store.
+    Gap,
+    /// Events are heard again from here on.
+    Heard,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The grant.
+    pub unit: UnitName,
+    /// The token; `None` means every token of the grant.
+    pub token: Option<names::TokenName>,
+    /// Tokens of this generation and older are dead or replaced.
+    pub floor: Generation,
+}

@@ -1,0 +1,240 @@
+//! The embedded store: one file, one process, no other set-up. Every write is on disk before it is acknowledged, so a
+//! `kill -9` loses nothing that anybody was told of.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use self::{
+    file::{File, TokenRow, micros, now_us},
+    lease::Leases,
+};
+use super::{
+    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError, Verdict,
+    Written,
+    names::{Names, Place, UnitName},
+    record::{GrantRow, seal_secrets, seal_token},
+    seal::Ring,
+};
+use crate::{clock::Moment, store::AttemptId, token::Generation};
+
+mod file;
+mod lease;
+
+/// Events that a slow listener may lag behind before it is told of a gap.
+const EVENT_BACKLOG: usize = 1_024;
+
+/// The store in a file of this process.
+pub struct Embedded {
+    file: Arc<File>,
+    names: Names,
+    leases: Arc<Leases>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it. A file that another process has open is refused.
+    pub fn open(path: &Path, ring: Ring) -> Result<Self, StoreError> {
+        let file = File::open(path, ring)?;
+        let names = file.names()?;
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        Ok(Self { file: Arc::new(file), names, leases: Arc::default(), events })
+    }
+
+    /// Deletes tokens that have expired and tells how many.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        self.blocking(File::sweep).await
+    }
+
+    /// Disk work never stands on a thread that serves requests.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&File) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        tokio::task::spawn_blocking(move || work(&file))
+            .await
+            .map_err(|error| StoreError::Unavailable(format!("the store's task ended: {error}")))?
+    }
+
+    fn publish(&self, change: Change) {
+        // Nobody listening is no fault.
+        let _ = self.events.send(Event::Changed(change));
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    fn names(&self) -> &Names {
+        &self.names
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
+        let place = place.clone();
+        self.blocking(move |file| file.load(&place)).await
+    }
+
+    async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
+        let unit = &claim.place.unit;
+        if let Err(left) = self.leases.take(unit, claim.owner, claim.lease) {
+            let token = self.load(claim.place).await?.token;
+            return Ok(token
+                .filter(|token| token.generation > claim.refused)
+                .map_or(Claimed::Busy(left), Claimed::Newer));
+        }
+        // The record is read after the lease was taken; whoever held it before has committed by now.
+        let loaded = self.load(claim.place).await.inspect_err(|_| self.leases.release(unit, claim.owner))?;
+        let claimed = decide_claim(loaded, claim.refused);
+        if !matches!(claimed, Claimed::Held { .. }) {
+            self.leases.release(unit, claim.owner);
+        }
+        Ok(claimed)
+    }
+
+    async fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<Dispatched, StoreError> {
+        let (unit, attempt, expected) = (dispatch.unit.clone(), dispatch.attempt.clone(), dispatch.expected);
+        let seen = dispatch.seen.cloned();
+        if self.leases.left(&unit, &attempt) < dispatch.need {
+            return Ok(Dispatched::LeaseLost);
+        }
+        let written = self
+            .blocking(move |file| file.change(&unit, expected, |row| note_intent(row, &attempt, seen.as_ref())))
+            .await?;
+        Ok(match written {
+            Written::Done => Dispatched::Go,
+            Written::Moved => Dispatched::Moved,
+        })
+    }
+
+    async fn commit(&self, commit: &Commit<'_>) -> Result<Written, StoreError> {
+        let (place, expected, next) = (commit.place.clone(), commit.expected, commit.next);
+        let attempt = commit.attempt.as_str().to_owned();
+        let sealed = seal_secrets(&self.file.ring, &place.unit, next, commit.secrets)?;
+        let token = TokenRow {
+            generation: next,
+            expires_us: commit.token.remaining(&Moment::now()).map(|left| now_us().saturating_add(micros(left))),
+            sealed: seal_token(&self.file.ring, &place, commit.token)?,
+        };
+        let written = self.blocking(move |file| file.commit(&place, expected, next, attempt, sealed, &token)).await?;
+        self.leases.release(&commit.place.unit, commit.attempt);
+        if written == Written::Done {
+            self.publish(Change {
+                unit: commit.place.unit.clone(),
+                token: Some(commit.place.token.clone()),
+                floor: Generation::new(commit.next.get().saturating_sub(1)),
+            });
+        }
+        Ok(written)
+    }
+
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
+        let (unit, expected, verdict) = (settle.unit.clone(), settle.expected, settle.verdict);
+        let (attempt, cause) = (settle.attempt.as_str().to_owned(), settle.cause.word().to_owned());
+        let written = self
+            .blocking(move |file| file.change(&unit, expected, |row| settle_row(row, attempt, cause, verdict)))
+            .await;
+        self.leases.release(settle.unit, settle.attempt);
+        written
+    }
+
+    async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError> {
+        self.leases.release(unit, owner);
+        Ok(())
+    }
+
+    async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
+        let gone = place.clone();
+        self.blocking(move |file| file.reject(&gone, generation)).await?;
+        self.publish(Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: generation });
+        Ok(())
+    }
+
+    async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError> {
+        let (unit, expected, next) = (import.unit.clone(), import.expected, import.next);
+        let attempt = import.attempt.as_str().to_owned();
+        let sealed = seal_secrets(&self.file.ring, &unit, next, import.secrets)?;
+        let written = self
+            .blocking(move |file| {
+                file.change(&unit, expected, |row| {
+                    *row = GrantRow {
+                        rev: next,
+                        since: next,
+                        attempt: Some(attempt),
+                        made_us: now_us(),
+                        sealed: Some(sealed),
+                        ..GrantRow::default()
+                    };
+                    Written::Done
+                })
+            })
+            .await?;
+        if written == Written::Done {
+            let floor = Generation::new(import.next.get().saturating_sub(1));
+            self.publish(Change { unit: import.unit.clone(), token: None, floor });
+        }
+        Ok(written)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.blocking(File::ping).await
+    }
+}
+
+fn decide_claim(loaded: Loaded, refused: Generation) -> Claimed {
+    let Loaded { record, token, next } = loaded;
+    match (token, record) {
+        (Some(token), _) if token.generation > refused => Claimed::Newer(token),
+        (_, Some(record)) if record.is_resting() => Claimed::Resting(record),
+        (_, record) => Claimed::Held { record, next },
+    }
+}
+
+/// Notes that the refresh token is about to be sent, unless somebody else noted the same since the claim.
+fn note_intent(row: &mut GrantRow, attempt: &AttemptId, seen: Option<&AttemptId>) -> Written {
+    if row.intent.as_deref() == Some(attempt.as_str()) {
+        return Written::Done;
+    }
+    if row.intent.as_deref() != seen.map(AttemptId::as_str) {
+        return Written::Moved;
+    }
+    if row.intent.is_none() {
+        row.intent_us = now_us();
+    }
+    row.intent = Some(attempt.as_str().to_owned());
+    row.sends = row.sends.saturating_add(1);
+    Written::Done
+}
+
+fn settle_row(row: &mut GrantRow, attempt: String, cause: String, verdict: Verdict) -> Written {
+    if row.settled.as_deref() == Some(&attempt) {
+        return Written::Done;
+    }
+    let (wait, known) = match verdict {
+        Verdict::BackOff { wait } => (wait, true),
+        Verdict::OutcomeUnknown { wait } => (wait, false),
+        Verdict::Dead => (Duration::ZERO, true),
+    };
+    if verdict == Verdict::Dead {
+        row.dead = Some(cause.clone());
+    }
+    if known && row.intent.as_deref() == Some(&attempt) {
+        row.sends = row.sends.saturating_sub(1);
+        if row.sends == 0 {
+            row.intent = None;
+        }
+    }
+    row.settled = Some(attempt);
+    row.fail = Some(cause);
+    row.failures = row.failures.saturating_add(1);
+    row.retry_us = now_us().saturating_add(micros(wait));
+    Written::Done
+}

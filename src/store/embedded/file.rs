@@ -1,0 +1,257 @@
+//! The file of the embedded store: its tables, and the transactions on them.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Moment,
+    store::{
+        Loaded, StoreError, Written,
+        names::{Names, Place, UnitName},
+        record::{GrantRow, open_token},
+        seal::{Ring, Sealed},
+    },
+    token::{Generation, Token},
+};
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
+const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
+/// When which token expires, so that a sweep touches expired ones only.
+const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
+
+/// How many expired tokens one sweep takes at most; the rest waits for the next.
+const SWEEP_BATCH: usize = 1_000;
+
+/// The open file, and the keys to what is in it.
+pub(super) struct File {
+    database: Database,
+    pub(super) ring: Ring,
+}
+
+/// A token as it stands in the file.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TokenRow {
+    pub(super) generation: Generation,
+    pub(super) expires_us: Option<u64>,
+    pub(super) sealed: Sealed,
+}
+
+impl File {
+    /// Opens the file, or makes it. A file that another process has open is refused.
+    pub(super) fn open(path: &Path, ring: Ring) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                StoreError::Open(format!("{} is in use by another process", path.display()))
+            }
+            other => StoreError::Open(format!("{}: {other}", path.display())),
+        })?;
+        Ok(Self { database, ring })
+    }
+
+    /// The maker of names, by the key in this file; the key is drawn when the file is new.
+    pub(super) fn names(&self) -> Result<Names, StoreError> {
+        let fresh = Names::draw_sealed_key(&self.ring)?;
+        let sealed = self.write(|transaction| {
+            let mut meta = transaction.open_table(META).map_err(away)?;
+            let kept = meta.get("naming").map_err(away)?.map(|value| value.value().to_vec());
+            if kept.is_none() {
+                meta.insert("naming", fresh.as_slice()).map_err(away)?;
+            }
+            // Every table exists from here on, so that reading never meets a missing one.
+            transaction.open_table(GRANTS).map_err(away)?;
+            transaction.open_table(TOKENS).map_err(away)?;
+            transaction.open_table(EXPIRIES).map_err(away)?;
+            Ok(kept.unwrap_or_else(|| fresh.clone()))
+        })?;
+        Names::open(&self.ring, &sealed)
+    }
+
+    /// Whether the file can be read.
+    pub(super) fn ping(&self) -> Result<(), StoreError> {
+        self.database.begin_read().map(drop).map_err(away)
+    }
+
+    /// Deletes tokens that have expired and tells how many.
+    pub(super) fn sweep(&self) -> Result<usize, StoreError> {
+        self.write(|transaction| sweep(transaction, now_us()))
+    }
+
+    /// Reads a place.
+    pub(super) fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
+        let asked = Moment::now();
+        let now = now_us();
+        let transaction = self.database.begin_read().map_err(away)?;
+        let grants = transaction.open_table(GRANTS).map_err(away)?;
+        let row = grants.get(place.unit.as_str()).map_err(away)?.map(|value| grant_row(value.value())).transpose()?;
+        let since = row.as_ref().map_or(Generation::ZERO, |row| row.since);
+        let tokens = transaction.open_table(TOKENS).map_err(away)?;
+        let token = tokens.get(token_key(place).as_str()).map_err(away)?.map(|v| token_row(v.value())).transpose()?;
+        let token = match token {
+            Some(token) if token.generation >= since => self.open_token(place, &token, now, &asked)?,
+            Some(_) | None => None,
+        };
+        let record = row.map(|row| row.open(&self.ring, &place.unit, now)).transpose()?;
+        let next = record.as_ref().map_or(Generation::ZERO, |record| record.revision).next(now);
+        Ok(Loaded { record, token, next })
+    }
+
+    fn open_token(&self, place: &Place, row: &TokenRow, now: u64, asked: &Moment) -> Result<Option<Token>, StoreError> {
+        let left = row.expires_us.map(|at| Duration::from_micros(at.saturating_sub(now)));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+        open_token(&self.ring, place, row.generation, &row.sealed, left, asked).map(Some)
+    }
+
+    /// Writes a grant and its new token in one transaction.
+    pub(super) fn commit(
+        &self,
+        place: &Place,
+        expected: Generation,
+        next: Generation,
+        attempt: String,
+        sealed: Sealed,
+        token: &TokenRow,
+    ) -> Result<Written, StoreError> {
+        self.write(|transaction| {
+            let mut row = read_row(transaction, &place.unit)?;
+            if row.rev != expected {
+                let repeated = row.attempt.as_deref() == Some(&attempt);
+                return Ok(if repeated { Written::Done } else { Written::Moved });
+            }
+            row = GrantRow {
+                rev: next,
+                since: row.since,
+                attempt: Some(attempt),
+                made_us: now_us(),
+                sealed: Some(sealed),
+                ..GrantRow::default()
+            };
+            write_row(transaction, &place.unit, &row)?;
+            put_token(transaction, &token_key(place), token)?;
+            Ok(Written::Done)
+        })
+    }
+
+    /// Changes a grant if it has the expected revision and the change itself does not refuse.
+    pub(super) fn change(
+        &self,
+        unit: &UnitName,
+        expected: Generation,
+        change: impl FnOnce(&mut GrantRow) -> Written,
+    ) -> Result<Written, StoreError> {
+        self.write(|transaction| {
+            let mut row = read_row(transaction, unit)?;
+            if row.rev != expected {
+                return Ok(Written::Moved);
+            }
+            let written = change(&mut row);
+            if written == Written::Done {
+                write_row(transaction, unit, &row)?;
+            }
+            Ok(written)
+        })
+    }
+
+    /// Deletes the token of a place if it is of this generation or older.
+    pub(super) fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
+        self.write(|transaction| remove_token(transaction, &token_key(place), |row| row.generation <= generation))
+    }
+
+    /// Runs one transaction; it is on disk when this returns.
+    fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let transaction = self.database.begin_write().map_err(away)?;
+        let result = work(&transaction)?;
+        transaction.commit().map_err(away)?;
+        Ok(result)
+    }
+}
+
+fn read_row(transaction: &WriteTransaction, unit: &UnitName) -> Result<GrantRow, StoreError> {
+    let grants = transaction.open_table(GRANTS).map_err(away)?;
+    let row = grants.get(unit.as_str()).map_err(away)?.map(|value| grant_row(value.value())).transpose()?;
+    Ok(row.unwrap_or_default())
+}
+
+fn write_row(transaction: &WriteTransaction, unit: &UnitName, row: &GrantRow) -> Result<(), StoreError> {
+    let mut grants = transaction.open_table(GRANTS).map_err(away)?;
+    grants.insert(unit.as_str(), encode(row)?.as_slice()).map_err(away)?;
+    Ok(())
+}
+
+fn put_token(transaction: &WriteTransaction, key: &str, row: &TokenRow) -> Result<(), StoreError> {
+    remove_token(transaction, key, |_| true)?;
+    let mut tokens = transaction.open_table(TOKENS).map_err(away)?;
+    tokens.insert(key, encode(row)?.as_slice()).map_err(away)?;
+    if let Some(at) = row.expires_us {
+        transaction.open_table(EXPIRIES).map_err(away)?.insert((at, key), ()).map_err(away)?;
+    }
+    Ok(())
+}
+
+fn remove_token(
+    transaction: &WriteTransaction,
+    key: &str,
+    condition: impl FnOnce(&TokenRow) -> bool,
+) -> Result<(), StoreError> {
+    let mut tokens = transaction.open_table(TOKENS).map_err(away)?;
+    let row = tokens.get(key).map_err(away)?.map(|value| token_row(value.value())).transpose()?;
+    let Some(row) = row.filter(condition) else { return Ok(()) };
+    tokens.remove(key).map_err(away)?;
+    if let Some(at) = row.expires_us {
+        transaction.open_table(EXPIRIES).map_err(away)?.remove((at, key)).map_err(away)?;
+    }
+    Ok(())
+}
+
+fn sweep(transaction: &WriteTransaction, now: u64) -> Result<usize, StoreError> {
+    let mut expiries = transaction.open_table(EXPIRIES).map_err(away)?;
+    let mut tokens = transaction.open_table(TOKENS).map_err(away)?;
+    let mut due = Vec::new();
+    for entry in expiries.range(..(now, "")).map_err(away)?.take(SWEEP_BATCH) {
+        let (key, ()) = entry.map(|(key, _)| (key, ())).map_err(away)?;
+        let (at, name) = key.value();
+        due.push((at, name.to_owned()));
+    }
+    for (at, name) in &due {
+        expiries.remove((*at, name.as_str())).map_err(away)?;
+        tokens.remove(name.as_str()).map_err(away)?;
+    }
+    Ok(due.len())
+}
+
+fn token_key(place: &Place) -> String {
+    format!("{}/{}", place.unit.as_str(), place.token.as_str())
+}
+
+fn grant_row(bytes: &[u8]) -> Result<GrantRow, StoreError> {
+    serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a grant's row is damaged".into()))
+}
+
+fn token_row(bytes: &[u8]) -> Result<TokenRow, StoreError> {
+    serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a token's row is damaged".into()))
+}
+
+fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(row).map_err(|_| StoreError::Unreadable("a row cannot be written".into()))
+}
+
+/// The clock of this store: the machine's wall clock, as the file outlives the process.
+pub(super) fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+}
+
+/// A span in µs.
+pub(super) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn away(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}

@@ -1,0 +1,219 @@
+//! Names of places in a store. They carry a keyed hash of the subject, so that neither a dump of the store nor its key
+//! names tell on whose behalf bearerd works, and nobody without the key can test a guess.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{hmac, rand};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use zeroize::Zeroizing;
+
+use super::{
+    StoreError,
+    seal::{Ring, SealError, Sealed, Seat},
+};
+use crate::{
+    secret::{ExposeSecret, SecretString},
+    token::{Generation, GrantKey, TokenKey},
+};
+
+/// Where a store keeps the key that names are made with.
+const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revision: Generation::ZERO };
+
+/// What one lease and one revision cover (protocol, "State"): the whole grant where a refresh token or a secret is
+/// shared by all its tokens, a single token where repeating a request is harmless.
+#[derive(Clone, Copy, Debug)]
+pub enum Unit<'a> {
+    /// All tokens of a grant.
+    Grant(&'a GrantKey),
+    /// One token.
+    Token(&'a TokenKey),
+}
+
+/// The name of a unit: `credential/hash`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UnitName(Arc<str>);
+
+/// The name of a token within its unit.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TokenName(Arc<str>);
+
+/// Where one token lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The unit that is coordinated.
+    pub unit: UnitName,
+    /// The token in it.
+    pub token: TokenName,
+}
+
+/// A keyed hash of a secret: equal for equal secrets, and useless to whoever reads the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint(String);
+
+/// The maker of names. Its key is drawn at random when a store is first used and kept in it, sealed.
+#[derive(Clone)]
+pub struct Names {
+    key: hmac::Key,
+}
+
+impl Names {
+    /// Names by this key.
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+    }
+
+    /// Draws a key for a new store and seals it.
+    pub fn draw_sealed_key(ring: &Ring) -> Result<Vec<u8>, StoreError> {
+        let mut key = Zeroizing::new([0; 32]);
+        rand::fill(&mut *key).map_err(|_| StoreError::Open("the system gives no randomness".into()))?;
+        ring.seal(&KEY_SEAT, &*key).map(|sealed| sealed.0).map_err(|error| StoreError::Open(error.to_string()))
+    }
+
+    /// Names by a store's sealed key. Opening it also shows, before anything is served, whether the configured seal
+    /// keys are this store's.
+    pub fn open(ring: &Ring, sealed: &[u8]) -> Result<Self, StoreError> {
+        let refused = |error: SealError| StoreError::Open(format!("this store's first record cannot be read: {error}"));
+        let key = ring.open(&KEY_SEAT, &Sealed(sealed.to_vec())).map_err(refused)?;
+        key.as_slice().try_into().map(Self::new).map_err(|_| refused(SealError::Damaged))
+    }
+
+    /// The name of a unit.
+    pub fn unit(&self, unit: Unit<'_>) -> UnitName {
+        let (credential, hash) = match unit {
+            Unit::Grant(GrantKey { credential, subject }) => {
+                (credential, self.hash(&[b"grant", credential.as_str().as_bytes(), subject.as_str().as_bytes()]))
+            }
+            Unit::Token(key) => (&key.grant.credential, self.token_hash(b"unit", key)),
+        };
+        UnitName(format!("{credential}/{hash}").into())
+    }
+
+    /// The place of a token.
+    pub fn place(&self, unit: Unit<'_>, key: &TokenKey) -> Place {
+        Place { unit: self.unit(unit), token: TokenName(self.token_hash(b"token", key).into()) }
+    }
+
+    /// The fingerprint of a secret.
+    pub fn fingerprint(&self, secret: &SecretString) -> Fingerprint {
+        Fingerprint(self.hash(&[b"fingerprint", secret.expose_secret().as_bytes()]))
+    }
+
+    fn token_hash(&self, kind: &[u8], key: &TokenKey) -> String {
+        // Destructured without `..`: a new field that changes the token cannot be forgotten here.
+        let TokenKey { grant: GrantKey { credential, subject }, scopes, resources } = key;
+        let mut parts = vec![kind, credential.as_str().as_bytes(), subject.as_str().as_bytes(), b"scopes"];
+        parts.extend(scopes.iter().map(str::as_bytes));
+        parts.push(b"resources");
+        parts.extend(resources.iter().map(str::as_bytes));
+        self.hash(&parts)
+    }
+
+    /// Each part goes in with its length before it, so that no two lists of parts read alike.
+    fn hash(&self, parts: &[&[u8]]) -> String {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let tag = context.sign();
+        // 128 bits are kept: enough that two of them never meet, and short as a key name.
+        URL_SAFE_NO_PAD.encode(tag.as_ref().get(..16).unwrap_or_default())
+    }
+}
+
+impl UnitName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for UnitName {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TokenName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TokenName {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Fingerprint {
+    /// As it stands in a sealed record.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Fingerprint {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{CredentialName, Resources, Scopes, Subject};
+
+    fn key(subject: &str, scopes: &[&str], resources: &[&str]) -> TokenKey {
+        TokenKey {
+            grant: GrantKey {
+                credential: CredentialName::new("crm").unwrap(),
+                subject: Subject::new(subject).unwrap(),
+            },
+            scopes: Scopes::new(scopes.iter().copied()).unwrap(),
+            resources: Resources::new(resources.iter().copied()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn everything_that_changes_the_token_changes_its_name() {
+        let names = Names::new(&[7; 32]);
+        let keys = [
+            key("", &[], &[]),
+            key("a", &[], &[]),
+            key("", &["a"], &[]),
+            key("", &["a", "b"], &[]),
+            key("", &["resources"], &[]),
+            key("", &[], &["urn:a"]),
+            key("", &["urn:a"], &[]),
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for key in &keys {
+            assert!(seen.insert(names.place(Unit::Grant(&key.grant), key).token), "{key:?}");
+            assert!(seen.insert(TokenName(names.unit(Unit::Token(key)).0)), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn names_need_the_key_and_hide_the_subject() {
+        let token = key("jane@example.org", &[], &[]);
+        let one = Names::new(&[1; 32]).unit(Unit::Grant(&token.grant));
+        let other = Names::new(&[2; 32]).unit(Unit::Grant(&token.grant));
+        assert_ne!(one, other);
+        assert!(one.as_str().starts_with("crm/") && !one.as_str().contains("jane"));
+    }
+}

@@ -1,0 +1,375 @@
+//! The records as both stores keep them: what stands in clear so that a store can decide, and what is sealed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    AttemptId, StoreError,
+    names::{Fingerprint, Place, UnitName},
+    seal::{Ring, SealError, Sealed, Seat},
+};
+use crate::{
+    clock::Moment,
+    failure::FailureCause,
+    name::Scopes,
+    secret::{ExposeSecret, SecretString},
+    token::{Expiry, Generation, Token, TokenType},
+};
+
+/// No wait that stands in a record is believed beyond this: a clock that was set back must not stop a grant for years.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// A grant as it is known after a look into the store.
+#[derive(Clone, Debug)]
+pub struct GrantRecord {
+    /// The revision.
+    pub revision: Generation,
+    /// Whether it gives tokens.
+    pub state: GrantState,
+    /// What is sealed.
+    pub secrets: GrantSecrets,
+    /// A refresh token of this revision was, perhaps, sent.
+    pub intent: Option<Intent>,
+    /// The last failure since the last success.
+    pub failure: Option<LastFailure>,
+}
+
+impl GrantRecord {
+    /// Whether nobody should ask the provider now.
+    pub fn is_resting(&self) -> bool {
+        self.state != GrantState::Active || self.failure.is_some_and(|failure| !failure.wait.is_zero())
+    }
+}
+
+/// Whether a grant gives tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantState {
+    /// It does, as far as is known.
+    Active,
+    /// It does not, until a new one is imported.
+    Dead(FailureCause),
+}
+
+/// The sealed part of a grant.
+#[derive(Clone, Debug, Default)]
+pub struct GrantSecrets {
+    /// What tokens are made from.
+    pub material: Material,
+    /// The scopes that were granted.
+    pub scopes: Scopes,
+    /// Token endpoint and client that the material belongs to (RFC 6749 §10.4: a refresh token goes nowhere else).
+    pub binding: String,
+    /// The configured secrets that were taken over so far: each is taken over once, so that a replica with yesterday's
+    /// file never brings yesterday's refresh token back.
+    pub seeds: Vec<Fingerprint>,
+}
+
+/// What tokens are made from.
+#[derive(Clone, Debug, Default)]
+pub enum Material {
+    /// Nothing that has to be kept.
+    #[default]
+    Nothing,
+    /// A refresh token.
+    RefreshToken(SecretString),
+    /// A static secret.
+    Static(SecretString),
+}
+
+/// A refresh token was, perhaps, sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The last try that sent it.
+    pub attempt: AttemptId,
+    /// When it was first sent, by the store's clock.
+    pub age: Duration,
+    /// How many sends have an unknown outcome.
+    pub sends: u32,
+}
+
+/// A failure that no success followed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastFailure {
+    /// Why.
+    pub cause: FailureCause,
+    /// How many in a row.
+    pub count: u32,
+    /// What is left of the wait until the next try.
+    pub wait: Duration,
+}
+
+/// A grant as it is stored. `rev` to `made_us` stand in clear.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GrantRow {
+    /// The revision.
+    pub rev: Generation,
+    /// The cause of death.
+    pub dead: Option<String>,
+    /// Tokens that are older were made from a grant that was replaced.
+    pub since: Generation,
+    /// The attempt that wrote this revision.
+    pub attempt: Option<String>,
+    /// The last attempt that was settled.
+    pub settled: Option<String>,
+    /// The last attempt that sent the refresh token.
+    pub intent: Option<String>,
+    /// When the first of them did, in µs of the store's clock.
+    pub intent_us: u64,
+    /// How many of them have an unknown outcome.
+    pub sends: u32,
+    /// The cause of the last failure.
+    pub fail: Option<String>,
+    /// How many failures in a row.
+    pub failures: u32,
+    /// When the next try is due, in µs of the store's clock.
+    pub retry_us: u64,
+    /// When this revision was written, in µs of the store's clock.
+    pub made_us: u64,
+    /// [`GrantSecrets`], sealed; absent as long as only a failure was noted.
+    pub sealed: Option<Sealed>,
+}
+
+impl GrantRow {
+    /// Opens the sealed part and reads the times against the store's clock.
+    pub fn open(self, ring: &Ring, unit: &UnitName, now_us: u64) -> Result<GrantRecord, StoreError> {
+        if self.rev > Generation::MAX {
+            return Err(StoreError::Unreadable(format!("{unit:?} has a revision beyond every clock")));
+        }
+        let secrets = match &self.sealed {
+            None => GrantSecrets::default(),
+            Some(sealed) => open_secrets(ring, unit, self.rev, sealed)?,
+        };
+        Ok(GrantRecord {
+            revision: self.rev,
+            state: self.state(unit)?,
+            intent: self.intent(now_us),
+            failure: self.failure(unit, now_us)?,
+            secrets,
+        })
+    }
+
+    fn state(&self, unit: &UnitName) -> Result<GrantState, StoreError> {
+        match &self.dead {
+            None => Ok(GrantState::Active),
+            Some(word) => cause(unit, word).map(GrantState::Dead),
+        }
+    }
+
+    fn intent(&self, now_us: u64) -> Option<Intent> {
+        let attempt = AttemptId::from(self.intent.clone()?);
+        let age = Duration::from_micros(now_us.saturating_sub(self.intent_us));
+        Some(Intent { attempt, age, sends: self.sends.max(1) })
+    }
+
+    fn failure(&self, unit: &UnitName, now_us: u64) -> Result<Option<LastFailure>, StoreError> {
+        let Some(word) = &self.fail else { return Ok(None) };
+        let wait = Duration::from_micros(self.retry_us.saturating_sub(now_us)).min(MAX_WAIT);
+        Ok(Some(LastFailure { cause: cause(unit, word)?, count: self.failures, wait }))
+    }
+}
+
+fn cause(unit: &UnitName, word: &str) -> Result<FailureCause, StoreError> {
+    word.parse().map_err(|_| StoreError::Unreadable(format!("{unit:?} names a cause of failure that does not exist")))
+}
+
+/// The sealed payload of a grant.
+#[derive(Serialize, Deserialize)]
+struct SecretsPayload {
+    v: u8,
+    refresh_token: Option<String>,
+    static_secret: Option<String>,
+    scopes: Scopes,
+    binding: String,
+    seeds: Vec<String>,
+}
+
+impl Drop for SecretsPayload {
+    fn drop(&mut self) {
+        self.refresh_token.zeroize();
+        self.static_secret.zeroize();
+    }
+}
+
+/// The sealed payload of a token.
+#[derive(Serialize, Deserialize)]
+struct TokenPayload {
+    v: u8,
+    value: String,
+    kind: TokenType,
+    scopes: Scopes,
+    lifetime_ms: Option<u64>,
+    stated: bool,
+}
+
+impl Drop for TokenPayload {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+const PAYLOAD_VERSION: u8 = 1;
+
+/// Seals the secrets of a grant for the revision that they become.
+pub fn seal_secrets(
+    ring: &Ring,
+    unit: &UnitName,
+    revision: Generation,
+    secrets: &GrantSecrets,
+) -> Result<Sealed, StoreError> {
+    let (refresh_token, static_secret) = match &secrets.material {
+        Material::Nothing => (None, None),
+        Material::RefreshToken(token) => (Some(token.expose_secret().to_owned()), None),
+        Material::Static(secret) => (None, Some(secret.expose_secret().to_owned())),
+    };
+    let payload = SecretsPayload {
+        v: PAYLOAD_VERSION,
+        refresh_token,
+        static_secret,
+        scopes: secrets.scopes.clone(),
+        binding: secrets.binding.clone(),
+        seeds: secrets.seeds.iter().map(|seed| seed.as_str().to_owned()).collect(),
+    };
+    seal(ring, &grant_seat(unit, revision), &payload)
+}
+
+fn open_secrets(
+    ring: &Ring,
+    unit: &UnitName,
+    revision: Generation,
+    sealed: &Sealed,
+) -> Result<GrantSecrets, StoreError> {
+    let mut payload: SecretsPayload = open(ring, &grant_seat(unit, revision), sealed)?;
+    let material = match (payload.refresh_token.take(), payload.static_secret.take()) {
+        (Some(token), _) => Material::RefreshToken(token.into()),
+        (None, Some(secret)) => Material::Static(secret.into()),
+        (None, None) => Material::Nothing,
+    };
+    Ok(GrantSecrets {
+        material,
+        scopes: payload.scopes.clone(),
+        binding: payload.binding.clone(),
+        seeds: payload.seeds.iter().cloned().map(Fingerprint::from).collect(),
+    })
+}
+
+/// Seals a token for its place; its generation is the revision it is bound to.
+pub fn seal_token(ring: &Ring, place: &Place, token: &Token) -> Result<Sealed, StoreError> {
+    let payload = TokenPayload {
+        v: PAYLOAD_VERSION,
+        value: token.value.expose_secret().to_owned(),
+        kind: token.kind.clone(),
+        scopes: token.scopes.clone(),
+        lifetime_ms: token.expiry.map(|expiry| u64::try_from(expiry.lifetime.as_millis()).unwrap_or(u64::MAX)),
+        stated: token.expiry.is_some_and(|expiry| expiry.stated),
+    };
+    seal(ring, &token_seat(&token_key(place), token.generation), &payload)
+}
+
+/// Opens a token of which this much is left, counted from `asked`.
+pub fn open_token(
+    ring: &Ring,
+    place: &Place,
+    generation: Generation,
+    sealed: &Sealed,
+    remaining: Option<Duration>,
+    asked: &Moment,
+) -> Result<Token, StoreError> {
+    let mut payload: TokenPayload = open(ring, &token_seat(&token_key(place), generation), sealed)?;
+    let expiry = remaining.map(|left| Expiry {
+        deadline: asked.after(left),
+        lifetime: payload.lifetime_ms.map_or(left, Duration::from_millis),
+        stated: payload.stated,
+    });
+    Ok(Token {
+        value: std::mem::take(&mut payload.value).into(),
+        kind: payload.kind.clone(),
+        generation,
+        scopes: payload.scopes.clone(),
+        expiry,
+    })
+}
+
+fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
+    Seat { key: unit.as_str(), field: "grant", revision }
+}
+
+fn token_key(place: &Place) -> String {
+    format!("{}/{}", place.unit.as_str(), place.token.as_str())
+}
+
+fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
+    Seat { key, field: "token", revision: generation }
+}
+
+fn seal<T: Serialize>(ring: &Ring, seat: &Seat<'_>, payload: &T) -> Result<Sealed, StoreError> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    serde_json::to_writer(&mut *plain, payload).map_err(|_| unreadable(seat, &SealError::Damaged))?;
+    ring.seal(seat, &plain).map_err(|error| unreadable(seat, &error))
+}
+
+fn open<T: for<'de> Deserialize<'de>>(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<T, StoreError> {
+    let plain = ring.open(seat, sealed).map_err(|error| unreadable(seat, &error))?;
+    // serde_json's own message can quote the text, so it is not passed on.
+    serde_json::from_slice(&plain).map_err(|_| unreadable(seat, &SealError::Damaged))
+}
+
+fn unreadable(seat: &Seat<'_>, error: &SealError) -> StoreError {
+    StoreError::Unreadable(format!("{} ({}): {error}", seat.key, seat.field))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring() -> Ring {
+        Ring::new([("k", [3_u8; 32].as_slice())]).unwrap()
+    }
+
+    #[test]
+    fn a_grant_is_read_back_and_its_clear_part_is_silent() {
+        let unit = UnitName::from("crm/abc");
+        let secrets = GrantSecrets {
+            material: Material::RefreshToken("rt-canary".into()),
+            scopes: Scopes::new(["api"]).unwrap(),
+            binding: "https://as.example/token client".into(),
+            seeds: vec![Fingerprint::from("f".to_owned())],
+        };
+        let rev = Generation::new(9);
+        let sealed = seal_secrets(&ring(), &unit, rev, &secrets).unwrap();
+        let row = GrantRow { rev, sealed: Some(sealed), ..GrantRow::default() };
+        assert!(!serde_json::to_string(&row).unwrap().contains("canary"));
+        let record = row.open(&ring(), &unit, 0).unwrap();
+        let Material::RefreshToken(token) = &record.secrets.material else { panic!("{record:?}") };
+        assert_eq!(token.expose_secret(), "rt-canary");
+        assert_eq!(record.secrets.seeds, secrets.seeds);
+        assert!(!format!("{record:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_row_that_lies_about_its_revision_does_not_open() {
+        let unit = UnitName::from("crm/abc");
+        let sealed = seal_secrets(&ring(), &unit, Generation::new(9), &GrantSecrets::default()).unwrap();
+        for rev in [8, 10, u64::MAX] {
+            let row = GrantRow { rev: Generation::new(rev), sealed: Some(sealed.clone()), ..GrantRow::default() };
+            assert!(matches!(row.open(&ring(), &unit, 0), Err(StoreError::Unreadable(_))), "{rev}");
+        }
+    }
+
+    #[test]
+    fn waits_are_what_is_left_and_bounded() {
+        let unit = UnitName::from("crm/abc");
+        let row = |retry_us| GrantRow {
+            fail: Some("PROVIDER_UNAVAILABLE".into()),
+            failures: 2,
+            retry_us,
+            ..GrantRow::default()
+        };
+        let wait = |retry_us, now| row(retry_us).open(&ring(), &unit, now).unwrap().failure.unwrap().wait;
+        assert_eq!(wait(5_000_000, 2_000_000), Duration::from_secs(3));
+        assert_eq!(wait(1, 2), Duration::ZERO);
+        assert_eq!(wait(u64::MAX, 0), MAX_WAIT);
+    }
+}

@@ -1,0 +1,19 @@
+-- ARGV: 1 owner, 2 lease in ms, 3 refused generation.
+local fresh = token()
+if fresh and tonumber(fresh[1]) > tonumber(ARGV[3]) then
+  return view('newer', 0)
+end
+
+local _, time = now()
+local rest = redis.call('HMGET', KEYS[1], 'dead', 'retry_us')
+if rest[1] or tonumber(rest[2] or '0') > time then
+  return view('resting', 0)
+end
+
+if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  -- A claim that is repeated after a lost reply finds its own lease.
+  if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+    return view('busy', redis.call('PTTL', KEYS[2]))
+  end
+end
+return view('held', 0)

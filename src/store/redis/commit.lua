@@ -1,0 +1,19 @@
+-- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant, 5 sealed token, 6 token's TTL in ms (0: none),
+-- 7 channel, 8 event.
+-- The fence is the revision and not the lease: an answer that came late may hold the only living refresh token.
+if revision() ~= ARGV[2] then
+  local done = redis.call('HGET', KEYS[1], 'attempt') == ARGV[1]
+  release(ARGV[1])
+  return done and 'done' or 'moved'
+end
+local _, time = now()
+redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sends', 'fail', 'failures', 'retry_us', 'settled')
+redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4], 'made_us', text(time))
+redis.call('DEL', KEYS[3])
+redis.call('HSET', KEYS[3], 'gen', ARGV[3], 'sealed', ARGV[5])
+if ARGV[6] ~= '0' then
+  redis.call('PEXPIRE', KEYS[3], ARGV[6])
+end
+redis.call('PUBLISH', ARGV[7], ARGV[8])
+release(ARGV[1])
+return 'done'

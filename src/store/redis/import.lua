@@ -1,0 +1,10 @@
+-- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant, 5 channel, 6 event.
+if revision() ~= ARGV[2] then
+  return redis.call('HGET', KEYS[1], 'attempt') == ARGV[1] and 'done' or 'moved'
+end
+local _, time = now()
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'since', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4],
+  'made_us', text(time))
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return 'done'

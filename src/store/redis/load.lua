@@ -1,0 +1,1 @@
+return view('seen', 0)

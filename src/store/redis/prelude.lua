@@ -1,0 +1,36 @@
+-- Shared by every script. KEYS: 1 grant (hash, no TTL), 2 lease (string, PX), 3 token (hash, TTL from expires_in).
+-- All three carry one hash tag, so that a script is one slot of a cluster. Numbers pass as text: Lua's own formatting of
+-- large ones is not exact.
+
+local function now()
+  local time = redis.call('TIME')
+  return time, tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function revision()
+  return redis.call('HGET', KEYS[1], 'rev') or '0'
+end
+
+-- The token, unless it was made from a grant that was replaced since.
+local function token()
+  local row = redis.call('HMGET', KEYS[3], 'gen', 'sealed')
+  local since = tonumber(redis.call('HGET', KEYS[1], 'since') or '0')
+  if not row[1] or (tonumber(row[1]) or 0) < since then
+    return nil
+  end
+  return { row[1], row[2], redis.call('PTTL', KEYS[3]) }
+end
+
+local function view(status, left)
+  return { status, left, redis.call('HGETALL', KEYS[1]), token() or {}, redis.call('TIME') }
+end
+
+local function release(owner)
+  if redis.call('GET', KEYS[2]) == owner then
+    redis.call('DEL', KEYS[2])
+  end
+end

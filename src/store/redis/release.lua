@@ -1,0 +1,3 @@
+-- ARGV: 1 owner.
+release(ARGV[1])
+return 'done'

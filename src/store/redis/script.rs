@@ -1,0 +1,123 @@
+//! The scripts, and how their replies are read. Redis is outside of this process: a reply of another form than expected
+//! is an unreadable record, never a panic.
+
+use std::{collections::HashMap, str::FromStr, time::Duration};
+
+use redis::Script;
+
+use crate::{
+    clock::Moment,
+    store::{
+        GrantRecord, StoreError,
+        names::{Place, UnitName},
+        record::{GrantRow, open_token},
+        seal::{Ring, Sealed},
+    },
+    token::{Generation, Token},
+};
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("prelude.lua"), "\n", include_str!($file)))
+    };
+}
+
+/// Every script of the store.
+pub(super) struct Scripts {
+    pub(super) load: Script,
+    pub(super) claim: Script,
+    pub(super) dispatch: Script,
+    pub(super) commit: Script,
+    pub(super) settle: Script,
+    pub(super) release: Script,
+    pub(super) reject: Script,
+    pub(super) import: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            load: script!("load.lua"),
+            claim: script!("claim.lua"),
+            dispatch: script!("dispatch.lua"),
+            commit: script!("commit.lua"),
+            settle: script!("settle.lua"),
+            release: script!("release.lua"),
+            reject: script!("reject.lua"),
+            import: script!("import.lua"),
+        }
+    }
+}
+
+/// The reply of `load` and `claim`: status, what is left of another's lease in ms, the grant's fields, the token
+/// (generation, sealed, PTTL) or nothing, and the time (s, µs).
+pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<redis::Value>, (u64, u64));
+
+/// What a [`View`] says, opened.
+pub(super) struct Seen {
+    pub(super) status: String,
+    pub(super) lease_left: Duration,
+    pub(super) record: Option<GrantRecord>,
+    pub(super) token: Option<Token>,
+    pub(super) next: Generation,
+}
+
+/// Opens a reply; what is left of the token counts from when the question was asked.
+pub(super) fn open(view: View, ring: &Ring, place: &Place, asked: &Moment) -> Result<Seen, StoreError> {
+    let (status, lease_left, fields, token, (seconds, micros)) = view;
+    let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
+    let record = match fields.is_empty() {
+        true => None,
+        false => Some(row(&place.unit, fields)?.open(ring, &place.unit, now)?),
+    };
+    let token = token_of(token, ring, place, asked)?;
+    let next = record.as_ref().map_or(Generation::ZERO, |record| record.revision).next(now);
+    Ok(Seen { status, lease_left: millis(lease_left), record, token, next })
+}
+
+fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow, StoreError> {
+    let sealed = fields.remove("sealed").map(Sealed);
+    let word = |name: &str| fields.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    Ok(GrantRow {
+        rev: Generation::new(number(unit, word("rev"))?),
+        dead: word("dead"),
+        since: Generation::new(number(unit, word("since"))?),
+        attempt: word("attempt"),
+        settled: word("settled"),
+        intent: word("intent"),
+        intent_us: number(unit, word("intent_us"))?,
+        sends: number(unit, word("sends"))?,
+        fail: word("fail"),
+        failures: number(unit, word("failures"))?,
+        retry_us: number(unit, word("retry_us"))?,
+        made_us: number(unit, word("made_us"))?,
+        sealed,
+    })
+}
+
+fn number<T: FromStr + Default>(unit: &UnitName, word: Option<String>) -> Result<T, StoreError> {
+    word.map_or(Ok(T::default()), |word| word.parse()).map_err(|_| damaged(unit))
+}
+
+fn token_of(reply: Vec<redis::Value>, ring: &Ring, place: &Place, asked: &Moment) -> Result<Option<Token>, StoreError> {
+    if reply.is_empty() {
+        return Ok(None);
+    }
+    let (generation, sealed, left): (u64, Vec<u8>, i64) =
+        redis::from_redis_value(redis::Value::Array(reply)).map_err(|_| damaged(&place.unit))?;
+    // PTTL: -1 is a key without TTL, 0 and -2 one that goes in this very moment.
+    let remaining = match left {
+        -1 => None,
+        1.. => Some(millis(left)),
+        _ => return Ok(None),
+    };
+    open_token(ring, place, Generation::new(generation), &Sealed(sealed), remaining, asked).map(Some)
+}
+
+fn millis(left: i64) -> Duration {
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
+}
+
+fn damaged(unit: &UnitName) -> StoreError {
+    StoreError::Unreadable(format!("{unit:?} has a field of the wrong form"))
+}
