@@ -7,6 +7,7 @@ pub mod config;
 
 pub mod identity;
 pub mod policy;
+pub mod provider;
 pub mod store;
 
 pub mod grant;

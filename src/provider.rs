@@ -1,0 +1,85 @@
+//! One token endpoint on the wire: send, bound, and tell what is certain about the outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Client, Method, Request, header::HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    clock::Moment,
+    grant::{
+        answer::{self, Answer, Unusable},
+        request::TokenRequest,
+    },
+    http::{BodyError, read_body},
+    secret::ExposeSecret,
+};
+
+/// Sends token requests.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    client: Client,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SendError {
+    /// Nothing left this host: the request can be repeated without fear.
+    #[error("the provider cannot be reached: {0}")]
+    NotSent(Arc<str>),
+    /// The request was sent, wholly or in part; nobody can say what the provider did.
+    #[error("no answer came: {0}")]
+    OutcomeUnknown(Arc<str>),
+}
+
+impl Provider {
+    /// A sender on this client, which must neither follow redirects nor repeat requests.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Sends one request, once, and reads the answer; all of it within the time limit.
+    pub async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError> {
+        let deadline = Instant::now() + limit;
+        let request = encode(request)?;
+        let response = match timeout_at(deadline, self.client.execute(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() || error.is_builder() => {
+                return Err(SendError::NotSent(root_cause(&error)));
+            }
+            Ok(Err(error)) => return Err(SendError::OutcomeUnknown(root_cause(&error))),
+            Err(_) => return Err(SendError::OutcomeUnknown("time ran out".into())),
+        };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        match timeout_at(deadline, read_body(response, answer::MAX_BODY)).await {
+            Ok(Ok(body)) => Ok(answer::read(status, &headers, &body, Moment::now().wall())),
+            Ok(Err(BodyError::TooLarge(_))) => Ok(Answer::Unusable(Unusable::TooLarge)),
+            Ok(Err(error @ BodyError::Broken)) => Err(SendError::OutcomeUnknown(error.to_string().into())),
+            Err(_) => Err(SendError::OutcomeUnknown("time ran out".into())),
+        }
+    }
+}
+
+fn encode(request: TokenRequest) -> Result<Request, SendError> {
+    let mut encoded = Request::new(Method::POST, request.url);
+    for (name, value) in &request.headers {
+        let mut value = HeaderValue::from_str(value.expose_secret())
+            .map_err(|_| SendError::NotSent("a header has a value that cannot be sent".into()))?;
+        value.set_sensitive(true);
+        encoded.headers_mut().insert(name, value);
+    }
+    *encoded.body_mut() = Some(request.body.expose_secret().to_owned().into());
+    Ok(encoded)
+}
+
+/// The innermost cause, without the URL, which can carry a query.
+fn root_cause(error: &reqwest::Error) -> Arc<str> {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    match std::ptr::addr_eq(cause, error) {
+        true => "the request failed".into(),
+        false => cause.to_string().into(),
+    }
+}
