@@ -5,6 +5,7 @@ pub mod cli;
 
 pub mod config;
 
+pub mod cache;
 pub mod identity;
 pub mod policy;
 pub mod provider;

@@ -1,0 +1,379 @@
+//! The tokens that this replica holds in memory.
+//!
+//! Each token has a slot. A slot has a floor: tokens of that generation and older are dead, and a late insert of one is
+//! refused, so an invalidation can never be undone by a load that began before it. The floor is raised before the
+//! token is dropped, and looked at again after a token was put in; whichever comes last sees the other.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use crate::{
+    clock::{Deadline, Moment},
+    store::{
+        Change, Event,
+        names::{Place, TokenName},
+    },
+    token::{Generation, Token, TokenKey, Wanted},
+};
+
+/// How much is held, and for how long it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// The most slots; beyond them the least used go.
+    pub max_tokens: u64,
+    /// How long a token is served without a look into a store that others write to; `None` where nobody else does.
+    pub max_age: Option<Duration>,
+}
+
+/// All slots of this replica.
+pub struct Cache {
+    slots: moka::sync::Cache<TokenKey, Arc<Slot>>,
+    names: Arc<Mutex<HashMap<TokenName, Weak<Slot>>>>,
+    trust: Arc<Trust>,
+}
+
+/// Whether changes in the store are heard. What was put in during another epoch is looked up again before it is served.
+struct Trust {
+    epoch: AtomicU64,
+    hearing: AtomicBool,
+    max_age: Option<Duration>,
+}
+
+/// The place of one token in this replica.
+pub struct Slot {
+    /// What tells this token from others.
+    pub key: TokenKey,
+    /// Where it is in the store.
+    pub place: Place,
+    floor: AtomicU64,
+    held: ArcSwapOption<Held>,
+    used: AtomicBool,
+    degraded: AtomicBool,
+    trust: Arc<Trust>,
+}
+
+struct Held {
+    token: Arc<Token>,
+    epoch: u64,
+    believed_until: Option<Deadline>,
+    /// Set once per token: refreshing it ahead of time was asked for.
+    ahead_asked: AtomicBool,
+}
+
+/// When a load began; a token from it is believed only if no event was missed since.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch(u64);
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(config: CacheConfig) -> Self {
+        let names: Arc<Mutex<HashMap<TokenName, Weak<Slot>>>> = Arc::default();
+        let forget = Arc::clone(&names);
+        let slots = moka::sync::Cache::builder()
+            .max_capacity(config.max_tokens)
+            .eviction_listener(move |_, slot: Arc<Slot>, _| {
+                forget.lock().remove(&slot.place.token);
+            })
+            .build();
+        let trust = Trust { epoch: AtomicU64::new(0), hearing: AtomicBool::new(true), max_age: config.max_age };
+        Self { slots, names, trust: Arc::new(trust) }
+    }
+
+    /// The slot of a token; it is made if there is none.
+    pub fn slot(&self, key: &TokenKey, place: impl FnOnce() -> Place) -> Arc<Slot> {
+        if let Some(slot) = self.slots.get(key) {
+            return slot;
+        }
+        self.slots.get_with_by_ref(key, || {
+            let slot = Arc::new(Slot::new(key.clone(), place(), Arc::clone(&self.trust)));
+            self.names.lock().insert(slot.place.token.clone(), Arc::downgrade(&slot));
+            slot
+        })
+    }
+
+    /// Takes in what changed in the store.
+    pub fn apply(&self, event: &Event) {
+        match event {
+            Event::Changed(Change { unit: _, token: Some(name), floor }) => {
+                let slot = self.names.lock().get(name).and_then(Weak::upgrade);
+                if let Some(slot) = slot {
+                    slot.raise_floor(*floor);
+                }
+            }
+            Event::Changed(Change { unit, token: None, floor }) => {
+                for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.place.unit == *unit) {
+                    slot.raise_floor(*floor);
+                }
+            }
+            Event::Gap => self.trust.turn(false),
+            Event::Heard => self.trust.turn(true),
+        }
+    }
+
+    /// How many tokens are held, roughly.
+    pub fn len(&self) -> u64 {
+        self.slots.entry_count()
+    }
+
+    /// Whether nothing is held, roughly.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Trust {
+    fn turn(&self, hearing: bool) {
+        self.hearing.store(hearing, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn covers(&self, held: &Held, now: &Moment) -> bool {
+        self.hearing.load(Ordering::SeqCst)
+            && held.epoch == self.epoch.load(Ordering::SeqCst)
+            && held.believed_until.is_none_or(|until| !until.has_passed(now))
+    }
+}
+
+impl Slot {
+    fn new(key: TokenKey, place: Place, trust: Arc<Trust>) -> Self {
+        Self {
+            key,
+            place,
+            floor: AtomicU64::new(0),
+            held: ArcSwapOption::empty(),
+            used: AtomicBool::new(false),
+            degraded: AtomicBool::new(false),
+            trust,
+        }
+    }
+
+    /// The token, if it may be served without a look into the store.
+    pub fn fresh(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
+        let held = self.held.load();
+        let held = held.as_ref().filter(|held| self.trust.covers(held, now))?;
+        self.servable(held, wanted, now)
+    }
+
+    /// The token, if it is valid as far as this replica knows: for times when the store cannot be asked.
+    pub fn valid(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
+        self.servable(self.held.load().as_ref()?, wanted, now)
+    }
+
+    fn servable(&self, held: &Held, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
+        let alive = held.token.generation > self.floor() && held.token.satisfies(wanted, now);
+        alive.then(|| {
+            if !self.used.load(Ordering::Relaxed) {
+                self.used.store(true, Ordering::Relaxed);
+            }
+            Arc::clone(&held.token)
+        })
+    }
+
+    /// To be called before a load begins.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.trust.epoch.load(Ordering::SeqCst))
+    }
+
+    /// Puts a token in, unless it is dead or older than the one that is there. Tells whether it went in.
+    pub fn put(&self, token: &Arc<Token>, epoch: Epoch, now: &Moment) -> bool {
+        if token.generation <= self.floor() {
+            return false;
+        }
+        let held = Arc::new(Held {
+            token: Arc::clone(token),
+            epoch: epoch.0,
+            believed_until: self.trust.max_age.map(|age| now.after(age)),
+            ahead_asked: AtomicBool::new(false),
+        });
+        let mut new = false;
+        self.held.rcu(|current| match current {
+            Some(older) if older.token.generation > token.generation => {
+                new = false;
+                Some(Arc::clone(older))
+            }
+            Some(same) if same.token.generation == token.generation => {
+                new = false;
+                Some(Arc::new(Held {
+                    token: Arc::clone(&same.token),
+                    epoch: held.epoch,
+                    believed_until: held.believed_until,
+                    ahead_asked: AtomicBool::new(same.ahead_asked.load(Ordering::Relaxed)),
+                }))
+            }
+            Some(_) | None => {
+                new = true;
+                Some(Arc::clone(&held))
+            }
+        });
+        self.drop_dead();
+        if new {
+            self.degraded.store(false, Ordering::Relaxed);
+        }
+        new
+    }
+
+    /// Declares tokens of this generation and older dead.
+    pub fn raise_floor(&self, floor: Generation) {
+        self.floor.fetch_max(floor.get(), Ordering::SeqCst);
+        self.drop_dead();
+    }
+
+    fn floor(&self) -> Generation {
+        Generation::new(self.floor.load(Ordering::SeqCst))
+    }
+
+    fn drop_dead(&self) {
+        let floor = self.floor();
+        self.held.rcu(|current| current.as_ref().filter(|held| held.token.generation > floor).cloned());
+    }
+
+    /// Whether the token was used since this was last asked.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Claims the right to have this generation refreshed ahead of time; only the first caller gets it.
+    pub fn ask_ahead(&self, generation: Generation) -> bool {
+        let held = self.held.load();
+        let held = held.as_ref().filter(|held| held.token.generation == generation);
+        held.is_some_and(|held| !held.ahead_asked.swap(true, Ordering::Relaxed))
+    }
+
+    /// Gives that right back after a failure.
+    pub fn unask_ahead(&self, generation: Generation) {
+        if let Some(held) = self.held.load().as_ref().filter(|held| held.token.generation == generation) {
+            held.ahead_asked.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The generation that is held.
+    pub fn generation(&self) -> Option<Generation> {
+        self.held.load().as_ref().map(|held| held.token.generation)
+    }
+
+    /// Whether refreshing fails while the token is still valid.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether refreshing fails.
+    pub fn set_degraded(&self, degraded: bool) {
+        self.degraded.store(degraded, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        name::{CredentialName, Resources, Scopes, Subject},
+        store::names::UnitName,
+        token::{GrantKey, TokenType},
+    };
+
+    fn key() -> TokenKey {
+        TokenKey {
+            grant: GrantKey { credential: CredentialName::new("crm").unwrap(), subject: Subject::default() },
+            scopes: Scopes::default(),
+            resources: Resources::default(),
+        }
+    }
+
+    fn token(generation: u64) -> Arc<Token> {
+        Arc::new(Token {
+            value: "t".into(),
+            kind: TokenType::Bearer,
+            generation: Generation::new(generation),
+            scopes: Scopes::default(),
+            expiry: None,
+        })
+    }
+
+    fn cache(max_age: Option<Duration>) -> (Cache, Arc<Slot>) {
+        let cache = Cache::new(CacheConfig { max_tokens: 10, max_age });
+        let place = || Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") };
+        let slot = cache.slot(&key(), place);
+        (cache, slot)
+    }
+
+    fn served(slot: &Slot) -> Option<u64> {
+        slot.fresh(&Wanted::default(), &Moment::now()).map(|token| token.generation.get())
+    }
+
+    #[test]
+    fn a_late_insert_does_not_bring_a_dead_token_back() {
+        let (cache, slot) = cache(None);
+        let epoch = slot.epoch();
+        let floor = Generation::new(5);
+        let change = Change { unit: UnitName::from("crm/u"), token: Some(TokenName::from("t")), floor };
+        cache.apply(&Event::Changed(change));
+        assert!(!slot.put(&token(5), epoch, &Moment::now()));
+        assert_eq!(served(&slot), None);
+        assert!(slot.put(&token(6), epoch, &Moment::now()));
+        assert_eq!(served(&slot), Some(6));
+    }
+
+    #[test]
+    fn an_older_token_never_replaces_a_newer_one() {
+        let (_cache, slot) = cache(None);
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        slot.put(&token(5), slot.epoch(), &Moment::now());
+        assert_eq!(served(&slot), Some(6));
+    }
+
+    #[test]
+    fn a_change_of_the_whole_grant_reaches_every_slot_of_it() {
+        let (cache, slot) = cache(None);
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        let change =
+            |unit: &str| Event::Changed(Change { unit: UnitName::from(unit), token: None, floor: Generation::new(6) });
+        cache.apply(&change("crm/other"));
+        assert_eq!(served(&slot), Some(6));
+        cache.apply(&change("crm/u"));
+        assert_eq!(served(&slot), None);
+    }
+
+    #[test]
+    fn after_a_gap_nothing_is_served_unlooked_but_it_stays_known() {
+        let (cache, slot) = cache(None);
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        let before = slot.epoch();
+        cache.apply(&Event::Gap);
+        assert_eq!(served(&slot), None);
+        assert!(slot.valid(&Wanted::default(), &Moment::now()).is_some());
+        cache.apply(&Event::Heard);
+        assert_eq!(served(&slot), None, "it was put in before the gap");
+        slot.put(&token(6), before, &Moment::now());
+        assert_eq!(served(&slot), None, "its load began before the gap");
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        assert_eq!(served(&slot), Some(6));
+    }
+
+    #[test]
+    fn a_token_is_believed_for_its_age_only() {
+        let (_cache, slot) = cache(Some(Duration::ZERO));
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        assert_eq!(served(&slot), None);
+        assert!(slot.valid(&Wanted::default(), &Moment::now()).is_some());
+    }
+
+    #[test]
+    fn refreshing_ahead_is_asked_once_per_token() {
+        let (_cache, slot) = cache(None);
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        assert!(slot.ask_ahead(Generation::new(6)));
+        assert!(!slot.ask_ahead(Generation::new(6)));
+        slot.unask_ahead(Generation::new(6));
+        assert!(slot.ask_ahead(Generation::new(6)));
+        assert!(!slot.ask_ahead(Generation::new(5)));
+    }
+}
