@@ -10,6 +10,7 @@ pub mod identity;
 pub mod policy;
 pub mod provider;
 pub mod store;
+pub mod upstream;
 
 pub mod grant;
 pub mod rejection;
