@@ -5,6 +5,8 @@ pub mod cli;
 
 pub mod config;
 
+pub mod broker;
+
 pub mod cache;
 pub mod identity;
 pub mod policy;

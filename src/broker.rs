@@ -1,0 +1,224 @@
+//! The broker: the only conductor. One file per verb; `decide` is pure; nothing in here knows gRPC.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use self::{ahead::Ahead, flight::Flights};
+pub use self::{
+    call_through::{Answered, Call, Replay},
+    describe_grant::Description,
+    error::{Error, Reason},
+    get_token::{Ask, Served},
+    import_grant::Imported,
+    invalidate_token::{Evidence, Outcome, Rejected, Report, Reported},
+};
+use crate::{
+    cache::{Cache, CacheConfig, Slot},
+    grant::{Coordination, Grant},
+    name::{CredentialName, Resources, Scopes},
+    provider::Provider,
+    rejection::Rules,
+    store::{Event, Store, Unit},
+    telemetry::{CredentialLabels, Telemetry},
+    token::{GrantKey, TokenKey},
+    upstream::Upstream,
+};
+
+mod ahead;
+mod call_through;
+mod decide;
+mod describe_grant;
+mod error;
+mod flight;
+mod get_token;
+mod import_grant;
+mod invalidate_token;
+mod load;
+mod refresh;
+mod seed;
+mod static_secret;
+
+/// A configured credential.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Its name.
+    pub name: CredentialName,
+    /// How it gets tokens.
+    pub grant: Grant,
+    /// Scopes where a request names none.
+    pub scopes: Scopes,
+    /// Resources where a request names none.
+    pub resources: Resources,
+    /// Where calls through may go.
+    pub base_url: Option<Url>,
+    /// What counts as a rejected token.
+    pub rejected_when: Rules,
+    /// The life of a token whose provider says none.
+    pub default_lifetime: Option<Duration>,
+    /// How long before its end a token is refreshed in the background.
+    pub refresh_ahead: Duration,
+    /// Whether to refresh ahead of time even if nobody used the token.
+    pub keep_alive: bool,
+    /// The time limit of a call through that names none.
+    pub call_timeout: Duration,
+    /// The largest answer of an upstream, in bytes.
+    pub max_response_bytes: usize,
+}
+
+/// The times of a refresh: `http_timeout + commit_budget < lease < max_wait`, which the configuration checks.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The limit of one request to a provider.
+    pub http_timeout: Duration,
+    /// What is kept free for storing its answer.
+    pub commit_budget: Duration,
+    /// How long one replica may work on a grant.
+    pub lease: Duration,
+    /// How long a caller waits for another's work.
+    pub max_wait: Duration,
+}
+
+/// What the broker is made of.
+pub struct Parts {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The credentials.
+    pub credentials: Vec<Credential>,
+    /// The times of a refresh.
+    pub timing: Timing,
+    /// The cache.
+    pub cache: CacheConfig,
+    /// The sender of token requests.
+    pub provider: Provider,
+    /// The sender of calls through.
+    pub upstream: Upstream,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The broker. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Broker {
+    core: Arc<Core>,
+}
+
+/// What all verbs share.
+struct Core {
+    store: Arc<dyn Store>,
+    cache: Cache,
+    flights: Flights,
+    credentials: BTreeMap<CredentialName, Arc<Credential>>,
+    timing: Timing,
+    provider: Provider,
+    upstream: Upstream,
+    telemetry: Arc<Telemetry>,
+    ahead: Ahead,
+    /// Work that no caller's departure ends.
+    tasks: TaskTracker,
+}
+
+/// One token of one credential, found.
+#[derive(Clone)]
+struct Target {
+    credential: Arc<Credential>,
+    slot: Arc<Slot>,
+}
+
+impl Broker {
+    /// Puts the broker together and starts listening to the store.
+    pub fn start(parts: Parts) -> Self {
+        let (ahead, due) = Ahead::new();
+        let core = Arc::new(Core {
+            store: parts.store,
+            cache: Cache::new(parts.cache),
+            flights: Flights::default(),
+            credentials: parts.credentials.into_iter().map(|c| (c.name.clone(), Arc::new(c))).collect(),
+            timing: parts.timing,
+            provider: parts.provider,
+            upstream: parts.upstream,
+            telemetry: parts.telemetry,
+            ahead,
+            tasks: TaskTracker::new(),
+        });
+        tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
+        tokio::spawn(ahead::run(Arc::downgrade(&core), due));
+        Self { core }
+    }
+
+    /// Waits until no refresh is under way, at most this long. Tells whether all of them ended.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.core.tasks.close();
+        tokio::time::timeout(limit, self.core.tasks.wait()).await.is_ok()
+    }
+
+    /// How many tokens are held in memory, roughly.
+    pub fn cached_tokens(&self) -> u64 {
+        self.core.cache.len()
+    }
+}
+
+impl Core {
+    fn target(&self, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
+        let credential = self.credentials.get(&grant.credential).ok_or(Error::CredentialNotFound)?;
+        let key = credential.key(grant.clone(), scopes, resources);
+        let slot = self.cache.slot(&key, || self.store.names().place(credential.unit(&key), &key));
+        Ok(Target { credential: Arc::clone(credential), slot })
+    }
+
+    fn count_lookup(&self, target: &Target, result: &'static str) {
+        let credential = target.credential.name.to_string();
+        self.telemetry.lookups.get_or_create(&CredentialLabels { credential, result }).inc();
+    }
+}
+
+impl Credential {
+    fn key(&self, grant: GrantKey, scopes: Scopes, resources: Resources) -> TokenKey {
+        if let Grant::Static { .. } = self.grant {
+            // A static secret is the same for every scope.
+            return TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };
+        }
+        let scopes = if scopes.is_empty() { self.scopes.clone() } else { scopes };
+        let resources = if resources.is_empty() { self.resources.clone() } else { resources };
+        TokenKey { grant, scopes, resources }
+    }
+
+    fn unit<'a>(&self, key: &'a TokenKey) -> Unit<'a> {
+        match self.grant.coordination() {
+            Coordination::PerGrant => Unit::Grant(&key.grant),
+            Coordination::PerToken => Unit::Token(key),
+        }
+    }
+
+    /// The configured first secret of a subject: only the service itself has one.
+    fn first_secret(&self, key: &TokenKey) -> Option<&crate::secret::SecretString> {
+        let first = match &self.grant {
+            Grant::RefreshToken { endpoint: _, first } | Grant::Static { form: _, first } => first.as_ref(),
+            Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => None,
+        };
+        first.filter(|_| key.grant.subject.is_service())
+    }
+
+    /// What the stored material belongs to.
+    fn binding(&self) -> String {
+        self.grant.endpoint().map(crate::grant::Endpoint::binding).unwrap_or_default()
+    }
+}
+
+/// Keeps the cache up to date until the broker is gone.
+async fn listen(core: std::sync::Weak<Core>, mut events: tokio::sync::broadcast::Receiver<Event>) {
+    loop {
+        let heard = match events.recv().await {
+            Ok(event) => vec![event],
+            // Whatever was missed: nothing in memory is believed, and from here on events are heard again.
+            Err(RecvError::Lagged(_)) => vec![Event::Gap, Event::Heard],
+            Err(RecvError::Closed) => return,
+        };
+        let Some(core) = core.upgrade() else { return };
+        for event in heard {
+            core.cache.apply(&event);
+        }
+    }
+}

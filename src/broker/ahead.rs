@@ -1,0 +1,114 @@
+//! Refreshing ahead of time, in the background, so that no caller waits for a provider while a valid token exists.
+//!
+//! Each token gets a timer when it enters this replica's memory. When the timer ends and the token was used since, it is
+//! refreshed; if it was not, the next use asks for it. Which replica does it is left to chance and the lease.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::time::DelayQueue;
+
+use super::{Core, Target, decide};
+use crate::{
+    cache::Slot,
+    clock::Moment,
+    token::{Generation, Token, Wanted},
+};
+
+/// After a failure without a stated wait.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where tokens are scheduled.
+pub(super) struct Ahead {
+    queue: mpsc::UnboundedSender<(Instant, Due)>,
+}
+
+/// A token whose time comes.
+pub(super) struct Due {
+    slot: Weak<Slot>,
+    generation: Generation,
+}
+
+impl Ahead {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<(Instant, Due)>) {
+        let (queue, due) = mpsc::unbounded_channel();
+        (Self { queue }, due)
+    }
+
+    /// Sets the timer of a token.
+    pub(super) fn schedule(&self, target: &Target, token: &Token) {
+        if let Some(wait) = due_in(target, token, rand::random()) {
+            self.after(wait, &target.slot, token.generation);
+        }
+    }
+
+    fn after(&self, wait: Duration, slot: &Arc<Slot>, generation: Generation) {
+        let due = Due { slot: Arc::downgrade(slot), generation };
+        // The receiver goes only with the broker itself.
+        let _ = self.queue.send((Instant::now() + wait, due));
+    }
+}
+
+/// What is left until a token should be refreshed; `None` if it never should.
+fn due_in(target: &Target, token: &Token, jitter: f64) -> Option<Duration> {
+    let expiry = token.expiry?;
+    let remaining = expiry.deadline.remaining(&Moment::now());
+    decide::ahead(expiry.lifetime, remaining, target.credential.refresh_ahead, jitter)
+}
+
+/// Watches the timers until the broker is gone.
+pub(super) async fn run(core: Weak<Core>, mut incoming: mpsc::UnboundedReceiver<(Instant, Due)>) {
+    let mut timers: DelayQueue<Due> = DelayQueue::new();
+    loop {
+        tokio::select! {
+            scheduled = incoming.recv() => {
+                let Some((at, due)) = scheduled else { return };
+                timers.insert_at(due, at);
+            }
+            Some(expired) = timers.next(), if !timers.is_empty() => {
+                let Some(core) = core.upgrade() else { return };
+                core.timer_ended(expired.into_inner());
+            }
+        }
+    }
+}
+
+impl Core {
+    fn timer_ended(self: &Arc<Self>, due: Due) {
+        let Some(slot) = due.slot.upgrade() else { return };
+        let Some(credential) = self.credentials.get(&slot.key.grant.credential) else { return };
+        let target = Target { credential: Arc::clone(credential), slot };
+        if target.slot.take_used() || target.credential.keep_alive {
+            self.refresh_ahead(&target, due.generation);
+        }
+    }
+
+    /// On the way of every served token: asks for a refresh if its time has come and its timer found it unused.
+    pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token) {
+        // Without jitter the moment is the latest at which the timer ends, so the timer always comes first.
+        if due_in(target, token, 1.0).is_some_and(|wait| wait.is_zero()) {
+            self.refresh_ahead(target, token.generation);
+        }
+    }
+
+    fn refresh_ahead(self: &Arc<Self>, target: &Target, generation: Generation) {
+        if !target.slot.ask_ahead(generation) {
+            return;
+        }
+        let wanted = Wanted { refused: generation, min_remaining: Duration::ZERO };
+        let (core, target) = (Arc::clone(self), target.clone());
+        tokio::spawn(async move {
+            if let Err(error) = core.join(&target, wanted).await {
+                target.slot.set_degraded(true);
+                let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
+                tracing::warn!(credential = %target.credential.name, %error, "refreshing ahead of time failed");
+                target.slot.unask_ahead(generation);
+                core.ahead.after(wait, &target.slot, generation);
+            }
+        });
+    }
+}

@@ -1,0 +1,152 @@
+//! `CallThrough`: bearerd makes the call; when the upstream rejects the token, it is replaced and the call is sent once
+//! more. The caller never sees the token.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Broker, Core, Credential, Error, Rejected, Target};
+use crate::{
+    grant::{Grant, StaticForm},
+    name::{Resources, Scopes},
+    policy::Permit,
+    rejection::{Evidence, Verdict},
+    telemetry::CredentialLabels,
+    token::{Token, Wanted},
+    upstream::{Prepared, TargetError, UpstreamAnswer, headers, target},
+};
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The scopes of the token to use.
+    pub scopes: Scopes,
+    /// Its resources.
+    pub resources: Resources,
+    /// The HTTP method.
+    pub method: String,
+    /// Path and query, relative to the credential's `base_url`.
+    pub path: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+    /// The limit for the whole call; `None`: the credential's.
+    pub timeout: Option<Duration>,
+    /// Whether it may be sent twice.
+    pub replay: Replay,
+}
+
+/// Whether a call may be sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Once more after a token rejection: the upstream refused the request before acting on it (RFC 9110 §9.2.2 allows
+    /// a repetition where it is known that the first was not applied).
+    AfterRejection,
+    /// Never.
+    Never,
+}
+
+/// The upstream's answer.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The answer that came last.
+    pub answer: UpstreamAnswer,
+    /// The token that was used last.
+    pub token: Arc<Token>,
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// Whether the token was replaced because the upstream rejected it.
+    pub refreshed: bool,
+}
+
+impl Broker {
+    /// Makes a call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], when no call was made or no answer came. An answer of any status is no error.
+    pub async fn call_through(&self, permit: &Permit, call: Call) -> Result<Answered, Error> {
+        let target = self.core.target(permit.grant(), call.scopes.clone(), call.resources.clone())?;
+        let prepared = prepare(&target.credential, &call)?;
+        let deadline = Instant::now() + call.timeout.unwrap_or(target.credential.call_timeout);
+        self.core.call(&target, &prepared, call.replay, deadline).await
+    }
+}
+
+fn prepare(credential: &Credential, call: &Call) -> Result<Prepared, TargetError> {
+    let base = credential.base_url.as_ref().ok_or(TargetError::NoBaseUrl)?;
+    Ok(Prepared {
+        method: target::method(&call.method)?,
+        url: target::url(base, &call.path)?,
+        headers: headers::from_caller(&call.headers, credential_field(&credential.grant))
+            .map_err(TargetError::Header)?,
+        body: call.body.clone(),
+        max_response_bytes: credential.max_response_bytes,
+    })
+}
+
+fn credential_field(grant: &Grant) -> &str {
+    match grant {
+        Grant::Static { form: StaticForm::ApiKey { header }, first: _ } => header.as_str(),
+        Grant::Static { form: StaticForm::Basic { .. } | StaticForm::Bearer, first: _ }
+        | Grant::ClientCredentials(_)
+        | Grant::RefreshToken { .. }
+        | Grant::JwtBearer { .. } => "authorization",
+    }
+}
+
+impl Core {
+    async fn call(
+        self: &Arc<Self>,
+        target: &Target,
+        prepared: &Prepared,
+        replay: Replay,
+        deadline: Instant,
+    ) -> Result<Answered, Error> {
+        let token = self.token(target, Wanted::default()).await?;
+        let answer = self.upstream.send(prepared, &token, deadline).await?;
+        let first = Answered { answer, token, attempts: 1, refreshed: false };
+        if !self.rejects(target, &first.answer) {
+            return Ok(self.counted(target, first));
+        }
+        // Whether or not this caller wants its call repeated, the next one shall find a better token.
+        let newer = match self.report(target, &Rejected::Generation(first.token.generation)).await {
+            Ok((_, newer)) => newer,
+            // No other token can be had, and the upstream's own answer says the most about why.
+            Err(error) => {
+                tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
+                return Ok(self.counted(target, first));
+            }
+        };
+        match replay {
+            Replay::Never => Ok(self.counted(target, Answered { refreshed: true, ..first })),
+            Replay::AfterRejection => {
+                let answer = self.upstream.send(prepared, &newer, deadline).await?;
+                Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed: true }))
+            }
+        }
+    }
+
+    fn rejects(&self, target: &Target, answer: &UpstreamAnswer) -> bool {
+        let evidence = Evidence { status: answer.status, www_authenticate: answer.challenges(), body: &answer.body };
+        match target.credential.rejected_when.judge(&evidence) {
+            Verdict::TokenRejected => true,
+            Verdict::NotTokenRejected(_) => false,
+        }
+    }
+
+    fn counted(&self, target: &Target, answered: Answered) -> Answered {
+        let result = match answered.answer.status / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let credential = target.credential.name.to_string();
+        self.telemetry.calls.get_or_create(&CredentialLabels { credential, result }).inc();
+        answered
+    }
+}

@@ -1,0 +1,67 @@
+//! `DescribeGrant`: the state of a grant, never a secret.
+
+use std::time::SystemTime;
+
+use super::{Broker, Error};
+use crate::{
+    clock::Moment,
+    failure::FailureCause,
+    name::{Resources, Scopes},
+    policy::Permit,
+    store::{GrantState, Material},
+    token::Generation,
+};
+
+/// The state of a grant.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// `None`: nothing is stored.
+    pub state: Option<GrantState>,
+    /// The revision.
+    pub generation: Generation,
+    /// When the current token ends.
+    pub token_expires_at: Option<SystemTime>,
+    /// The scopes that were granted.
+    pub scopes: Scopes,
+    /// The last failure since the last success.
+    pub last_error: Option<FailureCause>,
+    /// When the next refresh is allowed.
+    pub next_attempt_at: Option<SystemTime>,
+    /// A refresh was dispatched whose outcome is not known.
+    pub outcome_unknown: bool,
+}
+
+impl Broker {
+    /// Tells the state of a grant.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], when the credential does not exist or the store cannot be read.
+    pub async fn describe_grant(
+        &self,
+        permit: &Permit,
+        scopes: Scopes,
+        resources: Resources,
+    ) -> Result<Description, Error> {
+        let target = self.core.target(permit.grant(), scopes, resources)?;
+        let (loaded, token) = self.core.load(&target).await?;
+        let now = Moment::now();
+        let stored = loaded.record.as_ref();
+        let failure = stored.and_then(|record| record.failure);
+        let waits = failure.filter(|failure| !failure.wait.is_zero());
+        Ok(Description {
+            state: stored.filter(|record| !is_blank(&record.secrets.material, record.revision)).map(|r| r.state),
+            generation: loaded.revision(),
+            token_expires_at: token.and_then(|token| token.expiry).map(|expiry| expiry.deadline.wall()),
+            scopes: stored.map(|record| record.secrets.scopes.clone()).unwrap_or_default(),
+            last_error: failure.map(|failure| failure.cause),
+            next_attempt_at: waits.map(|failure| now.after(failure.wait).wall()),
+            outcome_unknown: stored.is_some_and(|record| record.intent.is_some()),
+        })
+    }
+}
+
+/// A record of which nothing is known but a failure.
+fn is_blank(material: &Material, revision: Generation) -> bool {
+    matches!(material, Material::Nothing) && revision == Generation::ZERO
+}

@@ -1,0 +1,150 @@
+//! What can go wrong for a caller, and the closed list of reasons that the error contract has.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    failure::FailureCause,
+    store::{GrantRecord, GrantState, StoreError},
+    upstream::{TargetError, UpstreamError},
+};
+
+/// Why a verb has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No credential of this name is configured.
+    #[error("no credential of this name is configured")]
+    CredentialNotFound,
+    /// The request cannot be carried out, whoever sends it.
+    #[error("{field}: {problem}")]
+    InvalidRequest {
+        /// The field of the request.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The call's target is not what a credential allows.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The grant gives no token now.
+    #[error("{}", cause.word())]
+    Failed {
+        /// Why.
+        cause: FailureCause,
+        /// When the next try is due, if one is.
+        retry_after: Option<Duration>,
+    },
+    /// Another replica works on it for longer than this caller waits.
+    #[error("a refresh is under way")]
+    RefreshInProgress {
+        /// What is left of the other's lease.
+        left: Duration,
+    },
+    /// The store does not answer.
+    #[error("{0}")]
+    StoreUnavailable(Arc<str>),
+    /// A record is damaged, or its seal key is missing.
+    #[error("{0}")]
+    RecordUnreadable(Arc<str>),
+    /// The upstream gave no answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// The reasons of the error contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the contract's table explains each")]
+pub enum Reason {
+    CallerNotAllowed,
+    CredentialNotFound,
+    InvalidRequest,
+    InvalidTarget,
+    TargetNotAllowed,
+    ReauthorizationRequired,
+    ClientConfigurationRejected,
+    InsufficientScope,
+    ProviderUnavailable,
+    ProviderRateLimited,
+    ProviderAnswerInvalid,
+    RefreshInProgress,
+    RefreshOutcomeUnknown,
+    StoreUnavailable,
+    RecordUnreadable,
+    UpstreamUnreachable,
+    UpstreamNoAnswer,
+    UpstreamAnswerTooLarge,
+}
+
+impl Error {
+    /// The reason that callers are told.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::CredentialNotFound => Reason::CredentialNotFound,
+            Self::InvalidRequest { .. } => Reason::InvalidRequest,
+            Self::Target(TargetError::Malformed(_)) => Reason::InvalidTarget,
+            Self::Target(TargetError::Outside | TargetError::NoBaseUrl) => Reason::TargetNotAllowed,
+            Self::Target(TargetError::Header(_)) => Reason::InvalidRequest,
+            Self::Failed { cause, .. } => of_cause(*cause),
+            Self::RefreshInProgress { .. } => Reason::RefreshInProgress,
+            Self::StoreUnavailable(_) => Reason::StoreUnavailable,
+            Self::RecordUnreadable(_) => Reason::RecordUnreadable,
+            Self::Upstream(UpstreamError::Unreachable(_)) => Reason::UpstreamUnreachable,
+            Self::Upstream(UpstreamError::NoAnswer(_)) => Reason::UpstreamNoAnswer,
+            Self::Upstream(UpstreamError::TooLarge(_)) => Reason::UpstreamAnswerTooLarge,
+        }
+    }
+
+    /// When a caller may try again, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failed { retry_after, .. } => *retry_after,
+            Self::RefreshInProgress { left } => Some(*left),
+            Self::StoreUnavailable(_) => Some(STORE_RETRY),
+            Self::CredentialNotFound
+            | Self::InvalidRequest { .. }
+            | Self::Target(_)
+            | Self::RecordUnreadable(_)
+            | Self::Upstream(_) => None,
+        }
+    }
+
+    /// The error of a grant that rests.
+    pub(super) fn resting(record: &GrantRecord) -> Self {
+        match (record.state, record.failure) {
+            (GrantState::Dead(cause), _) => Self::Failed { cause, retry_after: None },
+            (GrantState::Active, Some(failure)) => {
+                Self::Failed { cause: failure.cause, retry_after: Some(failure.wait) }
+            }
+            // The wait ended between the store's look and ours.
+            (GrantState::Active, None) => Self::RefreshInProgress { left: Duration::ZERO },
+        }
+    }
+
+    /// An error for one field of a request.
+    pub(super) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::InvalidRequest { field, problem: problem.into() }
+    }
+}
+
+/// What a caller is told to wait when the store is away.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+fn of_cause(cause: FailureCause) -> Reason {
+    match cause {
+        FailureCause::ReauthorizationRequired | FailureCause::RefreshOutcomeLost => Reason::ReauthorizationRequired,
+        FailureCause::ClientConfigurationRejected => Reason::ClientConfigurationRejected,
+        FailureCause::InsufficientScope => Reason::InsufficientScope,
+        FailureCause::ProviderUnavailable => Reason::ProviderUnavailable,
+        FailureCause::ProviderRateLimited => Reason::ProviderRateLimited,
+        FailureCause::ProviderAnswerInvalid => Reason::ProviderAnswerInvalid,
+        FailureCause::RefreshOutcomeUnknown => Reason::RefreshOutcomeUnknown,
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(text) | StoreError::Open(text) => Self::StoreUnavailable(text.into()),
+            StoreError::Unreadable(text) => Self::RecordUnreadable(text.into()),
+        }
+    }
+}

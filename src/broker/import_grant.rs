@@ -1,0 +1,92 @@
+//! `ImportGrant`: a refresh token or a static secret is handed over for one subject.
+
+use super::{Broker, Error, Target, seed};
+use crate::{
+    grant::{Grant, static_secret},
+    name::{Resources, Scopes},
+    policy::Permit,
+    secret::{ExposeSecret, SecretString},
+    store::{AttemptId, GrantRecord, GrantSecrets, Import, Material, Written},
+    token::Generation,
+};
+
+/// A grant that is handed over.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The secret.
+    pub material: Material,
+    /// The scopes that were granted with it.
+    pub scopes: Scopes,
+}
+
+/// Others may write at the same moment; that often in a row they do not.
+const TRIES: usize = 8;
+
+const MAX_SECRET: usize = 64 * 1024;
+
+impl Broker {
+    /// Stores a grant and returns its generation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], when the credential does not take such a secret, or the store does not.
+    pub async fn import_grant(&self, permit: &Permit, import: Imported) -> Result<Generation, Error> {
+        let target = self.core.target(permit.grant(), Scopes::default(), Resources::default())?;
+        check(&target.credential.grant, &import.material)?;
+        for _ in 0..TRIES {
+            let (loaded, _) = self.core.load(&target).await?;
+            let secrets = self.secrets(&target, loaded.record.as_ref(), &import);
+            let write = Import {
+                unit: &target.slot.place.unit,
+                attempt: &AttemptId::random(),
+                expected: loaded.revision(),
+                next: loaded.next,
+                secrets: &secrets,
+            };
+            if self.core.store.import(&write).await? == Written::Done {
+                tracing::info!(credential = %target.credential.name, generation = %loaded.next, "a grant was imported");
+                return Ok(loaded.next);
+            }
+        }
+        Err(Error::StoreUnavailable("the grant kept changing while it was imported".into()))
+    }
+
+    fn secrets(&self, target: &Target, record: Option<&GrantRecord>, import: &Imported) -> GrantSecrets {
+        // A configured secret that was never used counts as replaced too, else it would replace this one.
+        let seeds = match target.credential.first_secret(&target.slot.key) {
+            Some(first) => seed::remember(record, self.core.store.names().fingerprint(first)),
+            None => record.map(|record| record.secrets.seeds.clone()).unwrap_or_default(),
+        };
+        GrantSecrets {
+            material: import.material.clone(),
+            scopes: import.scopes.clone(),
+            binding: target.credential.binding(),
+            seeds,
+        }
+    }
+}
+
+fn check(grant: &Grant, material: &Material) -> Result<(), Error> {
+    match (grant, material) {
+        (Grant::RefreshToken { .. }, Material::RefreshToken(token)) => check_refresh_token(token),
+        (Grant::Static { form, first: _ }, Material::Static(secret)) => static_secret::present(form, secret)
+            .map(drop)
+            .map_err(|error| Error::invalid("static_secret", error.to_string())),
+        (Grant::RefreshToken { .. }, Material::Static(_) | Material::Nothing) => {
+            Err(Error::invalid("secret", "this credential takes a refresh_token"))
+        }
+        (Grant::Static { .. }, Material::RefreshToken(_) | Material::Nothing) => {
+            Err(Error::invalid("secret", "this credential takes a static_secret"))
+        }
+        (Grant::ClientCredentials(_) | Grant::JwtBearer { .. }, _) => {
+            Err(Error::invalid("credential", "this credential asks for tokens by itself; nothing is imported"))
+        }
+    }
+}
+
+/// RFC 6749, appendix A.17: visible characters and spaces.
+fn check_refresh_token(token: &SecretString) -> Result<(), Error> {
+    let text = token.expose_secret();
+    let good = !text.is_empty() && text.len() <= MAX_SECRET && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
+    if good { Ok(()) } else { Err(Error::invalid("refresh_token", "has 1 to 65536 printable ASCII characters")) }
+}

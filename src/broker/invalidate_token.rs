@@ -1,0 +1,169 @@
+//! `InvalidateToken`: an upstream rejected a token; exactly one replica gets a new one, for everybody.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Broker, Core, Error, Served, Target,
+    decide::{self, ReportPlan},
+};
+use crate::{
+    clock::Moment,
+    grant::Grant,
+    name::{Resources, Scopes},
+    policy::Permit,
+    rejection::{self, Verdict},
+    secret::{ExposeSecret, SecretString, same},
+    telemetry::CredentialLabels,
+    token::{Generation, Token, Wanted},
+};
+
+/// A report of a rejected token.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The scopes of the token.
+    pub scopes: Scopes,
+    /// Its resources.
+    pub resources: Resources,
+    /// Which token it was.
+    pub rejected: Rejected,
+    /// What the upstream answered; without it the caller's word is taken.
+    pub evidence: Option<Evidence>,
+}
+
+/// How a report names the token.
+#[derive(Clone, Debug)]
+pub enum Rejected {
+    /// By its generation.
+    Generation(Generation),
+    /// By itself.
+    AccessToken(SecretString),
+}
+
+/// What the upstream answered.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The status code.
+    pub status: u16,
+    /// The values of all `WWW-Authenticate` fields.
+    pub www_authenticate: Vec<String>,
+    /// The beginning of the body.
+    pub body: Vec<u8>,
+}
+
+/// What a report led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new token was obtained because of this or a simultaneous report.
+    Refreshed,
+    /// The report was about an older token.
+    AlreadyReplaced,
+    /// A new token would not help.
+    NotATokenRejection,
+}
+
+/// The answer to a report.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// What it led to.
+    pub outcome: Outcome,
+    /// A token to use now.
+    pub served: Option<Served>,
+    /// One sentence for people.
+    pub detail: String,
+}
+
+impl Broker {
+    /// Takes in a report.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], when the token was rejected and no other one can be had.
+    pub async fn invalidate_token(&self, permit: &Permit, report: Report) -> Result<Reported, Error> {
+        let target = self.core.target(permit.grant(), report.scopes, report.resources)?;
+        if let Some(evidence) = &report.evidence
+            && let Verdict::NotTokenRejected(why) = target.credential.rejected_when.judge(&evidence.as_seen())
+        {
+            self.core.count_report(&target, "not_a_token_rejection");
+            let detail = why.to_string();
+            return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail });
+        }
+        let (outcome, token) = self.core.report(&target, &report.rejected).await?;
+        let detail = match outcome {
+            Outcome::Refreshed => "the token was replaced",
+            Outcome::AlreadyReplaced => "the report was about an older token; the provider was not asked",
+            Outcome::NotATokenRejection => "a new token would not help",
+        };
+        Ok(Reported { outcome, served: Some(Served::new(&target, token)), detail: detail.to_owned() })
+    }
+}
+
+impl Evidence {
+    fn as_seen(&self) -> rejection::Evidence<'_> {
+        rejection::Evidence {
+            status: self.status,
+            www_authenticate: self.www_authenticate.iter().map(String::as_str).collect(),
+            body: &self.body,
+        }
+    }
+}
+
+impl Core {
+    /// Acts on a report: nothing if the token was replaced already, else the one flight that everybody shares.
+    pub(super) async fn report(
+        self: &Arc<Self>,
+        target: &Target,
+        rejected: &Rejected,
+    ) -> Result<(Outcome, Arc<Token>), Error> {
+        if let Rejected::Generation(generation) = rejected
+            && let Some(newer) = target.slot.fresh(&newer_than(*generation), &Moment::now())
+        {
+            self.count_report(target, "already_replaced");
+            return Ok((Outcome::AlreadyReplaced, newer));
+        }
+        // Memory may be behind the store, so what a report means is read there.
+        let (loaded, token) = self.load(target).await?;
+        let generation = match rejected {
+            Rejected::Generation(generation) => *generation,
+            Rejected::AccessToken(value) => generation_of(value, token.as_deref()),
+        };
+        match decide::report(generation, &loaded) {
+            ReportPlan::Reject => self.reject(target, generation).await,
+            ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced").await,
+            // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
+            ReportPlan::NeverIssued => self.stand_by(target, "never_issued").await,
+        }
+    }
+
+    async fn reject(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(Outcome, Arc<Token>), Error> {
+        self.count_report(target, "rejected");
+        // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
+        if !matches!(target.credential.grant, Grant::Static { .. }) {
+            target.slot.raise_floor(generation);
+            self.store.reject(&target.slot.place, generation).await?;
+        }
+        let token = self.token(target, newer_than(generation)).await?;
+        Ok((Outcome::Refreshed, token))
+    }
+
+    async fn stand_by(self: &Arc<Self>, target: &Target, result: &'static str) -> Result<(Outcome, Arc<Token>), Error> {
+        self.count_report(target, result);
+        let token = self.token(target, Wanted::default()).await?;
+        Ok((Outcome::AlreadyReplaced, token))
+    }
+
+    fn count_report(&self, target: &Target, result: &'static str) {
+        let credential = target.credential.name.to_string();
+        self.telemetry.reports.get_or_create(&CredentialLabels { credential, result }).inc();
+    }
+}
+
+/// The generation of a token that was named by itself. One that is not the current one counts as an older one.
+fn generation_of(value: &SecretString, current: Option<&Token>) -> Generation {
+    current
+        .filter(|token| same(token.value.expose_secret(), value.expose_secret()))
+        .map_or(Generation::ZERO, |token| token.generation)
+}
+
+fn newer_than(refused: Generation) -> Wanted {
+    Wanted { refused, min_remaining: Duration::ZERO }
+}
