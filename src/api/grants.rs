@@ -1,0 +1,70 @@
+//! `GrantAdmin`: one method per rpc.
+
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, status::Refusal};
+use crate::{
+    broker::{Description, Error, Imported},
+    policy::Action,
+    proto::{
+        DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
+        grant_admin_server::GrantAdmin, import_grant_request::Secret,
+    },
+    store::{self, Material},
+};
+
+#[tonic::async_trait]
+impl GrantAdmin for Api {
+    async fn import_grant(
+        &self,
+        request: Request<ImportGrantRequest>,
+    ) -> Result<Response<ImportGrantResponse>, Status> {
+        self.answer("ImportGrant", request, async |caller, request| {
+            let permit = self.permit(&caller, Action::Administer, &request.credential, &request.subject)?;
+            let generation = self.broker.import_grant(&permit, import(request)?).await?;
+            Ok(ImportGrantResponse { generation: generation.get() })
+        })
+        .await
+    }
+
+    async fn describe_grant(
+        &self,
+        request: Request<DescribeGrantRequest>,
+    ) -> Result<Response<DescribeGrantResponse>, Status> {
+        self.answer("DescribeGrant", request, async |caller, request| {
+            let permit = self.permit(&caller, Action::Administer, &request.credential, &request.subject)?;
+            let (scopes, resources) = (convert::scopes(request.scopes)?, convert::resources(request.resources)?);
+            Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
+        })
+        .await
+    }
+}
+
+fn import(request: ImportGrantRequest) -> Result<Imported, Refusal> {
+    let material = match request.secret {
+        Some(Secret::RefreshToken(token)) => Material::RefreshToken(token.into()),
+        Some(Secret::StaticSecret(secret)) => Material::Static(secret.into()),
+        None => {
+            let problem = "hand over a refresh_token or a static_secret".to_owned();
+            return Err(Error::InvalidRequest { field: "secret", problem }.into());
+        }
+    };
+    Ok(Imported { material, scopes: convert::scopes(request.scopes)? })
+}
+
+fn describe(description: Description) -> DescribeGrantResponse {
+    let state = match description.state {
+        None => GrantState::Absent,
+        Some(store::GrantState::Active) => GrantState::Active,
+        Some(store::GrantState::Dead(_)) => GrantState::Dead,
+    };
+    DescribeGrantResponse {
+        state: state.into(),
+        generation: description.generation.get(),
+        token_expires_at: description.token_expires_at.map(convert::timestamp),
+        scopes: description.scopes.iter().map(str::to_owned).collect(),
+        last_error: description.last_error.map(|cause| cause.word().to_owned()).unwrap_or_default(),
+        next_attempt_at: description.next_attempt_at.map(convert::timestamp),
+        outcome_unknown: description.outcome_unknown,
+    }
+}

@@ -1,0 +1,162 @@
+//! Errors as callers see them: one exhaustive match from reason to code and fixed text, with `google.rpc` details.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    broker::{Error, Reason},
+    failure::FailureCause,
+};
+
+/// Why an rpc has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The policy does not allow it.
+    #[error("no policy row allows this")]
+    Denied,
+    /// The broker could not.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl Refusal {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Denied => Reason::CallerNotAllowed,
+            Self::Failed(error) => error.reason(),
+        }
+    }
+}
+
+/// The domain of all reasons.
+const DOMAIN: &str = "bearerd";
+
+/// The status of a refusal: fixed text, exactly one `ErrorInfo`, and `RetryInfo` where a wait is known.
+pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
+    let reason = refusal.reason();
+    let mut metadata = HashMap::from([("trace_id".to_owned(), trace.to_owned())]);
+    let mut details = ErrorDetails::new();
+    let mut message = text(reason).to_owned();
+    match refusal {
+        Refusal::Failed(error @ Error::InvalidRequest { field, problem }) => {
+            details.add_bad_request_violation(*field, problem.clone());
+            message = format!("{message}: {error}");
+        }
+        Refusal::Failed(Error::Target(problem)) => {
+            details.add_bad_request_violation("path", problem.to_string());
+            message = format!("{message}: {problem}");
+        }
+        Refusal::Failed(Error::Failed { cause: FailureCause::RefreshOutcomeLost, .. }) => {
+            metadata.insert("cause".to_owned(), FailureCause::RefreshOutcomeLost.word().to_owned());
+        }
+        Refusal::Denied
+        | Refusal::Failed(
+            Error::CredentialNotFound
+            | Error::Failed { .. }
+            | Error::RefreshInProgress { .. }
+            | Error::StoreUnavailable(_)
+            | Error::RecordUnreadable(_)
+            | Error::Upstream(_),
+        ) => {}
+    }
+    details.set_error_info(word(reason), DOMAIN, metadata);
+    if let Refusal::Failed(error) = refusal
+        && let Some(wait) = error.retry_after()
+    {
+        details.set_retry_info(Some(wait));
+    }
+    Status::with_error_details(code(reason), message, details)
+}
+
+/// The reason as it stands in `ErrorInfo`, logs and metrics.
+pub(super) const fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::CallerNotAllowed => "CALLER_NOT_ALLOWED",
+        Reason::CredentialNotFound => "CREDENTIAL_NOT_FOUND",
+        Reason::InvalidRequest => "INVALID_REQUEST",
+        Reason::InvalidTarget => "INVALID_TARGET",
+        Reason::TargetNotAllowed => "TARGET_NOT_ALLOWED",
+        Reason::ReauthorizationRequired => "REAUTHORIZATION_REQUIRED",
+        Reason::ClientConfigurationRejected => "CLIENT_CONFIGURATION_REJECTED",
+        Reason::InsufficientScope => "INSUFFICIENT_SCOPE",
+        Reason::ProviderUnavailable => "PROVIDER_UNAVAILABLE",
+        Reason::ProviderRateLimited => "PROVIDER_RATE_LIMITED",
+        Reason::ProviderAnswerInvalid => "PROVIDER_ANSWER_INVALID",
+        Reason::RefreshInProgress => "REFRESH_IN_PROGRESS",
+        Reason::RefreshOutcomeUnknown => "REFRESH_OUTCOME_UNKNOWN",
+        Reason::StoreUnavailable => "STORE_UNAVAILABLE",
+        Reason::RecordUnreadable => "RECORD_UNREADABLE",
+        Reason::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
+        Reason::UpstreamNoAnswer => "UPSTREAM_NO_ANSWER",
+        Reason::UpstreamAnswerTooLarge => "UPSTREAM_ANSWER_TOO_LARGE",
+    }
+}
+
+/// Only UNAVAILABLE means that the same call may simply be repeated (AIP-194).
+const fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::CallerNotAllowed | Reason::TargetNotAllowed => Code::PermissionDenied,
+        Reason::CredentialNotFound => Code::NotFound,
+        Reason::InvalidRequest | Reason::InvalidTarget => Code::InvalidArgument,
+        Reason::ReauthorizationRequired | Reason::ClientConfigurationRejected | Reason::InsufficientScope => {
+            Code::FailedPrecondition
+        }
+        Reason::ProviderRateLimited | Reason::UpstreamAnswerTooLarge => Code::ResourceExhausted,
+        Reason::ProviderUnavailable
+        | Reason::ProviderAnswerInvalid
+        | Reason::RefreshInProgress
+        | Reason::RefreshOutcomeUnknown
+        | Reason::StoreUnavailable
+        | Reason::UpstreamUnreachable => Code::Unavailable,
+        // The call may have been acted upon, so it must not be repeated blindly.
+        Reason::UpstreamNoAnswer => Code::DeadlineExceeded,
+        Reason::RecordUnreadable => Code::DataLoss,
+    }
+}
+
+const fn text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::CallerNotAllowed => "this caller may not do this with this credential",
+        Reason::CredentialNotFound => "no credential of this name is configured",
+        Reason::InvalidRequest => "the request cannot be carried out",
+        Reason::InvalidTarget => "the call's target is malformed",
+        Reason::TargetNotAllowed => "the call's target is not allowed",
+        Reason::ReauthorizationRequired => "the grant gives no tokens any more; a new one has to be imported",
+        Reason::ClientConfigurationRejected => "the provider or upstream does not accept what is configured here",
+        Reason::InsufficientScope => "the provider does not grant these scopes",
+        Reason::ProviderUnavailable => "the provider is unavailable",
+        Reason::ProviderRateLimited => "the provider wants fewer requests",
+        Reason::ProviderAnswerInvalid => "the provider's answer cannot be used",
+        Reason::RefreshInProgress => "another replica is refreshing this token",
+        Reason::RefreshOutcomeUnknown => "a refresh went unanswered and is being settled",
+        Reason::StoreUnavailable => "the store is unavailable",
+        Reason::RecordUnreadable => "a stored record cannot be read",
+        Reason::UpstreamUnreachable => "the upstream cannot be reached",
+        Reason::UpstreamNoAnswer => "the upstream gave no whole answer in time; it may have acted",
+        Reason::UpstreamAnswerTooLarge => "the upstream's answer is larger than allowed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_and_a_cause_are_told_and_nothing_else_of_the_inside() {
+        let error = Error::Failed { cause: FailureCause::RefreshOutcomeLost, retry_after: None };
+        let status = of(&Refusal::Failed(error), "t");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("REAUTHORIZATION_REQUIRED", "bearerd"));
+        assert_eq!(info.metadata["cause"], "REFRESH_OUTCOME_LOST");
+        assert!(status.get_details_retry_info().is_none());
+
+        let error = Error::StoreUnavailable("redis at 10.0.0.1 said no".into());
+        let status = of(&Refusal::Failed(error), "t");
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+        assert!(!status.message().contains("10.0.0.1"));
+    }
+}
