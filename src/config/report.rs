@@ -1,0 +1,186 @@
+//! Mistakes and warnings as people read them: where it is, what is wrong there, and what would be right.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// Bytes of the file.
+pub(super) type Span = Range<usize>;
+
+/// How much of the file a problem was judged from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The text is no TOML here.
+    Syntax,
+    /// One value is wrong by itself.
+    Value,
+    /// Something is missing or contradicts something else, which cannot be told while a part is unreadable.
+    File,
+}
+
+/// One mistake or warning.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// What it was judged from.
+    pub scope: Scope,
+    /// What is underlined, unless the problem is that something is absent.
+    pub span: Option<Span>,
+    /// What is wrong.
+    pub title: String,
+    /// What would be right.
+    pub right: String,
+    /// Other places that have to do with it, and what they are.
+    pub context: Vec<(Span, String)>,
+}
+
+/// A file's text in which only what is known to be no secret can be read; offsets are those of the file.
+#[derive(Debug)]
+pub(super) struct Excerpts {
+    /// What the file is called in reports.
+    pub name: String,
+    /// For problems of values.
+    pub values: String,
+    /// For problems of syntax, where it is uncertain what a text belongs to.
+    pub lines: String,
+}
+
+/// Every mistake of a configuration. Neither `Debug` nor `Display` nor the rendering holds a secret.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    problems: Vec<Problem>,
+    excerpts: Arc<Excerpts>,
+}
+
+impl ConfigErrors {
+    pub(super) fn new(problems: Vec<Problem>, excerpts: Arc<Excerpts>) -> Self {
+        Self { problems, excerpts }
+    }
+
+    /// One mistake that is about no place in a file.
+    pub(super) fn without_file(title: String, right: String) -> Self {
+        let problem = Problem { scope: Scope::File, span: None, title, right, context: Vec::new() };
+        let excerpts = Excerpts { name: String::new(), values: String::new(), lines: String::new() };
+        Self { problems: vec![problem], excerpts: Arc::new(excerpts) }
+    }
+
+    /// How many mistakes there are; at least one.
+    pub fn count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// All mistakes in the order of the file, each with the bad text underlined and what would be right; with
+    /// terminal colours if `colour`.
+    pub fn render(&self, colour: bool) -> String {
+        let reports: Vec<String> =
+            self.problems.iter().map(|problem| render(&Level::ERROR, problem, &self.excerpts, colour)).collect();
+        reports.join("\n\n")
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Something in a configuration that is allowed and probably not meant.
+#[derive(Clone, Debug)]
+pub struct Warning {
+    problem: Problem,
+    excerpts: Arc<Excerpts>,
+}
+
+impl Warning {
+    pub(super) fn new(problem: Problem, excerpts: Arc<Excerpts>) -> Self {
+        Self { problem, excerpts }
+    }
+
+    /// The warning in one sentence, for a log.
+    pub fn title(&self) -> &str {
+        &self.problem.title
+    }
+
+    /// The warning in the form of [`ConfigErrors::render`].
+    pub fn render(&self, colour: bool) -> String {
+        render(&Level::WARNING, &self.problem, &self.excerpts, colour)
+    }
+}
+
+fn render(level: &Level<'_>, problem: &Problem, excerpts: &Excerpts, colour: bool) -> String {
+    let source = match problem.scope {
+        Scope::Syntax => &excerpts.lines,
+        Scope::Value | Scope::File => &excerpts.values,
+    };
+    let title = level.clone().primary_title(problem.title.as_str());
+    let group = match &problem.span {
+        Some(span) => title.element(snippet(problem, span, source, &excerpts.name)),
+        None => Group::with_title(title).element(Level::HELP.message(problem.right.as_str())),
+    };
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    renderer.render(&[group])
+}
+
+fn snippet<'a>(
+    problem: &'a Problem,
+    span: &Span,
+    source: &'a str,
+    name: &'a str,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let primary = AnnotationKind::Primary.span(first_line(span, source)).label(problem.right.as_str());
+    let context = problem
+        .context
+        .iter()
+        .map(|(span, label)| AnnotationKind::Context.span(first_line(span, source)).label(label.as_str()));
+    Snippet::source(source).path(name).annotation(primary).annotations(context)
+}
+
+/// The part of a span on its first line, on character boundaries: what is underlined always fits one line.
+fn first_line(span: &Span, source: &str) -> Span {
+    let start = source.floor_char_boundary(span.start);
+    let end = source.ceil_char_boundary(span.end).max(start);
+    let length = source.get(start..end).and_then(|text| text.find(['\n', '\r'])).unwrap_or(end - start);
+    start..start + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(span: Option<Span>) -> Problem {
+        Problem {
+            scope: Scope::Value,
+            span,
+            title: "`a` is wrong".into(),
+            right: "write 1".into(),
+            context: vec![(0..1, "here".into())],
+        }
+    }
+
+    fn excerpts(text: &str) -> Arc<Excerpts> {
+        Arc::new(Excerpts { name: "bearerd.toml".into(), values: text.into(), lines: text.into() })
+    }
+
+    #[test]
+    fn a_span_is_cut_at_its_line_and_moved_to_characters() {
+        assert_eq!(first_line(&(2..9), "a\nbc\nde"), 2..4);
+        assert_eq!(first_line(&(1..2), "ä"), 0..2);
+        assert_eq!(first_line(&(7..9), "ab"), 2..2);
+    }
+
+    #[test]
+    fn colour_is_asked_for() {
+        let errors = ConfigErrors::new(vec![problem(Some(4..5))], excerpts("a = 2"));
+        assert!(errors.render(true).contains('\u{1b}'));
+        assert!(!errors.render(false).contains('\u{1b}'));
+        assert_eq!(errors.to_string(), errors.render(false));
+    }
+
+    #[test]
+    fn a_problem_without_a_place_says_what_to_do() {
+        let warning = Warning::new(problem(None), excerpts(""));
+        assert_eq!(warning.render(false), "warning: `a` is wrong\n |\n = help: write 1");
+        assert_eq!(warning.title(), "`a` is wrong");
+    }
+}
