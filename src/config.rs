@@ -1,1 +1,178 @@
 //! The configuration: file, secrets and environment in, checked values out.
+//!
+//! All mistakes of a file are found in one pass, before anything is bound or opened.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
+
+mod allow;
+mod cache;
+mod check;
+mod credential;
+mod key;
+mod log;
+mod mask;
+mod reader;
+mod refresh;
+mod report;
+mod seal;
+mod secret;
+mod server;
+mod store;
+mod value;
+
+pub use allow::{Action, Allow};
+pub use cache::Cache;
+pub use credential::Credential;
+pub use log::{Log, LogFormat};
+pub use refresh::Refresh;
+pub use report::{ConfigErrors, Warning};
+pub use seal::{Seal, SealKey};
+pub use server::{Server, ServerTls};
+pub use store::Store;
+
+use self::{check::Check, key::Key, reader::Reader};
+use crate::name::CredentialName;
+
+/// Where a configuration is looked for when no path is given, in this order.
+pub const DEFAULT_PATHS: [&str; 2] = ["bearerd.toml", "/etc/bearerd/bearerd.toml"];
+
+/// Everything that is configured, checked, secrets included.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listeners.
+    pub server: Server,
+    /// Where grants are kept.
+    pub store: Store,
+    /// What encrypts them there.
+    pub seal: Seal,
+    /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
+    pub allow: Vec<Allow>,
+    /// The times of a refresh.
+    pub refresh: Refresh,
+    /// The tokens in memory.
+    pub cache: Cache,
+    /// The log.
+    pub log: Log,
+    /// The credentials by name.
+    pub credentials: BTreeMap<CredentialName, Credential>,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Warning>,
+    /// Every file that secrets were read from. When one of them changes, or the configuration file does, it is time
+    /// to load again.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the configuration file at `path`, or the first of [`DEFAULT_PATHS`] that exists, and all secrets it names.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake, or with the one that there is no file to read.
+pub fn load(path: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    let found = DEFAULT_PATHS.iter().map(Path::new).find(|path| path.exists());
+    let Some(path) = path.or(found) else {
+        let [here, there] = DEFAULT_PATHS;
+        let title = format!("there is no configuration file: neither ./{here} nor {there}");
+        return Err(ConfigErrors::without_file(title, "write one of them, or name another with --config".into()));
+    };
+    let name = path.display().to_string();
+    let unreadable = |why| ConfigErrors::without_file(format!("the configuration file {name} cannot be read"), why);
+    let text = secret::read(path).map_err(unreadable)?;
+    parse(&name, &text, environment, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Reads a configuration from its text. `name` is what reports call it; relative paths of secrets begin at `directory`.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake.
+pub fn parse(
+    name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    directory: &Path,
+) -> Result<Config, ConfigErrors> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let check = Check::new(environment, directory);
+    let config = read(&check, document.get_ref());
+    let outcome = check.finish(name, text, document.get_ref(), &syntax, is_harmless);
+    match (outcome.errors, config) {
+        (None, Some(config)) => Ok(Config { warnings: outcome.warnings, files: outcome.files, ..config }),
+        (Some(errors), _) => Err(errors),
+        (None, None) => Err(ConfigErrors::without_file(format!("{name} is no configuration"), "see the sample".into())),
+    }
+}
+
+/// Every setting there is, as the name of its table (`credentials` for each credential, `secret` for a reference to a
+/// secret) and its own.
+pub fn known_keys() -> Vec<(&'static str, &'static str)> {
+    let keys = TABLES.iter().flat_map(|(table, keys)| keys.iter().map(|key| (*table, key.name)));
+    keys.collect()
+}
+
+const ROOT_KEYS: &[Key] = &[
+    Key::hidden("server"),
+    Key::hidden("store"),
+    Key::hidden("seal"),
+    Key::hidden("allow"),
+    Key::hidden("refresh"),
+    Key::hidden("cache"),
+    Key::hidden("log"),
+    Key::hidden("credentials"),
+];
+
+const TABLES: &[(&str, &[Key])] = &[
+    ("server", server::KEYS),
+    ("server.tls", server::TLS_KEYS),
+    ("store", store::KEYS),
+    ("seal", seal::KEYS),
+    ("seal.keys", seal::ROW_KEYS),
+    ("allow", allow::KEYS),
+    ("refresh", refresh::KEYS),
+    ("cache", cache::KEYS),
+    ("log", log::KEYS),
+    ("credentials", credential::KEYS),
+    ("secret", secret::KEYS),
+];
+
+/// Whether a setting of this name never holds a secret, in whatever table.
+fn is_harmless(name: &str) -> bool {
+    let mut named = TABLES.iter().flat_map(|(_, keys)| *keys).filter(|key| key.name == name).peekable();
+    named.peek().is_some() && named.all(|key| !key.hidden)
+}
+
+fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
+    let root = Reader::root(check, ROOT_KEYS, document);
+    let [server_table, store_table, seal_table] =
+        [("server", server::KEYS), ("store", store::KEYS), ("seal", seal::KEYS)]
+            .map(|(key, keys)| root.table(key, keys));
+    let server = server::read(&server_table);
+    let store = store::read(&store_table);
+    let seal = seal::read(&seal_table);
+    seal::fit(&store_table, &seal_table, store.as_ref());
+    let credentials = credential::read_all(check, &root);
+    let allow = allow::read(&root.tables("allow", allow::KEYS), &credentials);
+    allow::fit(&root, &server_table, &server);
+    let refresh = refresh::read(&root.table("refresh", refresh::KEYS));
+    let cache = cache::read(&root.table("cache", cache::KEYS));
+    let log = log::read(&root.table("log", log::KEYS));
+    Some(Config {
+        server,
+        store: store?,
+        seal,
+        allow,
+        refresh,
+        cache,
+        log,
+        credentials: credentials.complete()?,
+        warnings: Vec::new(),
+        files: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

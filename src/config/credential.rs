@@ -1,0 +1,193 @@
+//! `[credentials.NAME]`: how to get tokens from one provider, and how its API is called with them.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    time::Duration,
+};
+
+use toml::Spanned;
+use url::Url;
+
+use super::{
+    check::Check,
+    key::{Key, With},
+    reader::{Reader, Value},
+    report::{Problem, Scope},
+    value::{self, Wrong, boolean, bytes, duration, some_time, string},
+};
+use crate::{
+    grant::Grant,
+    name::{CredentialName, Resources, Scopes},
+    rejection::Rules,
+};
+
+mod assertion;
+mod client;
+mod form;
+mod grant;
+
+const OAUTH: With = With { choice: "grant", words: &["client_credentials", "refresh_token", "jwt_bearer"] };
+const BEARER: &[With] = &[With { choice: "grant", words: &["jwt_bearer"] }];
+const REFRESH: &[With] = &[With { choice: "grant", words: &["refresh_token"] }];
+const STATIC: With = With { choice: "grant", words: &["static"] };
+const SECRET: &[With] = &[OAUTH, With { choice: "client_auth", words: &["client_secret_basic", "client_secret_post"] }];
+const KEY: &[With] = &[OAUTH, With { choice: "client_auth", words: &["private_key_jwt"] }];
+
+pub(super) const KEYS: &[Key] = &[
+    Key::new("grant"),
+    Key::new("token_url").with(&[OAUTH]),
+    Key::new("issuer").with(&[OAUTH]),
+    Key::new("client_id").with(&[OAUTH]),
+    Key::new("client_auth").with(&[OAUTH]),
+    Key::hidden("client_secret").with(SECRET),
+    Key::hidden("client_key").with(KEY),
+    Key::new("client_key_algorithm").with(KEY),
+    Key::new("client_key_id").with(KEY),
+    Key::new("client_assertion_audience").with(KEY),
+    Key::hidden("parameters").with(&[OAUTH]),
+    Key::new("scopes").with(&[OAUTH]),
+    Key::new("resources").with(&[OAUTH]),
+    Key::new("default_lifetime").with(&[OAUTH]),
+    Key::new("refresh_ahead").with(&[OAUTH]),
+    Key::new("keep_alive").with(&[OAUTH]),
+    Key::hidden("refresh_token").with(REFRESH),
+    Key::hidden("assertion_key").with(BEARER),
+    Key::new("assertion_algorithm").with(BEARER),
+    Key::new("assertion_key_id").with(BEARER),
+    Key::new("assertion_issuer").with(BEARER),
+    Key::new("assertion_audience").with(BEARER),
+    Key::new("assertion_subject").with(BEARER),
+    Key::new("assertion_lifetime").with(BEARER),
+    Key::new("scheme").with(&[STATIC]),
+    Key::new("header").with(&[STATIC, With { choice: "scheme", words: &["api_key"] }]),
+    Key::new("username").with(&[STATIC, With { choice: "scheme", words: &["basic"] }]),
+    Key::hidden("secret").with(&[STATIC]),
+    Key::new("allow_http"),
+    Key::new("base_url"),
+    Key::new("rejected_when"),
+    Key::new("call_timeout"),
+    Key::new("max_response_bytes"),
+];
+
+/// One credential.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Its name.
+    pub name: CredentialName,
+    /// How it gets tokens.
+    pub grant: Grant,
+    /// The scopes of a token where the caller names none.
+    pub scopes: Scopes,
+    /// The resources of a token where the caller names none (RFC 8707).
+    pub resources: Resources,
+    /// The protected API, for calls through bearerd. Its path ends in `/`.
+    pub base_url: Option<Url>,
+    /// Which answers of the API mean that it does not take the token any more.
+    pub rejected_when: Rules,
+    /// How long a token lives if the provider does not say.
+    pub default_lifetime: Option<Duration>,
+    /// How long before its end a token is replaced; a short-lived token is replaced later than that.
+    pub refresh_ahead: Duration,
+    /// Whether a token is replaced ahead of its end even if nobody asked for it lately.
+    pub keep_alive: bool,
+    /// How long a call to the API may take.
+    pub call_timeout: Duration,
+    /// The largest answer of the API that is passed on, in bytes.
+    pub max_response_bytes: usize,
+}
+
+/// All credentials: those that could be read, and the names of the others too.
+#[derive(Default)]
+pub(super) struct Credentials {
+    good: BTreeMap<CredentialName, Credential>,
+    named: BTreeSet<String>,
+    incomplete: bool,
+}
+
+impl Credentials {
+    /// Every name that was given, so that a credential with a mistake is not called absent elsewhere.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(String::as_str)
+    }
+
+    /// The credentials, if all of them could be read.
+    pub fn complete(self) -> Option<BTreeMap<CredentialName, Credential>> {
+        (!self.incomplete).then_some(self.good)
+    }
+}
+
+/// Reads all tables under `[credentials]`.
+pub(super) fn read_all<'a>(check: &'a Check<'a>, root: &Reader<'a>) -> Credentials {
+    let mut credentials = Credentials::default();
+    let tables = root.optional("credentials", |value| {
+        value.get_ref().as_table().ok_or_else(|| Wrong::kind(value, "a table", "write [credentials.NAME]"))
+    });
+    for (key, value) in tables.into_iter().flatten() {
+        credentials.named.insert(key.get_ref().clone().into_owned());
+        match name(check, key).and_then(|name| read(check, name, value)) {
+            Some(credential) => drop(credentials.good.insert(credential.name.clone(), credential)),
+            None => credentials.incomplete = true,
+        }
+    }
+    credentials
+}
+
+fn name(check: &Check<'_>, key: &Spanned<Cow<'_, str>>) -> Option<CredentialName> {
+    let (scope, span, title) = (Scope::Value, Some(key.span()), "this cannot be a credential's name".to_owned());
+    let wrong = |right: String| check.error(Problem { scope, span, title, right, context: Vec::new() });
+    CredentialName::new(key.get_ref()).map_err(|error| wrong(error.to_string())).ok()
+}
+
+fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) -> Option<Credential> {
+    let reader = &Reader::of(check, KEYS, format!("credentials.{name}"), value)?;
+    let allow_http = reader.optional("allow_http", boolean).unwrap_or(false);
+    let grant = grant::read(reader, allow_http);
+    let scopes = set(reader, "scopes", Scopes::new);
+    let resources = set(reader, "resources", Resources::new);
+    let base_url = reader.optional("base_url", |value| base_url(value, allow_http));
+    let rejected_when = set(reader, "rejected_when", |rules| Rules::parse(&rules).map_err(|(_, error)| error));
+    let default_lifetime = reader.optional("default_lifetime", some_time);
+    let refresh_ahead = reader.optional("refresh_ahead", duration).unwrap_or(Duration::from_secs(300));
+    let keep_alive = reader.optional("keep_alive", boolean).unwrap_or(false);
+    let call_timeout = reader.optional("call_timeout", some_time).unwrap_or(Duration::from_secs(30));
+    let size = reader.optional("max_response_bytes", bytes(1024..=256 * 1024 * 1024));
+    reader.finish();
+    Some(Credential {
+        name,
+        grant: grant?,
+        scopes,
+        resources,
+        base_url,
+        rejected_when,
+        default_lifetime,
+        refresh_ahead,
+        keep_alive,
+        call_timeout,
+        max_response_bytes: size.unwrap_or(4 * 1024 * 1024),
+    })
+}
+
+/// Texts that another type checks: each alone, so that every bad one is found, and then all together.
+fn set<T: Default, E: Display>(reader: &Reader<'_>, key: &str, make: impl Fn(Vec<String>) -> Result<T, E>) -> T {
+    let items = reader.list(key, |value| {
+        let item = string(value)?;
+        make(vec![item.clone()]).map(|_| item).map_err(|error| Wrong::new(value, "has a bad item", error.to_string()))
+    });
+    let together = |value: &Value<'_>| make(items).map_err(|error| Wrong::new(value, "is refused", error.to_string()));
+    reader.optional(key, together).unwrap_or_default()
+}
+
+/// The URL that paths of calls are put behind, so it ends in `/` and has no query.
+fn base_url(value: &Value<'_>, allow_http: bool) -> Result<Url, Wrong> {
+    let mut url = value::url(value, allow_http)?;
+    if url.query().is_some() {
+        return Err(Wrong::new(value, "has a query", "leave out the part from '?' on"));
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
+}

@@ -1,0 +1,40 @@
+//! `[log]`: what is logged and how.
+
+use tracing_subscriber::EnvFilter;
+
+use super::{key::Key, reader::Reader, value::parsed};
+
+pub(super) const KEYS: &[Key] = &[Key::new("filter"), Key::new("format")];
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Which events are logged, in the syntax of [`EnvFilter`], for example `info,bearerd=debug`.
+    pub filter: String,
+    /// How an event is written.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads the table.
+pub(super) fn read(reader: &Reader<'_>) -> Log {
+    let formats = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let right = "write a level, error, warn, info, debug or trace, or levels per module: \"info,bearerd=debug\"";
+    let filter = reader.optional("filter", |value| {
+        parsed(value, "is not a log filter", |text| {
+            EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|_| right)
+        })
+    });
+    Log {
+        filter: filter.unwrap_or("info".into()),
+        format: reader.choose("format", formats, Some("text")).unwrap_or(LogFormat::Text),
+    }
+}

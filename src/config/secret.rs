@@ -1,0 +1,151 @@
+//! Secrets stand outside the file: `{ file = "…" }` or `{ env = "…" }` says where.
+//!
+//! A relative path begins at the directory of the configuration file. One line break at the end is not part of a
+//! secret, since editors and `echo` put it there.
+
+use std::{fs::File, io::Read, path::Path};
+
+use zeroize::Zeroizing;
+
+use super::{
+    key::Key,
+    reader::{Reader, Value},
+    value::{Wrong, text},
+};
+use crate::secret::SecretString;
+
+/// What a secret reference knows.
+///
+/// Both are hidden until they look like what they should be: somebody may have put the secret itself there.
+pub(super) const KEYS: &[Key] = &[Key::hidden("file"), Key::hidden("env")];
+
+/// The most bytes of a secret or a configuration file, so that a wrong path cannot fill the memory.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+const FORM: &str = "{ file = \"/path\" } or { env = \"NAME\" }";
+
+impl Reader<'_> {
+    /// A secret that may be absent.
+    pub fn secret(&self, key: &'static str) -> Option<SecretString> {
+        let value = self.value(key)?;
+        if !value.get_ref().is_table() {
+            self.wrong(key, Wrong::new(value, "is a secret and must not stand in this file", format!("write {FORM}")));
+            return None;
+        }
+        content(&self.optional_table(key, KEYS)?)
+    }
+
+    /// A secret that must be there.
+    pub fn required_secret(&self, key: &'static str) -> Option<SecretString> {
+        if self.value(key).is_none() {
+            self.missing(key, FORM);
+        }
+        self.secret(key)
+    }
+}
+
+/// Reads what the keys `file` and `env` of a table refer to.
+pub(super) fn content(reference: &Reader<'_>) -> Option<SecretString> {
+    match (reference.value("file"), reference.value("env")) {
+        (Some(_), None) => reference.optional("file", |value| from_file(reference, value)),
+        (None, Some(_)) => reference.optional("env", |value| from_environment(reference, value)),
+        (Some(_), Some(_)) => {
+            reference.misfit("env", "does not go with file", &format!("write one of {FORM}"));
+            None
+        }
+        (None, None) => {
+            reference.missing("file", "\"/path\", or env = \"NAME\"");
+            None
+        }
+    }
+}
+
+fn from_file(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+    let written = text(value)?;
+    let path = reference.check.directory.join(written);
+    let is_path = ["/", "./", "../"].iter().any(|start| written.starts_with(start));
+    let is_near = written.contains('/') && path.parent().is_some_and(Path::exists);
+    if is_path || is_near || path.exists() {
+        reference.check.show(value.span());
+    }
+    reference.check.file(&path);
+    let unreadable = |why| Wrong::new(value, "names a file that cannot be read", format!("{why}; write a file's path"));
+    let content = read(&path).map_err(unreadable)?;
+    trimmed(&content).ok_or_else(|| Wrong::new(value, "names an empty file", "put the secret there"))
+}
+
+fn from_environment(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+    let name = text(value)?;
+    let is_name = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    if !is_name(name) {
+        return Err(Wrong::new(
+            value,
+            "is no name of a variable",
+            "write letters, digits and '_': the name, not the secret",
+        ));
+    }
+    let content = (reference.check.environment)(name).map(Zeroizing::new);
+    if content.is_some() || !name.contains(|c: char| c.is_ascii_lowercase()) {
+        reference.check.show(value.span());
+    }
+    let Some(content) = content else {
+        return Err(Wrong::new(value, "names a variable that is not set", "set it where bearerd is started"));
+    };
+    trimmed(&content).ok_or_else(|| Wrong::new(value, "names an empty variable", "set it to the secret"))
+}
+
+/// Reads a text file of limited size; an error is a few words.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, String> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = File::open(path).map_err(|error| error.kind().to_string())?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.kind().to_string())?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err("it has more than 1 MiB".to_owned());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn trimmed(content: &str) -> Option<SecretString> {
+    let content = content.strip_suffix('\n').unwrap_or(content);
+    let content = content.strip_suffix('\r').unwrap_or(content);
+    (!content.is_empty()).then(|| SecretString::from(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::ExposeSecret;
+
+    #[test]
+    fn one_line_break_is_trimmed() {
+        for (content, secret) in [
+            ("a", Some("a")),
+            ("a\n", Some("a")),
+            ("a\r\n", Some("a")),
+            ("a\n\n", Some("a\n")),
+            (" a ", Some(" a ")),
+            ("\n", None),
+            ("", None),
+        ] {
+            assert_eq!(trimmed(content).as_ref().map(ExposeSecret::expose_secret), secret, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_bounded_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        for (content, error) in [
+            (b"s".repeat(1024 * 1024), None),
+            (b"s".repeat(1024 * 1024 + 1), Some("it has more than 1 MiB")),
+            (vec![0xff], Some("it is not UTF-8 text")),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(read(&path).err().as_deref(), error);
+        }
+        assert_eq!(read(&directory.path().join("none")).err().as_deref(), Some("entity not found"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Whole files: what they give, and what reports say about bad ones.
+
+use std::{fs, time::Duration};
+
+use aws_lc_rs::signature;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    grant::{ClientAuth, Grant, StaticForm},
+    secret::{ExposeSecret, SecretString},
+};
+
+mod arbitrary;
+mod credentials;
+mod mistakes;
+mod sample;
+
+fn pem(label: &str, bytes: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(bytes))
+}
+
+fn signing_key() -> String {
+    let key = signature::EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    pem("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref())
+}
+
+/// Where every variable and every file is there that these tests and the sample name.
+struct Place {
+    directory: TempDir,
+    key: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { directory: tempfile::tempdir().unwrap(), key: signing_key() };
+        let secrets = place.directory.path().join("secrets");
+        fs::create_dir(&secrets).unwrap();
+        for (name, content) in [
+            ("salesforce", "client-secret-in-file\n"),
+            ("salesforce-refresh", "refresh-token-in-file\n"),
+            ("seal-2026-11", STANDARD.encode([7; 32]).as_str()),
+            ("tls.crt", pem("CERTIFICATE", b"certificate").as_str()),
+            ("tls.key", place.key.as_str()),
+            ("empty", "\n"),
+        ] {
+            fs::write(secrets.join(name), content).unwrap();
+        }
+        place
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigErrors> {
+        let environment = |name: &str| match name {
+            "WAREHOUSE_KEY" | "MAIL_KEY" | "KEY" => Some(self.key.clone()),
+            "SEAL_2026_05" => Some(STANDARD.encode([5; 32])),
+            "REDIS_URL" => Some("redis://me:hunter2@redis.example".to_owned()),
+            "REDIS_PASSWORD" | "WEATHER_KEY" | "LEGACY_PASSWORD" | "S" => Some("hunter2".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "TWO_LINES" => Some("hunter2\nhunter2".to_owned()),
+            _ => None,
+        };
+        parse("bearerd.toml", text, &environment, self.directory.path())
+    }
+
+    fn report(&self, text: &str) -> String {
+        self.parse(text).map(|_| String::new()).unwrap_or_else(|errors| errors.render(false))
+    }
+}
+
+/// A credential that is fine, with more lines.
+fn credential(lines: &str) -> String {
+    format!(
+        "[credentials.a]\ngrant = \"client_credentials\"\ntoken_url = \"https://a.example/token\"\nclient_id = \"me\"\n\
+         client_secret = {{ env = \"S\" }}\n{lines}\n"
+    )
+}
+
+/// A credential of another grant.
+fn granted(grant: &str, lines: &str) -> String {
+    format!("[credentials.a]\ngrant = \"{grant}\"\n{lines}\n")
+}
+
+const JWT: &str = "token_url = \"https://a.example/token\"\nassertion_key = { env = \"KEY\" }\n\
+                   assertion_algorithm = \"ES256\"\n";
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = Place::new().parse("").unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:7443");
+    assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:7480");
+    assert!(config.server.reflection && config.server.tls.is_none() && !config.server.plaintext);
+    assert!(matches!(&config.store, Store::Embedded { path } if path == Path::new("bearerd.redb")));
+    assert!(config.seal.keys.is_empty() && config.allow.is_empty() && config.credentials.is_empty());
+    assert_eq!(config.refresh.max_wait, Duration::from_secs(25));
+    assert_eq!((config.cache.max_tokens, config.cache.max_age), (100_000, Duration::from_secs(5)));
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Text));
+    let warnings: Vec<&str> = config.warnings.iter().map(Warning::title).collect();
+    assert_eq!(warnings, ["there is no [[allow]]: every caller on this host may do everything"]);
+}
+
+#[test]
+fn a_credential_has_defaults() {
+    let config = Place::new().parse(&credential("base_url = \"https://a.example/v1\"")).unwrap();
+    let credential = config.credentials.values().next().unwrap();
+    assert_eq!(credential.name.as_str(), "a");
+    assert_eq!(credential.base_url.as_ref().unwrap().as_str(), "https://a.example/v1/");
+    assert_eq!(credential.refresh_ahead, Duration::from_secs(300));
+    assert_eq!(credential.call_timeout, Duration::from_secs(30));
+    assert_eq!(credential.max_response_bytes, 4 * 1024 * 1024);
+    assert!(!credential.keep_alive && credential.default_lifetime.is_none() && credential.scopes.is_empty());
+    let Grant::ClientCredentials(endpoint) = &credential.grant else { panic!("{:?}", credential.grant) };
+    let ClientAuth::SecretBasic(secret) = &endpoint.client.auth else { panic!("{:?}", endpoint.client) };
+    assert_eq!(secret.expose_secret(), "hunter2");
+}
+
+#[test]
+fn assertions_have_defaults() {
+    let place = Place::new();
+    let bearer = |lines: &str| {
+        let config = place.parse(&granted("jwt_bearer", &format!("{JWT}{lines}"))).unwrap();
+        let Grant::JwtBearer { endpoint, assertion } = config.credentials.into_values().next().unwrap().grant else {
+            panic!("another grant")
+        };
+        assert!(matches!(endpoint.client.auth, ClientAuth::None));
+        (endpoint.client.id, assertion)
+    };
+    let (id, assertion) = bearer("client_id = \"me\"");
+    assert_eq!((id.as_str(), assertion.issuer.as_str(), assertion.subject.as_ref()), ("me", "me", None));
+    assert_eq!((assertion.audience.as_str(), assertion.lifetime.as_secs()), ("https://a.example/token", 180));
+    let (id, assertion) = bearer("assertion_issuer = \"robot\"");
+    assert_eq!((id.as_str(), assertion.issuer.as_str()), ("", "robot"));
+    for (issuer, audience) in [("issuer = \"https://a.example\"", "https://a.example"), ("", "https://a.example/token")]
+    {
+        let key = "client_auth = \"private_key_jwt\"\nclient_key_algorithm = \"ES256\"\nclient_key = { env = \"KEY\" }";
+        let text = credential(&format!("{key}\n{issuer}")).replace("client_secret = { env = \"S\" }\n", "");
+        let config = place.parse(&text).unwrap();
+        let grant = &config.credentials.values().next().unwrap().grant;
+        let ClientAuth::PrivateKeyJwt(assertion) = &grant.endpoint().unwrap().client.auth else { panic!("{grant:?}") };
+        assert_eq!(assertion.audience, audience);
+    }
+}
+
+#[test]
+fn static_secrets_have_three_forms() {
+    for (lines, form) in [
+        ("scheme = \"bearer\"", StaticForm::Bearer),
+        ("scheme = \"basic\"\nusername = \"me\"", StaticForm::Basic { username: "me".into() }),
+        (
+            "scheme = \"api_key\"\nheader = \"X-Api-Key\"",
+            StaticForm::ApiKey { header: http::HeaderName::from_static("x-api-key") },
+        ),
+    ] {
+        for (secret, there) in [("", false), ("\nsecret = { env = \"S\" }", true)] {
+            let config = Place::new().parse(&granted("static", &format!("{lines}{secret}"))).unwrap();
+            let Grant::Static { form: read, first } = &config.credentials.values().next().unwrap().grant else {
+                panic!("another grant")
+            };
+            assert_eq!((read, first.is_some()), (&form, there));
+        }
+    }
+}
+
+#[test]
+fn redis_urls_are_written_or_referred_to() {
+    let seal = "[seal]\nkeys = [{ id = \"a\", env = \"SEAL_2026_05\" }]";
+    for (lines, url, password) in [
+        ("url = \"rediss://redis.example:6380/1\"", "rediss://redis.example:6380/1", None),
+        ("url = { env = \"REDIS_URL\" }", "redis://me:hunter2@redis.example", None),
+        ("url = \"redis://r\"\nusername = \"me\"\npassword = { env = \"S\" }", "redis://r", Some("hunter2")),
+    ] {
+        let config = Place::new().parse(&format!("[store]\nkind = \"redis\"\n{lines}\n{seal}")).unwrap();
+        let Store::Redis { url: read, password: secret, prefix, .. } = &config.store else { panic!("{lines}") };
+        assert_eq!((read.expose_secret(), prefix.as_str()), (url, "bearerd"));
+        assert_eq!(secret.as_ref().map(SecretString::expose_secret), password);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

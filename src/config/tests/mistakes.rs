@@ -1,0 +1,213 @@
+//! Bad files: every rule has a case, all mistakes come at once, and no report holds a secret.
+
+use super::*;
+
+const SIX_MISTAKES: &str = r#"[server]
+lisen = "127.0.0.1:7443"
+shutdown_timeout = 20
+
+[credentials.salesforce]
+grant = "refresh-token"
+token_url = "https://login.example/token"
+
+[credentials.sap]
+grant = "client_credentials"
+token_url = "https://sap.example/token"
+client_auth = "none"
+client_id = "me"
+client_secret = { env = "S" }
+rejected_when = ["401 invalid_token", "sometimes"]
+
+[credentials.weather]
+grant = "static"
+scheme = "bearer"
+secret = "hunter2"
+"#;
+
+const SIX_REPORTS: &str = r#"error: there is no such setting in `server`
+ --> bearerd.toml:2:1
+  |
+2 | lisen = ****************
+  | ^^^^^ did you mean `listen`?
+
+error: `server.shutdown_timeout` must be a duration, and this is an integer
+ --> bearerd.toml:3:20
+  |
+3 | shutdown_timeout = 20
+  |                    ^^ write a number with its unit, for example "30s", "5m" or "1h 30m"
+
+error: `credentials.salesforce.grant` is a word that is not known here
+ --> bearerd.toml:6:9
+  |
+6 | grant = "refresh-token"
+  |         ^^^^^^^^^^^^^^^ did you mean "refresh_token"? It is one of "client_credentials", "refresh_token", "jwt_bearer" or "static"
+
+error: `credentials.sap.client_secret` does not go with client_auth = "none"
+  --> bearerd.toml:14:17
+   |
+12 | client_auth = "none"
+   |               ------ chosen here
+13 | client_id = "me"
+14 | client_secret = { env = *** }
+   |                 ^^^^^^^^^^^^^ this goes with client_auth = "client_secret_basic" or "client_secret_post"
+
+error: `credentials.sap.rejected_when` has a bad item
+  --> bearerd.toml:15:39
+   |
+15 | rejected_when = ["401 invalid_token", "sometimes"]
+   |                                       ^^^^^^^^^^^ a rule starts with the answer's status, 100 to 599, as in "401 invalid_token"
+
+error: `credentials.weather.secret` is a secret and must not stand in this file
+  --> bearerd.toml:20:10
+   |
+20 | secret = *********
+   |          ^^^^^^^^^ write { file = "/path" } or { env = "NAME" }
+"#;
+
+#[test]
+fn six_mistakes_are_six_located_errors() {
+    let errors = Place::new().parse(SIX_MISTAKES).unwrap_err();
+    assert_eq!(errors.count(), 6);
+    assert_eq!(errors.render(false) + "\n", SIX_REPORTS);
+}
+
+/// Takes pairs of a file with one mistake and what the report about it says.
+pub(super) fn each_is_reported(cases: &[(&str, &str)]) {
+    let place = Place::new();
+    for (text, says) in cases {
+        let errors = place.parse(text).expect_err(text);
+        let report = errors.render(false);
+        assert_eq!(errors.count(), 1, "{text}\n{report}");
+        assert!(report.contains(says), "{text}\n{report}\nlacks {says}");
+        assert!(report.contains(" --> bearerd.toml:"), "{text}\n{report}");
+        assert!(!report.contains("hunter2"), "{report}");
+    }
+}
+
+#[test]
+fn servers() {
+    let open = |lines: &str| format!("[server]\nlisten = \"0.0.0.0:7443\"\n{lines}");
+    let tls = |lines: &str| format!("[server.tls]\n{lines}");
+    let (certificate, key) = ("certificate = { file = \"secrets/tls.crt\" }", "key = { file = \"secrets/tls.key\" }");
+    each_is_reported(&[
+        ("[server]\nlisten = \"localhost:7443\"", "write an IP address and a port"),
+        (
+            &open("[[allow]]\ncaller = \"a\"\ncredentials = [\"*\"]\nactions = [\"get\"]"),
+            "add [server.tls], or plaintext = true",
+        ),
+        (&open("plaintext = true"), "there is no [[allow]]"),
+        (&open(&tls(&format!("{certificate}\n{key}"))), "there is no [[allow]]"),
+        ("[server]\nadmin_listen = \"127.0.0.1:7443\"", "is the same address as listen"),
+        ("[server]\nmax_message_bytes = 1", "write a whole number from 4096 to"),
+        ("[server]\nreflection = \"yes\"", "write true or false"),
+        ("[server]\nshutdown_timeout = \"0s\"", "is no time at all"),
+        ("[server]\ntls = \"hunter2\"", "`server.tls` must be a table"),
+        (&tls(&format!("certificate = {{ env = \"S\" }}\n{key}")), "refers to no certificate"),
+        (&tls(&format!("{certificate}\nkey = {{ env = \"S\" }}")), "refers to no private key"),
+        (&tls(certificate), "`server.tls.key` is missing"),
+        (
+            &format!("[server]\nplaintext = true\n{}", tls(&format!("{certificate}\n{key}"))),
+            "does not go with [server.tls]",
+        ),
+        ("[sever]\nlisten = \"127.0.0.1:1\"", "did you mean `server`?"),
+        ("[telemetry]\na = \"hunter2\"", "known here: server, store, seal"),
+        ("server = 1", "`server` must be a table"),
+    ]);
+}
+
+#[test]
+fn stores() {
+    let redis = |lines: &str| {
+        format!("[store]\nkind = \"redis\"\n{lines}\n[seal]\nkeys = [{{ id = \"a\", env = \"SEAL_2026_05\" }}]")
+    };
+    each_is_reported(&[
+        ("[store]\nkind = \"reddis\"", "did you mean \"redis\"? It is one of \"embedded\" or \"redis\""),
+        ("[store]\nurl = \"redis://r\"", "this goes with kind = \"redis\", and that is absent here"),
+        ("[store]\nkind = \"redis\"\nurl = \"redis://r\"", "there is no key to encrypt what is kept there"),
+        (&redis(""), "add url = \"redis://host:6379\""),
+        (&redis("path = \"a\"\nurl = \"redis://r\""), "this goes with kind = \"embedded\""),
+        (&redis("url = \"redis+sentinel://h1,h2/mymaster\""), "this version speaks redis:// and rediss://"),
+        (&redis("url = \"redis+cluster://h1,h2\""), "this version speaks redis:// and rediss://"),
+        (&redis("url = \"redis://me:hunter2@r/x\""), "has a path that is no database number"),
+        (&redis("url = \"redis:hunter2@r\""), "names no host"),
+        (&redis("url = \"redis://r?password=hunter2\""), "has a query or fragment"),
+        (&redis("url = \"redis://r\"\nusername = \"me\""), "is there without a password"),
+        (&redis("url = \"redis://me:hunter2@r\"\npassword = { env = \"S\" }"), "is there twice"),
+        (&redis("url = \"redis://r\"\npassword = \"hunter2\""), "is a secret and must not stand in this file"),
+        (&redis("url = \"redis://r\"\nprefix = \"a b\""), "is not a prefix for keys"),
+    ]);
+}
+
+#[test]
+fn seals() {
+    each_is_reported(&[
+        ("[seal]\nkeys = [{ id = \"a\", env = \"S\" }]", "32 bytes in base64, as `bearerd keygen` prints"),
+        ("[seal]\nkeys = [\"hunter2\"]", "`seal.keys` must be a table"),
+        ("[seal]\nkeys = \"hunter2\"", "must be an array of tables"),
+        ("[seal]\nkeys = [{ id = \"a\", key = \"hunter2\", env = \"SEAL_2026_05\" }]", "known here: id, file, env"),
+        ("[seal]\nkeys = [{ env = \"SEAL_2026_05\" }]", "`seal.keys.id` is missing"),
+        ("[seal]\nkeys = [{ id = \"a\" }]", "`seal.keys.file` is missing"),
+        (
+            "[seal]\nkeys = [{ id = \"a\", env = \"SEAL_2026_05\" }, { id = \"a\", env = \"SEAL_2026_05\" }]",
+            "is the name of two keys",
+        ),
+    ]);
+}
+
+#[test]
+fn policies_times_and_logs() {
+    let allow = |lines: &str| format!("[[allow]]\n{lines}");
+    each_is_reported(&[
+        (&allow("credentials = [\"*\"]\nactions = [\"get\"]"), "`allow.caller` is missing"),
+        (&allow("caller = \"a\"\nactions = [\"get\"]"), "`allow.credentials` is missing"),
+        (&allow("caller = \"a\"\ncredentials = [\"*\"]\nactions = []"), "so the row allows nothing"),
+        (&allow("caller = \"a\"\ncredentials = [\"*\"]\nactions = [\"got\"]"), "did you mean \"get\"?"),
+        (&allow("caller = \"a\"\ncredentials = [\"A\"]\nactions = [\"get\"]"), "no credential's name can match"),
+        (&allow("caller = \"a\"\ncredentials = \"*\"\nactions = [\"get\"]"), "must be a list"),
+        ("allow = \"a\"", "must be an array of tables"),
+        ("[refresh]\nhttp_timeout = \"17s\"", "http_timeout + commit_budget must be under lease; here 20s"),
+        ("[refresh]\nlease = \"13s\"", "here 13s is not under 13s"),
+        ("[refresh]\nlease = \"25s\"", "lease must be under max_wait"),
+        ("[refresh]\nmax_wait = \"30s\"", "max_wait must be under 30s"),
+        ("[refresh]\ncommit_budget = \"9000000h\"", "is too long"),
+        ("[cache]\nmax_tokens = 0", "is out of range"),
+        ("[cache]\nmax_age = \"5\"", "is not a duration"),
+        ("[log]\nfilter = \"bearerd=loud\"", "is not a log filter"),
+        ("[log]\nformat = \"xml\"", "\"text\" or \"json\""),
+    ]);
+}
+
+#[test]
+fn a_pattern_without_a_credential_is_a_warning() {
+    let row = "[[allow]]\ncaller = \"a\"\ncredentials = [\"a\", \"b-*\"]\nactions = [\"get\"]";
+    let config = Place::new().parse(&format!("{}{row}", credential(""))).unwrap();
+    let warnings: Vec<String> = config.warnings.iter().map(|warning| warning.render(false)).collect();
+    assert_eq!(warnings.len(), 1);
+    for part in
+        ["warning: this pattern matches no credential", "credentials = [\"a\", \"b-*\"]", "  ^^^^^ write the name"]
+    {
+        assert!(warnings[0].contains(part), "{}", warnings[0]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_no_reason_for_more_mistakes() {
+    let report = Place::new().report(
+        "[server]\nlisten = 127.0.0.1:7443\nmax_message_bytes = 1\n[store]\nkind = \"redis\"\nprefix = 5\n\
+         [credentials.a]\nclient_secret = \"hunter2\n[cache]\nmax_age = 5\n",
+    );
+    let titles: Vec<&str> = report.lines().filter(|line| line.starts_with("error")).collect();
+    let syntax = "error: this is not TOML";
+    let store = "error: `store.prefix` must be a string, and this is an integer";
+    let cache = "error: `cache.max_age` must be a duration, and this is an integer";
+    assert_eq!(titles, [syntax, store, syntax, cache], "{report}");
+    assert!(report.contains("listen = 127.0.0.1:7443") && !report.contains("hunter2"), "{report}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_mistake() {
+    let directory = tempfile::tempdir().unwrap();
+    let errors = load(Some(&directory.path().join("none.toml")), &|_| None).unwrap_err();
+    assert_eq!(errors.count(), 1);
+    assert!(errors.to_string().contains("none.toml cannot be read"), "{errors}");
+}
