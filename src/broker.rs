@@ -52,7 +52,7 @@ pub struct Credential {
     pub scopes: Scopes,
     /// Resources where a request names none.
     pub resources: Resources,
-    /// Where calls through may go.
+    /// The protected API, where calls through go; its path ends in `/`.
     pub base_url: Option<Url>,
     /// What counts as a rejected token.
     pub rejected_when: Rules,
@@ -86,7 +86,7 @@ pub struct Parts {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The credentials.
-    pub credentials: Vec<Credential>,
+    pub credentials: BTreeMap<CredentialName, Credential>,
     /// The times of a refresh.
     pub timing: Timing,
     /// The cache.
@@ -135,7 +135,7 @@ impl Broker {
             store: parts.store,
             cache: Cache::new(parts.cache),
             flights: Flights::default(),
-            credentials: parts.credentials.into_iter().map(|c| (c.name.clone(), Arc::new(c))).collect(),
+            credentials: parts.credentials.into_iter().map(|(name, credential)| (name, Arc::new(credential))).collect(),
             timing: parts.timing,
             provider: parts.provider,
             upstream: parts.upstream,

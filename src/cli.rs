@@ -1,11 +1,13 @@
 //! The command line: one file per command.
 
 mod call;
+mod check;
 mod completions;
 mod get;
 mod grant;
 mod invalidate;
 mod keygen;
+mod serve;
 
 mod connect;
 mod output;
@@ -31,6 +33,12 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the service
+    #[command(after_help = serve::EXAMPLE)]
+    Serve(serve::Args),
+    /// Check the configuration and its secrets
+    #[command(after_help = check::EXAMPLE)]
+    Check(check::Args),
     /// Get a token
     #[command(after_help = get::EXAMPLE)]
     Get(get::Args),
@@ -97,6 +105,8 @@ where
 impl Command {
     async fn run(self, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
         match self {
+            Self::Serve(args) => serve::run(args, streams).await,
+            Self::Check(args) => check::run(args, streams).await,
             Self::Get(args) => get::run(args, streams).await,
             Self::Invalidate(args) => invalidate::run(args, streams).await,
             Self::Call(args) => call::run(args, streams).await,

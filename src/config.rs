@@ -25,18 +25,19 @@ mod server;
 mod store;
 mod value;
 
-pub use allow::{Action, Allow};
 pub use cache::Cache;
-pub use credential::Credential;
 pub use log::{Log, LogFormat};
-pub use refresh::Refresh;
 pub use report::{ConfigErrors, Warning};
 pub use seal::{Seal, SealKey};
 pub use server::{Server, ServerTls};
 pub use store::Store;
 
 use self::{check::Check, key::Key, reader::Reader};
-use crate::name::CredentialName;
+use crate::{
+    broker::{Credential, Timing},
+    name::CredentialName,
+    policy::Row,
+};
 
 /// Where a configuration is looked for when no path is given, in this order.
 pub const DEFAULT_PATHS: [&str; 2] = ["bearerd.toml", "/etc/bearerd/bearerd.toml"];
@@ -51,9 +52,9 @@ pub struct Config {
     /// What encrypts them there.
     pub seal: Seal,
     /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
-    pub allow: Vec<Allow>,
+    pub allow: Vec<Row>,
     /// The times of a refresh.
-    pub refresh: Refresh,
+    pub refresh: Timing,
     /// The tokens in memory.
     pub cache: Cache,
     /// The log.

@@ -3,7 +3,9 @@
 
 pub mod cli;
 
+pub mod app;
 pub mod config;
+pub mod server;
 
 pub mod api;
 

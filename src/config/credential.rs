@@ -18,7 +18,7 @@ use super::{
     value::{self, Wrong, boolean, bytes, duration, some_time, string},
 };
 use crate::{
-    grant::Grant,
+    broker::Credential,
     name::{CredentialName, Resources, Scopes},
     rejection::Rules,
 };
@@ -70,33 +70,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("call_timeout"),
     Key::new("max_response_bytes"),
 ];
-
-/// One credential.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// Its name.
-    pub name: CredentialName,
-    /// How it gets tokens.
-    pub grant: Grant,
-    /// The scopes of a token where the caller names none.
-    pub scopes: Scopes,
-    /// The resources of a token where the caller names none (RFC 8707).
-    pub resources: Resources,
-    /// The protected API, for calls through bearerd. Its path ends in `/`.
-    pub base_url: Option<Url>,
-    /// Which answers of the API mean that it does not take the token any more.
-    pub rejected_when: Rules,
-    /// How long a token lives if the provider does not say.
-    pub default_lifetime: Option<Duration>,
-    /// How long before its end a token is replaced; a short-lived token is replaced later than that.
-    pub refresh_ahead: Duration,
-    /// Whether a token is replaced ahead of its end even if nobody asked for it lately.
-    pub keep_alive: bool,
-    /// How long a call to the API may take.
-    pub call_timeout: Duration,
-    /// The largest answer of the API that is passed on, in bytes.
-    pub max_response_bytes: usize,
-}
 
 /// All credentials: those that could be read, and the names of the others too.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{key::Key, reader::Reader, value::some_time};
+use crate::broker::Timing;
 
 pub(super) const KEYS: &[Key] =
     &[Key::new("http_timeout"), Key::new("commit_budget"), Key::new("lease"), Key::new("max_wait")];
@@ -10,24 +11,10 @@ pub(super) const KEYS: &[Key] =
 /// What callers of gRPC services usually wait.
 const CALLERS_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The times of a refresh: `http_timeout + commit_budget < lease < max_wait < 30s`.
-#[derive(Clone, Copy, Debug)]
-pub struct Refresh {
-    /// How long a request to a provider may take.
-    pub http_timeout: Duration,
-    /// How long it may take to write what the provider answered.
-    pub commit_budget: Duration,
-    /// How long one replica alone works on a grant. It must outlast its request and the writing of the answer, or
-    /// another replica would begin beside it.
-    pub lease: Duration,
-    /// How long a caller waits for a refresh. It must outlast a lease, so that somebody takes over while it waits.
-    pub max_wait: Duration,
-}
-
 /// Reads the table.
-pub(super) fn read(reader: &Reader<'_>) -> Refresh {
+pub(super) fn read(reader: &Reader<'_>) -> Timing {
     let time = |key, seconds| reader.optional(key, some_time).unwrap_or(Duration::from_secs(seconds));
-    let refresh = Refresh {
+    let refresh = Timing {
         http_timeout: time("http_timeout", 10),
         commit_budget: time("commit_budget", 3),
         lease: time("lease", 20),
@@ -37,8 +24,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Refresh {
     refresh
 }
 
-fn fit(reader: &Reader<'_>, refresh: &Refresh) {
-    let Refresh { http_timeout, commit_budget, lease, max_wait } = *refresh;
+fn fit(reader: &Reader<'_>, refresh: &Timing) {
+    let Timing { http_timeout, commit_budget, lease, max_wait } = *refresh;
     let request = http_timeout + commit_budget;
     let order = [
         (

@@ -45,11 +45,10 @@ pub(super) struct TokenRow {
 impl File {
     /// Opens the file, or makes it. A file that another process has open is refused.
     pub(super) fn open(path: &Path, ring: Ring) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                StoreError::Open(format!("{} is in use by another process", path.display()))
-            }
-            other => StoreError::Open(format!("{}: {other}", path.display())),
+        let database = Database::create(path).map_err(|error| {
+            let in_use = matches!(error, DatabaseError::DatabaseAlreadyOpen);
+            let why = if in_use { "it is in use by another process".to_owned() } else { error.to_string() };
+            StoreError::Open(format!("{}: {why}", path.display()))
         })?;
         Ok(Self { database, ring })
     }

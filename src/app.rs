@@ -1,0 +1,183 @@
+//! Builds the house: the one place that names every concrete type, starts them in order and stops them in order.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tracing::{info, warn};
+
+use self::store::OpenStore;
+use crate::{
+    api::Api,
+    broker::{Broker, Parts},
+    cache::CacheConfig,
+    config::Config,
+    http,
+    policy::Policy,
+    provider::Provider,
+    server::{self, ServerConfig, ServerError},
+    store::StoreError,
+    telemetry::Telemetry,
+    upstream::Upstream,
+};
+
+mod store;
+
+/// How often the store is asked whether it is there.
+const STORE_CHECK: Duration = Duration::from_secs(2);
+
+/// How many of these checks lie between two sweeps of expired tokens, each of which writes to the disk.
+const SWEEP_EVERY: u32 = 30;
+
+/// The running service.
+pub struct App {
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
+    /// Where probes and metrics are served.
+    pub admin: SocketAddr,
+    broker: Broker,
+    shutdown_timeout: Duration,
+    ready: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<Result<(), ServerError>>>,
+    upkeep: JoinHandle<()>,
+}
+
+/// Why the service does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener cannot be served.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
+    /// A server's task ended by itself.
+    #[error("a server ended by itself")]
+    Ended,
+}
+
+impl App {
+    /// Starts the service: store, broker, then the listeners, so that whoever can connect is served.
+    pub async fn start(config: Config) -> Result<Self, AppError> {
+        let telemetry = Arc::new(Telemetry::default());
+        let opened = store::open(&config.store, &config.seal).await?;
+        let policy = policy(&config);
+        let grpc_listener = server::bind("server.listen", config.server.listen).await?;
+        let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
+        let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
+        let broker = Broker::start(parts(&config, &opened, Arc::clone(&telemetry))?);
+
+        let (ready, is_ready) = watch::channel(true);
+        let (stop, _) = watch::channel(false);
+        let upkeep = tokio::spawn(upkeep(opened, broker.clone(), Arc::clone(&telemetry), ready.clone()));
+        let api = Api::new(broker.clone(), policy, Arc::clone(&telemetry));
+        let settings = ServerConfig {
+            tls: config.server.tls.map(|tls| (tls.certificate, tls.key)),
+            reflection: config.server.reflection,
+            max_message_bytes: config.server.max_message_bytes,
+        };
+        let servers = vec![
+            tokio::spawn(server::grpc(grpc_listener, api, settings, is_ready.clone(), until(stop.subscribe()))),
+            tokio::spawn(server::admin(admin_listener, telemetry, is_ready, until(stop.subscribe()))),
+        ];
+        info!(%grpc, %admin, "bearerd is ready");
+        let shutdown_timeout = config.server.shutdown_timeout;
+        Ok(Self { grpc, admin, broker, shutdown_timeout, ready, stop, servers, upkeep })
+    }
+
+    /// Runs until `shutdown`, or until a server fails, and then ends: new work is refused, requests under way are
+    /// answered, and refreshes that were dispatched are finished, all within the configured limit.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let failed = tokio::select! {
+            () = shutdown => None,
+            failed = first_end(&mut self.servers) => Some(failed),
+        };
+        self.stop().await;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Ends the service.
+    pub async fn stop(self) {
+        info!("stopping");
+        let give_up = Instant::now() + self.shutdown_timeout;
+        self.upkeep.abort();
+        self.ready.send_replace(false);
+        self.stop.send_replace(true);
+        for server in self.servers {
+            // What is left of the limit is for refreshes; a client that keeps its connection does not get all of it.
+            let left = give_up.saturating_duration_since(Instant::now()) / 2;
+            if timeout(left, server).await.is_err() {
+                warn!("some requests were not answered in time");
+            }
+        }
+        if !self.broker.drain(give_up.saturating_duration_since(Instant::now())).await {
+            warn!("some refreshes did not end in time");
+        }
+        info!("stopped");
+    }
+}
+
+fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr, ServerError> {
+    listener.local_addr().map_err(|error| ServerError::Listener(error.to_string()))
+}
+
+async fn until(mut stop: watch::Receiver<bool>) {
+    // The sender goes only with the app, which means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn first_end(servers: &mut Vec<JoinHandle<Result<(), ServerError>>>) -> AppError {
+    let (ended, at, _) = futures_util::future::select_all(servers.iter_mut()).await;
+    servers.swap_remove(at);
+    match ended {
+        Ok(Err(error)) => AppError::Server(error),
+        Ok(Ok(())) | Err(_) => AppError::Ended,
+    }
+}
+
+fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Result<Parts, AppError> {
+    let store = opened.store();
+    let shared = store.is_shared();
+    Ok(Parts {
+        credentials: config.credentials.clone(),
+        timing: config.refresh,
+        cache: CacheConfig { max_tokens: config.cache.max_tokens, max_age: shared.then_some(config.cache.max_age) },
+        provider: Provider::new(http::for_token_endpoints()?),
+        upstream: Upstream::new(http::for_upstreams()?),
+        telemetry,
+        store,
+    })
+}
+
+/// An empty policy reaches this only with a loopback listener: the configuration refuses it on any other.
+fn policy(config: &Config) -> Policy {
+    if config.allow.is_empty() { Policy::local_only() } else { Policy::new(config.allow.clone()) }
+}
+
+/// What has to be done again and again: look after the store, and keep the gauges true.
+async fn upkeep(opened: OpenStore, broker: Broker, telemetry: Arc<Telemetry>, ready: watch::Sender<bool>) {
+    let mut tick = interval(STORE_CHECK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for round in (0..SWEEP_EVERY).cycle() {
+        tick.tick().await;
+        let answers = opened.store().ping().await;
+        if let Err(error) = &answers {
+            warn!(%error, "the store does not answer");
+        }
+        telemetry.store_up.set(i64::from(answers.is_ok()));
+        telemetry.cached_tokens.set(i64::try_from(broker.cached_tokens()).unwrap_or(i64::MAX));
+        ready.send_if_modified(|ready| std::mem::replace(ready, answers.is_ok()) != answers.is_ok());
+        if round == 0
+            && let Err(error) = opened.sweep().await
+        {
+            warn!(%error, "expired tokens could not be swept");
+        }
+    }
+}

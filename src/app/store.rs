@@ -1,0 +1,105 @@
+//! Opening the configured store.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::{
+    config,
+    store::{
+        Ring, Store, StoreError,
+        embedded::Embedded,
+        redis::{Redis, RedisConfig},
+    },
+};
+
+/// A store that was opened, with what only its kind needs.
+pub(super) enum OpenStore {
+    Embedded(Arc<Embedded>),
+    Redis(Arc<Redis>),
+}
+
+impl OpenStore {
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded(store) => Arc::<Embedded>::clone(store),
+            Self::Redis(store) => Arc::<Redis>::clone(store),
+        }
+    }
+
+    /// Deletes expired tokens where the store does not do so by itself.
+    pub(super) async fn sweep(&self) -> Result<usize, StoreError> {
+        match self {
+            Self::Embedded(store) => store.sweep().await,
+            Self::Redis(_) => Ok(0),
+        }
+    }
+}
+
+/// Opens the store with its seal keys.
+pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<OpenStore, StoreError> {
+    match store {
+        config::Store::Embedded { path } => {
+            let ring = if seal.keys.is_empty() { own_ring(path)? } else { ring(seal)? };
+            Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?)))
+        }
+        config::Store::Redis { url, prefix, username, password } => {
+            let settings = RedisConfig {
+                url: url.clone(),
+                username: username.clone(),
+                password: password.clone(),
+                prefix: prefix.clone(),
+            };
+            Ok(OpenStore::Redis(Arc::new(Redis::open(&settings, ring(seal)?).await?)))
+        }
+    }
+}
+
+fn ring(seal: &config::Seal) -> Result<Ring, StoreError> {
+    let keys = seal.keys.iter().map(|key| (key.id.as_str(), key.key.as_slice()));
+    Ring::new(keys).map_err(|error| StoreError::Open(error.to_string()))
+}
+
+/// The key beside the database, for those who configure none. It is made on the first start.
+fn own_ring(database: &Path) -> Result<Ring, StoreError> {
+    let path = key_path(database);
+    let refused = |what: &dyn std::fmt::Display| StoreError::Open(format!("{}: {what}", path.display()));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => Zeroizing::new(text),
+        // A database without its key cannot be read; a new key would only hide why.
+        Err(error) if error.kind() == ErrorKind::NotFound && database.exists() => {
+            return Err(refused(&format!("the key of {} is missing", database.display())));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => make_key(&path).map_err(|error| refused(&error))?,
+        Err(error) => return Err(refused(&error)),
+    };
+    let key = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| refused(&"holds no key"))?);
+    info!(key = %path.display(), "no seal key is configured; records are sealed with the one beside the database");
+    Ring::new([("local", key.as_slice())]).map_err(|error| refused(&error))
+}
+
+fn key_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".key");
+    name.into()
+}
+
+fn make_key(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut key = Zeroizing::new([0; 32]);
+    rand::fill(&mut *key).map_err(|_| io::Error::other("the system gives no randomness"))?;
+    let text = Zeroizing::new(STANDARD.encode(key.as_slice()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", *text)?;
+    file.sync_all()?;
+    warn!(key = %path.display(), "a seal key was made; whoever has it and the database can read every secret in it");
+    Ok(text)
+}

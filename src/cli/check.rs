@@ -1,0 +1,118 @@
+//! `bearerd check`: reads the configuration and all secrets, and can ask each provider for a token.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use clap::Args as ClapArgs;
+use serde::Serialize;
+
+use super::{
+    output::{Exit, Failure, Streams},
+    serve,
+};
+use crate::{
+    broker::{Credential, Timing},
+    config::Config,
+    grant::{
+        Grant,
+        answer::Answer,
+        request::{self, Asked},
+    },
+    http,
+    name::Subject,
+    provider::Provider,
+};
+
+/// The example in the help.
+pub const EXAMPLE: &str = "Example:\n  bearerd check --config bearerd.toml --probe";
+
+/// The arguments of `bearerd check`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// The configuration file; without it ./bearerd.toml, then /etc/bearerd/bearerd.toml
+    #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Ask each provider for a token, where asking spends nothing; the tokens are thrown away
+    #[arg(long)]
+    probe: bool,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found out about one credential.
+#[derive(Serialize)]
+struct Finding {
+    credential: String,
+    good: bool,
+    text: String,
+}
+
+/// Checks the configuration: 0 if it is good, 78 if it is not, 1 if a probe failed.
+pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let Some(config) = serve::load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
+    let mut findings = Vec::new();
+    for credential in config.credentials.values() {
+        findings.push(if args.probe { probe(credential, &config.refresh).await? } else { loaded(credential) });
+    }
+    if args.json {
+        streams.json(&findings)?;
+    } else {
+        report(&config, &findings, streams)?;
+    }
+    let good = findings.iter().all(|finding| finding.good);
+    Ok(if good { Exit::Success } else { Exit::Failure })
+}
+
+fn report(config: &Config, findings: &[Finding], streams: &mut Streams<'_>) -> Result<(), Failure> {
+    for finding in findings {
+        streams.line(&format!("{}: {}", finding.credential, finding.text))?;
+    }
+    let (credentials, rows) = (config.credentials.len(), config.allow.len());
+    streams.line(&format!("the configuration is good: {credentials} credentials, {rows} policy rows"))
+}
+
+fn loaded(credential: &Credential) -> Finding {
+    let text = match &credential.grant {
+        Grant::ClientCredentials(_) => "client_credentials",
+        Grant::RefreshToken { .. } => "refresh_token",
+        Grant::JwtBearer { .. } => "jwt_bearer",
+        Grant::Static { .. } => "static",
+    };
+    Finding { credential: credential.name.to_string(), good: true, text: text.to_owned() }
+}
+
+async fn probe(credential: &Credential, timing: &Timing) -> Result<Finding, Failure> {
+    let (good, text) = match &credential.grant {
+        Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => ask(credential, timing).await?,
+        Grant::RefreshToken { .. } => (true, "not probed: it would spend the refresh token".to_owned()),
+        Grant::Static { .. } => (true, "static: there is no provider to ask".to_owned()),
+    };
+    Ok(Finding { credential: credential.name.to_string(), good, text })
+}
+
+async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String), Failure> {
+    let client = http::for_token_endpoints()
+        .map_err(|error| Failure::new(Exit::Failure, format!("the HTTP client cannot be made: {error}")))?;
+    let asked = Asked {
+        subject: &Subject::default(),
+        scopes: &credential.scopes,
+        resources: &credential.resources,
+        default_scopes: &credential.scopes,
+    };
+    let request = match request::build(&credential.grant, None, &asked, SystemTime::now()) {
+        Ok(request) => request,
+        Err(error) => return Ok((false, error.to_string())),
+    };
+    Ok(match Provider::new(client).ask(request, timing.http_timeout).await {
+        Ok(Answer::Granted(granted)) => (
+            true,
+            granted.expires_in.map_or_else(
+                || "a token was granted; the provider does not say for how long (default_lifetime helps)".to_owned(),
+                |life| format!("a token was granted for {} s", life.as_secs()),
+            ),
+        ),
+        Ok(Answer::Refused(refusal)) => (false, format!("the provider refused: {:?}", refusal.error)),
+        Ok(Answer::Unusable(why)) => (false, why.to_string()),
+        Err(error) => (false, error.to_string()),
+    })
+}

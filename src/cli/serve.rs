@@ -1,0 +1,85 @@
+//! `bearerd serve`: runs the service.
+
+use std::{future::Future, io::IsTerminal, path::PathBuf};
+
+use clap::Args as ClapArgs;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::output::{Exit, Failure, Streams};
+use crate::{
+    app::{App, AppError},
+    config::{self, Config, Log, LogFormat},
+    store::StoreError,
+};
+
+/// The example in the help.
+pub const EXAMPLE: &str = "Example:\n  bearerd serve --config /etc/bearerd/bearerd.toml";
+
+/// The arguments of `bearerd serve`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// The configuration file; without it ./bearerd.toml, then /etc/bearerd/bearerd.toml
+    #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
+    log_to_stderr(&config.log)?;
+    let stopped = stop_signal()?;
+    let app = App::start(config).await.map_err(|error| failure(&error))?;
+    app.run_until(stopped).await.map_err(|error| failure(&error))?;
+    Ok(Exit::Success)
+}
+
+/// Reads the configuration; every mistake and warning in it goes to stderr.
+pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option<Config> {
+    let colour = std::io::stderr().is_terminal();
+    match config::load(path, &|name| std::env::var(name).ok()) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                streams.text(&format!("{}\n", warning.render(colour)));
+            }
+            Some(config)
+        }
+        Err(errors) => {
+            streams.text(&format!("{}\n", errors.render(colour)));
+            None
+        }
+    }
+}
+
+fn log_to_stderr(log: &Log) -> Result<(), Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| refused(&error))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| refused(&error))
+}
+
+/// Ends at the first SIGTERM, as Kubernetes sends it, or SIGINT, as a terminal does.
+pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let refused = |error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}"));
+    let mut terminated = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(refused)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    })
+}
+
+fn failure(error: &AppError) -> Failure {
+    let exit = match error {
+        AppError::Store(StoreError::Unavailable(_)) => Exit::Unavailable,
+        AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_)) => Exit::Configuration,
+        AppError::Server(_) | AppError::Client(_) | AppError::Ended => Exit::Failure,
+    };
+    Failure::new(exit, error.to_string())
+}
