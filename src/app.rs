@@ -110,11 +110,12 @@ impl App {
         self.upkeep.abort();
         self.ready.send_replace(false);
         self.stop.send_replace(true);
-        for server in self.servers {
+        for mut server in self.servers {
             // What is left of the limit is for refreshes; a client that keeps its connection does not get all of it.
             let left = give_up.saturating_duration_since(Instant::now()) / 2;
-            if timeout(left, server).await.is_err() {
+            if timeout(left, &mut server).await.is_err() {
                 warn!("some requests were not answered in time");
+                server.abort();
             }
         }
         if !self.broker.drain(give_up.saturating_duration_since(Instant::now())).await {

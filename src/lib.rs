@@ -34,11 +34,4 @@ pub mod secret;
 
 pub mod sandbox;
 
-/// The messages and services of `proto/bearerd/v1`, generated.
-#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, clippy::restriction)]
-pub mod proto {
-    tonic::include_proto!("bearerd.v1");
-
-    /// All message and service descriptors, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bearerd_descriptor.bin"));
-}
+pub mod proto;

@@ -50,6 +50,11 @@ struct Hold {
 /// Gets a token as fresh as wanted: from the store if another replica was there before, else from the provider.
 pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
     let (loaded, token) = core.load(target).await?;
+    // Generations are not ahead of the store's clock: such a one was never issued, and asking the provider for one that
+    // is newer still would go on for ever.
+    if wanted.refused >= loaded.next {
+        return Err(Error::invalid("refused_generation", "no token of this generation was ever issued"));
+    }
     if let Some(token) = &token {
         if token.satisfies(&wanted, &Moment::now()) {
             core.count_lookup(target, "store");

@@ -1,0 +1,130 @@
+//! `InvalidateToken`: one refresh for everybody, nothing for late or made-up reports, and rejection rules for evidence.
+
+use std::time::Duration;
+
+use bearerd::{
+    proto::{
+        GetTokenRequest, InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Rejection,
+        invalidate_token_request::Rejected,
+    },
+    sandbox::Options,
+};
+
+use crate::support::house::{House, ROTATING, reason};
+
+fn reporting(rejected: Rejected) -> InvalidateTokenRequest {
+    InvalidateTokenRequest {
+        credential: "demo".to_owned(),
+        rejected: Some(rejected),
+        ..InvalidateTokenRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_report_about_the_current_token_gets_a_new_one() {
+    let house = House::with(ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let (outcome, token) = house.report("demo", first.generation).await.unwrap();
+    let token = token.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    assert!(token.generation > first.generation && token.access_token != first.access_token);
+    assert!(house.get("demo").await.unwrap() == token);
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn two_hundred_reports_at_once_make_one_refresh() {
+    let house = House::furnished(Options { latency: Duration::from_millis(100), ..Options::default() }, ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let all = futures_util::future::join_all((0..200).map(|_| house.report("demo", first.generation))).await;
+    let tokens: std::collections::HashSet<u64> =
+        all.into_iter().map(|answer| answer.unwrap().1.unwrap().generation).collect();
+    assert_eq!(tokens.len(), 1);
+    assert!(tokens.iter().all(|generation| *generation > first.generation));
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn late_and_made_up_reports_ask_nobody() {
+    let house = House::with(ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let (_, second) = house.report("demo", first.generation).await.unwrap();
+    for rejected in [
+        Rejected::Generation(first.generation),
+        Rejected::Generation(1),
+        Rejected::Generation(u64::MAX),
+        Rejected::AccessToken(first.access_token.clone()),
+        Rejected::AccessToken("never-issued".to_owned()),
+    ] {
+        let (outcome, token) = house.report_whole(reporting(rejected.clone())).await.unwrap();
+        assert_eq!(outcome, Outcome::AlreadyReplaced, "{rejected:?}");
+        assert!(token == second, "{rejected:?}");
+    }
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_report_may_name_the_token_itself() {
+    let house = House::with(ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let rejected = Rejected::AccessToken(first.access_token.clone());
+    let (outcome, token) = house.report_whole(reporting(rejected)).await.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    assert!(token.unwrap().generation > first.generation);
+}
+
+#[tokio::test]
+async fn evidence_is_judged_and_a_scope_problem_refreshes_nothing() {
+    let house = House::with(ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let with = |http_status, challenge: &str| InvalidateTokenRequest {
+        rejection: Some(Rejection {
+            http_status,
+            www_authenticate: vec![challenge.to_owned()],
+            ..Rejection::default()
+        }),
+        ..reporting(Rejected::Generation(first.generation))
+    };
+    for (status, challenge) in [
+        (403, r#"Bearer error="insufficient_scope", scope="admin""#),
+        (401, r#"Basic realm="proxy""#),
+        (401, r#"DPoP error="use_dpop_nonce""#),
+        (407, r#"Bearer error="invalid_token""#),
+        (503, r#"Bearer error="invalid_token""#),
+    ] {
+        let (outcome, token) = house.report_whole(with(status, challenge)).await.unwrap();
+        assert_eq!(outcome, Outcome::NotATokenRejection, "{status} {challenge}");
+        assert!(token.is_none());
+    }
+    assert_eq!(house.asked(), 1);
+    let (outcome, _) = house.report_whole(with(401, r#"Bearer error="invalid_token""#)).await.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+}
+
+#[tokio::test]
+async fn after_a_report_nobody_gets_the_rejected_token_any_more() {
+    let house = House::furnished(Options { latency: Duration::from_millis(50), ..Options::default() }, ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    let report = house.report("demo", first.generation);
+    let readers = futures_util::future::join_all((0..50).map(|_| async {
+        let wanted = GetTokenRequest {
+            credential: "demo".to_owned(),
+            refused_generation: first.generation,
+            ..GetTokenRequest::default()
+        };
+        house.ask(wanted).await.unwrap().generation
+    }));
+    let (reported, read) = futures_util::future::join(report, readers).await;
+    let (_, token) = reported.unwrap();
+    assert!(read.iter().all(|generation| *generation > first.generation));
+    assert!(house.get("demo").await.unwrap() == token.unwrap());
+    assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_report_has_to_name_a_token() {
+    let house = House::with(ROTATING).await;
+    let request = InvalidateTokenRequest { rejected: None, ..reporting(Rejected::Generation(0)) };
+    let status = house.report_whole(request).await.unwrap_err();
+    assert_eq!(reason(&status).1, "INVALID_REQUEST");
+}

@@ -1,0 +1,139 @@
+//! bearerd in this process, between the sandbox provider and the sandbox API, reached over gRPC as any caller reaches it.
+
+use std::{path::Path, time::Duration};
+
+use bearerd::{
+    app::App,
+    config,
+    proto::{
+        CallThroughRequest, CallThroughResponse, GetTokenRequest, InvalidateTokenOutcome, InvalidateTokenRequest,
+        Token, grant_admin_client::GrantAdminClient, invalidate_token_request::Rejected,
+        token_service_client::TokenServiceClient,
+    },
+    sandbox::{self, Options, Sandbox},
+};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+/// The three of them, and clients.
+pub struct House {
+    pub sandbox: Sandbox,
+    pub app: App,
+    pub tokens: TokenServiceClient<Channel>,
+    pub grants: GrantAdminClient<Channel>,
+    _directory: tempfile::TempDir,
+}
+
+impl House {
+    /// A house with these credentials. In the text, `{token_url}`, `{api_url}` and `{issuer}` stand for the sandbox's.
+    pub async fn with(credentials: &str) -> Self {
+        Self::furnished(Options::default(), credentials).await
+    }
+
+    /// A house with a sandbox of these options.
+    pub async fn furnished(options: Options, credentials: &str) -> Self {
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+             [store]\nkind = \"embedded\"\npath = \"{}/bearerd.redb\"\n{credentials}",
+            directory.path().display()
+        );
+        let text = text
+            .replace("{token_url}", &sandbox.token_url())
+            .replace("{api_url}", &sandbox.api_url())
+            .replace("{issuer}", &sandbox.issuer());
+        let first = sandbox.mint_refresh_token("demo");
+        let environment = environment(&sandbox, first);
+        let config = config::parse("test.toml", &text, &environment, Path::new(""))
+            .unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        let app = App::start(config).await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", app.grpc)).unwrap().connect().await.unwrap();
+        let (tokens, grants) = (TokenServiceClient::new(channel.clone()), GrantAdminClient::new(channel));
+        Self { sandbox, app, tokens, grants, _directory: directory }
+    }
+
+    /// How often the provider was asked.
+    pub fn asked(&self) -> usize {
+        self.sandbox.journal().len()
+    }
+
+    pub async fn get(&self, credential: &str) -> Result<Token, Status> {
+        self.ask(GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() }).await
+    }
+
+    pub async fn ask(&self, request: GetTokenRequest) -> Result<Token, Status> {
+        self.tokens.clone().get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
+    }
+
+    /// Reports a generation; the outcome and the token to use now.
+    pub async fn report(
+        &self,
+        credential: &str,
+        generation: u64,
+    ) -> Result<(InvalidateTokenOutcome, Option<Token>), Status> {
+        self.report_whole(InvalidateTokenRequest {
+            credential: credential.to_owned(),
+            rejected: Some(Rejected::Generation(generation)),
+            ..InvalidateTokenRequest::default()
+        })
+        .await
+    }
+
+    pub async fn report_whole(
+        &self,
+        request: InvalidateTokenRequest,
+    ) -> Result<(InvalidateTokenOutcome, Option<Token>), Status> {
+        let answer = self.tokens.clone().invalidate_token(request).await?.into_inner();
+        Ok((answer.outcome(), answer.token))
+    }
+
+    pub async fn call(&self, credential: &str, path: &str) -> Result<CallThroughResponse, Status> {
+        self.call_whole(CallThroughRequest {
+            credential: credential.to_owned(),
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            ..CallThroughRequest::default()
+        })
+        .await
+    }
+
+    pub async fn call_whole(&self, request: CallThroughRequest) -> Result<CallThroughResponse, Status> {
+        self.tokens.clone().call_through(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// The secrets that configurations of tests name.
+fn environment(sandbox: &Sandbox, first: String) -> impl Fn(&str) -> Option<String> + use<> {
+    use bearerd::secret::ExposeSecret;
+    let key = sandbox.demo_key().private_pem.expose_secret().to_owned();
+    move |name| match name {
+        "CLIENT_SECRET" => Some(sandbox::DEMO_SECRET.to_owned()),
+        "AWKWARD_SECRET" => Some(sandbox::DEMO_AWKWARD_SECRET.to_owned()),
+        "REFRESH_TOKEN" => Some(first.clone()),
+        "KEY" => Some(key.clone()),
+        "API_KEY" => Some(sandbox::DEMO_API_KEY.to_owned()),
+        "PASSWORD" => Some(sandbox::DEMO_PASSWORD.to_owned()),
+        _ => None,
+    }
+}
+
+/// A rotating refresh token at the sandbox, as most tests want it.
+pub const ROTATING: &str = r#"
+[credentials.demo]
+grant = "refresh_token"
+token_url = "{token_url}"
+client_id = "demo-confidential"
+client_secret = { env = "CLIENT_SECRET" }
+refresh_token = { env = "REFRESH_TOKEN" }
+scopes = ["read"]
+base_url = "{api_url}"
+"#;
+
+/// The code, reason and wait of an error.
+pub fn reason(status: &Status) -> (Code, String, Option<Duration>) {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!(info.domain, "bearerd");
+    let wait = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+    (status.code(), info.reason, wait)
+}
