@@ -57,7 +57,7 @@ pub enum AppError {
     Server(#[from] ServerError),
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be made: {0}")]
-    Client(#[from] reqwest::Error),
+    Client(#[from] http::ClientError),
     /// A server's task ended by itself.
     #[error("a server ended by itself")]
     Ended,

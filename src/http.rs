@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
+/// Why a client cannot be made.
+pub use reqwest::Error as ClientError;
 use reqwest::{Client, ClientBuilder, Response, redirect::Policy, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for token endpoints. No idle connection is kept: one that the server is just closing would turn a refresh
 /// into a request of unknown outcome.
-pub fn for_token_endpoints() -> Result<Client, reqwest::Error> {
+pub fn for_token_endpoints() -> Result<Client, ClientError> {
     builder().pool_max_idle_per_host(0).build()
 }
 
 /// A client for protected APIs, which keeps connections.
-pub fn for_upstreams() -> Result<Client, reqwest::Error> {
+pub fn for_upstreams() -> Result<Client, ClientError> {
     builder().build()
 }
 
