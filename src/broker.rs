@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod ahead;
+mod attempt;
 mod call_through;
 mod decide;
 mod describe_grant;

@@ -11,6 +11,7 @@ use crate::secret::SecretString;
 pub mod answer;
 pub mod assertion;
 pub mod client_auth;
+mod form;
 pub mod lifetime;
 pub mod request;
 pub mod static_secret;

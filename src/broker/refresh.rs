@@ -1,51 +1,28 @@
-//! The way of a refresh: load, claim, dispatch, ask, commit or settle (protocol, "The way of a refresh").
+//! The way of a refresh up to the lease: load, look whether others were faster, claim, wait (protocol, "The way of a
+//! refresh"). What is done under the lease is in `attempt.rs`.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
-use tracing::{info, warn};
 
 use super::{
     Core, Error, Target,
-    decide::{self, Circumstances, Fate, Plan},
+    attempt::{self, Hold},
     seed, static_secret,
 };
 use crate::{
     clock::Moment,
-    failure::FailureCause,
-    grant::{
-        Grant,
-        answer::Granted,
-        lifetime,
-        request::{self, Asked, BuildError, TokenRequest},
-    },
-    provider::SendError,
-    secret::SecretString,
-    store::{
-        AttemptId, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord, GrantSecrets, Material, Settle,
-        StoreError, UnitName, Verdict, Written,
-    },
-    telemetry::{CredentialLabels, CredentialOnly},
+    grant::Grant,
+    store::{AttemptId, Claim, Claimed, Event, UnitName},
     token::{Generation, Token, Wanted},
 };
 
 /// Whoever waits for another's work looks again at least this often, whatever is published.
 const POLL_FIRST: Duration = Duration::from_millis(25);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
-
-/// How long a commit waits before it is tried again.
-const COMMIT_RETRY_FIRST: Duration = Duration::from_millis(50);
-const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
-
-/// A lease that was taken, and what was found under it.
-struct Hold {
-    attempt: AttemptId,
-    record: Option<GrantRecord>,
-    next: Generation,
-}
 
 /// Gets a token as fresh as wanted: from the store if another replica was there before, else from the provider.
 pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
@@ -100,7 +77,7 @@ async fn refresh(core: &Arc<Core>, target: &Target, refused: Generation) -> Resu
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
             Claimed::Busy(_) => wait_for_change(&mut events, &target.slot.place.unit, poll).await,
             Claimed::Held { record, next } => {
-                if let Some(token) = work(core, target, Hold { attempt, record, next }).await? {
+                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }).await? {
                     return Ok(token);
                 }
                 if Instant::now() >= give_up {
@@ -127,219 +104,4 @@ async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitNam
     };
     // Either way the store is looked at again.
     let _ = timeout(jittered, changed).await;
-}
-
-/// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
-async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
-    let credential = &target.credential;
-    let (refresh_token, recovering) = match decide::plan(&credential.grant, &credential.binding(), hold.record.as_ref())
-    {
-        Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
-        Plan::GiveUp(cause) => {
-            release(core, target, &hold).await;
-            return Err(Error::Failed { cause, retry_after: None });
-        }
-        Plan::Bury(cause) => return settle(core, target, &hold, cause, Verdict::Dead).await,
-    };
-    // Built before the intent is written: a request that cannot be built was never sent.
-    let request = match build(target, refresh_token) {
-        Ok(request) => request,
-        Err(error) => {
-            warn!(credential = %credential.name, %error, "no token request can be built");
-            let wait = Verdict::BackOff { wait: BUILD_RETRY };
-            return settle(core, target, &hold, FailureCause::ClientConfigurationRejected, wait).await;
-        }
-    };
-    if !credential.grant.repeating_is_harmless() && !dispatch(core, target, &hold).await? {
-        release(core, target, &hold).await;
-        return Ok(None);
-    }
-    if recovering {
-        warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried once more");
-    }
-    ask(core, target, hold, request, recovering).await
-}
-
-/// How long a request that could not be built is not tried again.
-const BUILD_RETRY: Duration = Duration::from_secs(5);
-
-fn build(target: &Target, refresh_token: Option<&SecretString>) -> Result<TokenRequest, BuildError> {
-    let key = &target.slot.key;
-    let asked = Asked {
-        subject: &key.grant.subject,
-        scopes: &key.scopes,
-        resources: &key.resources,
-        default_scopes: &target.credential.scopes,
-    };
-    request::build(&target.credential.grant, refresh_token, &asked, Moment::now().wall())
-}
-
-/// Writes the intent. From here on the refresh token counts as sent.
-async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Error> {
-    let record = hold.record.as_ref();
-    let dispatch = Dispatch {
-        unit: &target.slot.place.unit,
-        attempt: &hold.attempt,
-        expected: record.map_or(Generation::ZERO, |record| record.revision),
-        seen: record.and_then(|record| record.intent.as_ref()).map(|intent| &intent.attempt),
-        need: core.timing.http_timeout + core.timing.commit_budget,
-    };
-    match core.store.dispatch(&dispatch).await? {
-        Dispatched::Go => Ok(true),
-        Dispatched::LeaseLost | Dispatched::Moved => Ok(false),
-    }
-}
-
-async fn ask(
-    core: &Arc<Core>,
-    target: &Target,
-    hold: Hold,
-    request: TokenRequest,
-    recovering: bool,
-) -> Result<Option<Arc<Token>>, Error> {
-    let sent = Moment::now();
-    let answer = core.provider.ask(request, core.timing.http_timeout).await;
-    let credential = target.credential.name.to_string();
-    let seconds = Moment::now().since(&sent).as_secs_f64();
-    core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
-    log_failure(target, &answer);
-    let around = Circumstances {
-        grant: &target.credential.grant,
-        recovering,
-        failures: hold.record.as_ref().and_then(|record| record.failure).map_or(0, |failure| failure.count),
-        jitter: rand::random(),
-    };
-    match decide::fate(answer, &around) {
-        Fate::Store(granted) => store(core, target, hold, granted, &sent).await,
-        Fate::Note { cause, verdict } => settle(core, target, &hold, cause, verdict).await,
-    }
-}
-
-fn log_failure(target: &Target, answer: &Result<crate::grant::answer::Answer, SendError>) {
-    use crate::grant::answer::Answer;
-    let credential = &target.credential.name;
-    match answer {
-        Ok(Answer::Granted(_)) => {}
-        Ok(Answer::Refused(refusal)) => warn!(%credential, refused = ?refusal.error, "the provider refused"),
-        Ok(Answer::Unusable(why)) => warn!(%credential, %why, "the provider's answer cannot be used"),
-        Err(error) => warn!(%credential, %error, "no token"),
-    }
-}
-
-/// Stores what the provider gave. Nobody gets the token before the store has acknowledged it.
-async fn store(
-    core: &Arc<Core>,
-    target: &Target,
-    hold: Hold,
-    granted: Granted,
-    sent: &Moment,
-) -> Result<Option<Arc<Token>>, Error> {
-    let secrets = secrets(target, hold.record.as_ref(), &granted);
-    let token = Arc::new(Token {
-        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
-        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
-        value: granted.access_token,
-        kind: granted.kind,
-        generation: hold.next,
-    });
-    let epoch = target.slot.epoch();
-    let commit = Commit {
-        place: &target.slot.place,
-        attempt: &hold.attempt,
-        expected: hold.record.as_ref().map_or(Generation::ZERO, |record| record.revision),
-        next: hold.next,
-        secrets: &secrets,
-        token: &token,
-    };
-    match commit_until_stored(core, target, &commit).await? {
-        Written::Done => {
-            count(core, target, "ok");
-            core.count_lookup(target, "refresh");
-            info!(credential = %target.credential.name, generation = %token.generation, "token obtained");
-            core.keep(target, &token, epoch);
-            Ok(Some(token))
-        }
-        Written::Moved => {
-            warn!(credential = %target.credential.name, "another revision was stored meanwhile; it is used instead");
-            Ok(None)
-        }
-    }
-}
-
-fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
-    let old = record.map(|record| record.secrets.clone()).unwrap_or_default();
-    let material = match (&granted.refresh_token, &target.credential.grant) {
-        // Kept only where it is used: other grants should not get one (RFC 6749 §4.4.3), and simply ask again.
-        (Some(new), Grant::RefreshToken { .. }) => Material::RefreshToken(new.clone()),
-        // RFC 6749 §6: no new refresh token means that the old one stays.
-        (None, Grant::RefreshToken { .. }) => old.material,
-        (_, Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. }) => Material::Nothing,
-    };
-    // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was.
-    let whole = target.slot.key.scopes == target.credential.scopes;
-    let scopes = granted.scopes.clone().filter(|_| whole).unwrap_or(old.scopes);
-    GrantSecrets { material, scopes, binding: target.credential.binding(), seeds: old.seeds }
-}
-
-/// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
-/// limit to that; a token that can simply be asked for again is given up after the commit's budget.
-async fn commit_until_stored(core: &Core, target: &Target, commit: &Commit<'_>) -> Result<Written, Error> {
-    let budget = Instant::now() + core.timing.commit_budget;
-    let mut wait = COMMIT_RETRY_FIRST;
-    loop {
-        match core.store.commit(commit).await {
-            Ok(written) => return Ok(written),
-            Err(StoreError::Unavailable(cause)) => {
-                if target.credential.grant.repeating_is_harmless() && Instant::now() >= budget {
-                    return Err(Error::StoreUnavailable(cause.into()));
-                }
-                warn!(credential = %target.credential.name, %cause, "a token cannot be stored yet; trying again");
-            }
-            Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => return Err(error.into()),
-        }
-        sleep(wait).await;
-        wait = (wait * 2).min(COMMIT_RETRY_LONGEST);
-    }
-}
-
-/// Notes a failure. If the revision moved meanwhile, the failure was about a grant of yesterday.
-async fn settle(
-    core: &Core,
-    target: &Target,
-    hold: &Hold,
-    cause: FailureCause,
-    verdict: Verdict,
-) -> Result<Option<Arc<Token>>, Error> {
-    count(core, target, cause.word());
-    target.slot.set_degraded(true);
-    let settle = Settle {
-        unit: &target.slot.place.unit,
-        attempt: &hold.attempt,
-        expected: hold.record.as_ref().map_or(Generation::ZERO, |record| record.revision),
-        verdict,
-        cause,
-    };
-    match core.store.settle(&settle).await {
-        Ok(Written::Moved) => return Ok(None),
-        Ok(Written::Done) => {}
-        // The failure itself is what the caller has to know; without the note the next one asks sooner.
-        Err(error) => warn!(credential = %target.credential.name, %error, "a failure could not be noted"),
-    }
-    let retry_after = match verdict {
-        Verdict::BackOff { wait } | Verdict::OutcomeUnknown { wait } => Some(wait),
-        Verdict::Dead => None,
-    };
-    Err(Error::Failed { cause, retry_after })
-}
-
-async fn release(core: &Core, target: &Target, hold: &Hold) {
-    // A lease that cannot be given back ends by itself.
-    if let Err(error) = core.store.release(&target.slot.place.unit, &hold.attempt).await {
-        warn!(credential = %target.credential.name, %error, "a lease could not be given back");
-    }
-}
-
-fn count(core: &Core, target: &Target, result: &'static str) {
-    let credential = target.credential.name.to_string();
-    core.telemetry.refreshes.get_or_create(&CredentialLabels { credential, result }).inc();
 }

@@ -7,7 +7,7 @@ use http::{HeaderName, header};
 use url::form_urlencoded::byte_serialize;
 
 use crate::{
-    grant::{Client, ClientAuth, assertion::SignerError, request::Form},
+    grant::{Client, ClientAuth, assertion::SignerError, form::Form},
     secret::{ExposeSecret, SecretString},
 };
 

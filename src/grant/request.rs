@@ -5,10 +5,10 @@
 use std::time::SystemTime;
 
 use http::{HeaderName, header};
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use crate::{
-    grant::{BearerAssertion, Endpoint, Grant, assertion::SignerError, client_auth},
+    grant::{BearerAssertion, Endpoint, Grant, assertion::SignerError, client_auth, form::Form},
     name::{Resources, Scopes, Subject},
     secret::{ExposeSecret, SecretString},
 };
@@ -140,29 +140,6 @@ fn finish(endpoint: &Endpoint, mut form: Form, asked: &Asked<'_>, now: SystemTim
     Ok(TokenRequest { url: endpoint.token_url.clone(), headers, body: form.finish() })
 }
 
-/// An `application/x-www-form-urlencoded` body in the making.
-pub(super) struct Form(form_urlencoded::Serializer<'static, String>);
-
-impl Default for Form {
-    fn default() -> Self {
-        Self(form_urlencoded::Serializer::new(String::new()))
-    }
-}
-
-impl Form {
-    /// Adds a parameter, unless its value is empty: without a value it counts as omitted anyway (RFC 6749 §3.2).
-    pub(super) fn add(&mut self, name: &str, value: &str) {
-        if !value.is_empty() {
-            self.0.append_pair(name, value);
-        }
-    }
-
-    /// The encoded body.
-    pub(super) fn finish(mut self) -> SecretString {
-        self.0.finish().into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -262,7 +239,7 @@ mod tests {
         let grants = [Grant::ClientCredentials(endpoint(&[])), refresh_grant()];
         for grant in grants {
             let body = body(&grant, Some("rt"), [&["a"], &["urn:x"], &[]]);
-            for (name, _) in form_urlencoded::parse(body.as_bytes()) {
+            for (name, _) in url::form_urlencoded::parse(body.as_bytes()) {
                 assert!(RESERVED_PARAMETERS.contains(&name.as_ref()), "{name}");
             }
         }
