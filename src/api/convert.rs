@@ -34,9 +34,12 @@ pub(super) fn resources(items: Vec<String>) -> Result<Resources, Error> {
 /// A span of a request: absent is `None`, a negative one is refused, an absurd one is cut.
 pub(super) fn span(field: &'static str, given: Option<prost_types::Duration>) -> Result<Option<Duration>, Error> {
     let read = |span: prost_types::Duration| {
-        Duration::try_from(span)
-            .map(|span| span.min(LONGEST))
-            .map_err(|_| Error::InvalidRequest { field, problem: "has to be a span of zero or more".to_owned() })
+        // Not `Duration::try_from`: it overflows on the most negative of spans.
+        let (seconds, nanos) = (u64::try_from(span.seconds).ok(), u32::try_from(span.nanos).ok());
+        let whole = seconds.zip(nanos.filter(|nanos| *nanos < 1_000_000_000));
+        whole
+            .map(|(seconds, nanos)| Duration::new(seconds, nanos).min(LONGEST))
+            .ok_or_else(|| Error::InvalidRequest { field, problem: "has to be a span of zero or more".to_owned() })
     };
     given.map(read).transpose()
 }
