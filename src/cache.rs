@@ -81,7 +81,11 @@ impl Cache {
         let slots = moka::sync::Cache::builder()
             .max_capacity(config.max_tokens)
             .eviction_listener(move |_, slot: Arc<Slot>, _| {
-                forget.lock().remove(&slot.place.token);
+                let mut names = forget.lock();
+                // This is told late: the name may already belong to a new slot of the same token.
+                if names.get(&slot.place.token).is_some_and(|named| named.as_ptr() == Arc::as_ptr(&slot)) {
+                    names.remove(&slot.place.token);
+                }
             })
             .build();
         let trust = Trust { epoch: AtomicU64::new(0), hearing: AtomicBool::new(true), max_age: config.max_age };
