@@ -137,6 +137,11 @@ impl Sandbox {
         format!("{}/revoke", self.world.issuer)
     }
 
+    /// Where a POST does what [`Sandbox::revoke_access_tokens`] does.
+    pub fn access_token_revocation_url(&self) -> String {
+        format!("{}/sandbox/revoke", self.world.issuer)
+    }
+
     /// The API's root, without a slash at the end. Below it:
     ///
     /// | path | answers |

@@ -26,6 +26,7 @@ pub(super) fn router(world: Arc<World>) -> Router {
     Router::new()
         .route("/token", post(token))
         .route("/revoke", post(revoke))
+        .route("/sandbox/revoke", post(revoke_access_tokens))
         .route("/landing", get(landing))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(world)
@@ -59,6 +60,12 @@ async fn revoke(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes
         Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => refused(refusal),
     }
+}
+
+/// For a person with a shell; no real provider has it.
+async fn revoke_access_tokens(State(world): State<Arc<World>>) -> &'static str {
+    world.authority.lock().ledger.revoke_access_tokens();
+    "All access tokens of now are revoked; the grants stay good.\n"
 }
 
 /// Where the API's `/away` points to: another origin, which counts who follows.

@@ -129,9 +129,15 @@ async fn revoked_sessions_come_back_with_a_refresh_and_revoked_grants_do_not() {
     let answer = stage.refresh(&second).await;
     let (access, third) = (answer.text_of("access_token"), answer.text_of("refresh_token"));
     assert_eq!(stage.get("/hello", Some(&access)).await.status, 200);
-    stage.sandbox.revoke_grant(&third);
+    let revoke = stage.http.post(stage.sandbox.access_token_revocation_url());
+    assert_eq!(stage.send(revoke).await.unwrap().status, 200);
     assert_eq!(stage.get("/hello", Some(&access)).await.status, 401);
-    assert_eq!(stage.refresh(&third).await.text_of("error"), "invalid_grant");
+    let answer = stage.refresh(&third).await;
+    let (access, fourth) = (answer.text_of("access_token"), answer.text_of("refresh_token"));
+    assert_eq!(stage.get("/hello", Some(&access)).await.status, 200);
+    stage.sandbox.revoke_grant(&fourth);
+    assert_eq!(stage.get("/hello", Some(&access)).await.status, 401);
+    assert_eq!(stage.refresh(&fourth).await.text_of("error"), "invalid_grant");
 }
 
 #[tokio::test]
