@@ -3,6 +3,7 @@
 mod call;
 mod check;
 mod completions;
+mod demo;
 mod get;
 mod grant;
 mod invalidate;
@@ -36,6 +37,9 @@ enum Command {
     /// Run the service
     #[command(after_help = serve::EXAMPLE)]
     Serve(serve::Args),
+    /// See it work: a provider, a protected API and bearerd between them
+    #[command(after_help = demo::EXAMPLE)]
+    Demo(demo::Args),
     /// Check the configuration and its secrets
     #[command(after_help = check::EXAMPLE)]
     Check(check::Args),
@@ -106,6 +110,7 @@ impl Command {
     async fn run(self, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Serve(args) => serve::run(args, streams).await,
+            Self::Demo(args) => demo::run(args, streams).await,
             Self::Check(args) => check::run(args, streams).await,
             Self::Get(args) => get::run(args, streams).await,
             Self::Invalidate(args) => invalidate::run(args, streams).await,

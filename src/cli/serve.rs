@@ -51,7 +51,8 @@ pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option
     }
 }
 
-fn log_to_stderr(log: &Log) -> Result<(), Failure> {
+/// Writes the log to stderr from here on.
+pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| refused(&error))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
