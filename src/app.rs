@@ -108,6 +108,8 @@ impl App {
         info!("stopping");
         let give_up = Instant::now() + self.shutdown_timeout;
         self.upkeep.abort();
+        // Until it is gone it holds the store open; that it was aborted is no news.
+        let _ = self.upkeep.await;
         self.ready.send_replace(false);
         self.stop.send_replace(true);
         for mut server in self.servers {
