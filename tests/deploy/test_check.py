@@ -158,9 +158,10 @@ class EveryRuleCanFail(unittest.TestCase):
         self.expect(image.findings(ROOT, DOCKERFILE, open_wide, DEPLOYMENT, CARGO), "ignoring everything")
 
     def test_targets(self):
-        for target, wanted in (({"name": "b"}, "copy benches"), ({"name": "b", "path": "other/b.rs"}, "copy other")):
+        cases = (("example", {"name": "e"}, "copy examples"), ("bench", {"name": "b", "path": "other/b.rs"}, "copy other"))
+        for kind, target, wanted in cases:
             with self.subTest(target=target):
-                cargo = {**CARGO, "bench": [target]}
+                cargo = {**CARGO, kind: [target]}
                 self.expect(image.findings(ROOT, DOCKERFILE, IGNORE, DEPLOYMENT, cargo), wanted)
 
 
