@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use self::{
-    file::{File, TokenRow, micros, now_us},
+    file::{File, TokenRow, now_us},
     lease::Leases,
 };
 use super::{
     Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError, Verdict,
     Written,
     names::{Names, Place, UnitName},
-    record::{GrantRow, seal_secrets, seal_token},
+    record::{GrantRow, MAX_WAIT, micros, seal_secrets, seal_token},
     seal::Ring,
 };
 use crate::{clock::Moment, store::AttemptId, token::Generation};
@@ -235,6 +235,6 @@ fn settle_row(row: &mut GrantRow, attempt: String, cause: String, verdict: Verdi
     row.settled = Some(attempt);
     row.fail = Some(cause);
     row.failures = row.failures.saturating_add(1);
-    row.retry_us = now_us().saturating_add(micros(wait));
+    row.retry_us = now_us().saturating_add(micros(wait.min(MAX_WAIT)));
     Written::Done
 }

@@ -18,8 +18,9 @@ use crate::{
     token::{Expiry, Generation, Token, TokenType},
 };
 
-/// No wait that stands in a record is believed beyond this: a clock that was set back must not stop a grant for years.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// The longest wait that is noted. A record that still wants a longer one was written before the store's clock was set
+/// back; it is not believed, or it would stop the grant until the clock is there again.
+pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// A grant as it is known after a look into the store.
 #[derive(Clone, Debug)]
@@ -166,9 +167,15 @@ impl GrantRow {
 
     fn failure(&self, unit: &UnitName, now_us: u64) -> Result<Option<LastFailure>, StoreError> {
         let Some(word) = &self.fail else { return Ok(None) };
-        let wait = Duration::from_micros(self.retry_us.saturating_sub(now_us)).min(MAX_WAIT);
+        let left = Duration::from_micros(self.retry_us.saturating_sub(now_us));
+        let wait = if left > MAX_WAIT { Duration::ZERO } else { left };
         Ok(Some(LastFailure { cause: cause(unit, word)?, count: self.failures, wait }))
     }
+}
+
+/// A span in µs.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn cause(unit: &UnitName, word: &str) -> Result<FailureCause, StoreError> {
@@ -359,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_what_is_left_and_bounded() {
+    fn waits_are_what_is_left_and_believable() {
         let unit = UnitName::from("crm/abc");
         let row = |retry_us| GrantRow {
             fail: Some("PROVIDER_UNAVAILABLE".into()),
@@ -370,6 +377,8 @@ mod tests {
         let wait = |retry_us, now| row(retry_us).open(&ring(), &unit, now).unwrap().failure.unwrap().wait;
         assert_eq!(wait(5_000_000, 2_000_000), Duration::from_secs(3));
         assert_eq!(wait(1, 2), Duration::ZERO);
-        assert_eq!(wait(u64::MAX, 0), MAX_WAIT);
+        assert_eq!(wait(3_600_000_000, 0), MAX_WAIT);
+        assert_eq!(wait(3_600_000_001, 0), Duration::ZERO);
+        assert_eq!(wait(u64::MAX, 0), Duration::ZERO);
     }
 }

@@ -13,7 +13,7 @@ use super::{
     AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError,
     Verdict, Written,
     names::{Names, Place, UnitName},
-    record::{seal_secrets, seal_token},
+    record::{MAX_WAIT, micros, seal_secrets, seal_token},
     seal::Ring,
 };
 use crate::{clock::Moment, secret::SecretString, token::Generation};
@@ -111,6 +111,7 @@ impl Store for Redis {
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let mut call = self.on(&self.scripts.claim, &claim.place.unit, Some(claim.place));
         call.arg(claim.owner.as_str()).arg(millis(claim.lease)).arg(claim.refused.get());
+        call.arg(micros(MAX_WAIT));
         let seen = self.view(&call, claim.place).await?;
         match (seen.status.as_str(), seen.token, seen.record) {
             ("newer", Some(token), _) => Ok(Claimed::Newer(token)),
@@ -150,8 +151,8 @@ impl Store for Redis {
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
         let (verdict, wait) = match settle.verdict {
-            Verdict::BackOff { wait } => ("backoff", millis(wait)),
-            Verdict::OutcomeUnknown { wait } => ("unknown", millis(wait)),
+            Verdict::BackOff { wait } => ("backoff", millis(wait.min(MAX_WAIT))),
+            Verdict::OutcomeUnknown { wait } => ("unknown", millis(wait.min(MAX_WAIT))),
             Verdict::Dead => ("dead", 0),
         };
         let mut call = self.on(&self.scripts.settle, settle.unit, None);

@@ -13,7 +13,7 @@ use crate::{
     store::{
         Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
-        record::{GrantRow, open_token},
+        record::{GrantRow, micros, open_token},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
@@ -244,11 +244,6 @@ fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
 /// The clock of this store: the machine's wall clock, as the file outlives the process.
 pub(super) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
-}
-
-/// A span in µs.
-pub(super) fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn away(error: impl std::fmt::Display) -> StoreError {
