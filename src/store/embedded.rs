@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use self::{
-    file::{File, TokenRow, now_us},
+    file::{Changed, File, TokenRow, now_us},
     lease::Leases,
 };
 use super::{
@@ -15,7 +15,7 @@ use super::{
     Written,
     names::{Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_secrets, seal_token},
-    seal::Ring,
+    seal::{Ring, Sealed},
 };
 use crate::{clock::Moment, store::AttemptId, token::Generation};
 
@@ -58,9 +58,25 @@ impl Embedded {
             .map_err(|error| StoreError::Unavailable(format!("the store's task ended: {error}")))?
     }
 
-    fn publish(&self, change: Change) {
-        // Nobody listening is no fault.
-        let _ = self.events.send(Event::Changed(change));
+    /// Writes a new revision and tells of it in one go, so that whoever gives up waiting takes neither with him. A
+    /// repeated write was told of before.
+    async fn advance(
+        &self,
+        change: Change,
+        expected: Generation,
+        new: GrantRow,
+        token: Option<(Place, TokenRow)>,
+    ) -> Result<Written, StoreError> {
+        let events = self.events.clone();
+        self.blocking(move |file| {
+            let token = token.as_ref().map(|(place, token)| (place, token));
+            let changed = file.advance(&change.unit, expected, new, token)?;
+            if changed == Changed::Now {
+                publish(&events, change);
+            }
+            Ok(changed.into())
+        })
+        .await
     }
 }
 
@@ -103,7 +119,7 @@ impl Store for Embedded {
     async fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<Dispatched, StoreError> {
         let (unit, attempt, expected) = (dispatch.unit.clone(), dispatch.attempt.clone(), dispatch.expected);
         let seen = dispatch.seen.cloned();
-        if self.leases.left(&unit, &attempt) < dispatch.need {
+        if !self.leases.holds(&unit, &attempt, dispatch.need) {
             return Ok(Dispatched::LeaseLost);
         }
         let written = self
@@ -116,23 +132,17 @@ impl Store for Embedded {
     }
 
     async fn commit(&self, commit: &Commit<'_>) -> Result<Written, StoreError> {
-        let (place, expected, next) = (commit.place.clone(), commit.expected, commit.next);
-        let attempt = commit.attempt.as_str().to_owned();
+        let (place, next) = (commit.place, commit.next);
         let sealed = seal_secrets(&self.file.ring, &place.unit, next, commit.secrets)?;
         let token = TokenRow {
             generation: next,
             expires_us: commit.token.remaining(&Moment::now()).map(|left| now_us().saturating_add(micros(left))),
-            sealed: seal_token(&self.file.ring, &place, commit.token)?,
+            sealed: seal_token(&self.file.ring, place, commit.token)?,
         };
-        let written = self.blocking(move |file| file.commit(&place, expected, next, attempt, sealed, &token)).await?;
-        self.leases.release(&commit.place.unit, commit.attempt);
-        if written == Written::Done {
-            self.publish(Change {
-                unit: commit.place.unit.clone(),
-                token: Some(commit.place.token.clone()),
-                floor: Generation::new(commit.next.get().saturating_sub(1)),
-            });
-        }
+        let change = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: below(next) };
+        let new = new_row(next, commit.attempt, sealed);
+        let written = self.advance(change, commit.expected, new, Some((place.clone(), token))).await?;
+        self.leases.release(&place.unit, commit.attempt);
         Ok(written)
     }
 
@@ -152,41 +162,45 @@ impl Store for Embedded {
     }
 
     async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
-        let gone = place.clone();
-        self.blocking(move |file| file.reject(&gone, generation)).await?;
-        self.publish(Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: generation });
-        Ok(())
+        let (place, events) = (place.clone(), self.events.clone());
+        self.blocking(move |file| {
+            file.reject(&place, generation)?;
+            publish(&events, Change { unit: place.unit, token: Some(place.token), floor: generation });
+            Ok(())
+        })
+        .await
     }
 
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError> {
-        let (unit, expected, next) = (import.unit.clone(), import.expected, import.next);
-        let attempt = import.attempt.as_str().to_owned();
-        let sealed = seal_secrets(&self.file.ring, &unit, next, import.secrets)?;
-        let written = self
-            .blocking(move |file| {
-                file.change(&unit, expected, |row| {
-                    *row = GrantRow {
-                        rev: next,
-                        since: next,
-                        attempt: Some(attempt),
-                        made_us: now_us(),
-                        sealed: Some(sealed),
-                        ..GrantRow::default()
-                    };
-                    Written::Done
-                })
-            })
-            .await?;
-        if written == Written::Done {
-            let floor = Generation::new(import.next.get().saturating_sub(1));
-            self.publish(Change { unit: import.unit.clone(), token: None, floor });
-        }
-        Ok(written)
+        let sealed = seal_secrets(&self.file.ring, import.unit, import.next, import.secrets)?;
+        let change = Change { unit: import.unit.clone(), token: None, floor: below(import.next) };
+        self.advance(change, import.expected, new_row(import.next, import.attempt, sealed), None).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.blocking(File::ping).await
     }
+}
+
+fn publish(events: &broadcast::Sender<Event>, change: Change) {
+    // Nobody listening is no fault.
+    let _ = events.send(Event::Changed(change));
+}
+
+/// The row of a new revision; nothing that was noted of the one before is in it.
+fn new_row(rev: Generation, attempt: &AttemptId, sealed: Sealed) -> GrantRow {
+    GrantRow {
+        rev,
+        attempt: Some(attempt.as_str().to_owned()),
+        made_us: now_us(),
+        sealed: Some(sealed),
+        ..GrantRow::default()
+    }
+}
+
+/// The newest of what a new revision replaces.
+fn below(next: Generation) -> Generation {
+    Generation::new(next.get().saturating_sub(1))
 }
 
 fn decide_claim(loaded: Loaded, refused: Generation) -> Claimed {

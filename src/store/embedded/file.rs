@@ -34,6 +34,26 @@ pub(super) struct File {
     pub(super) ring: Ring,
 }
 
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// It is on disk now.
+    Now,
+    /// The same attempt made it before; nothing happened this time.
+    Before,
+    /// The revision was not the expected one, or the change itself refused.
+    Refused,
+}
+
+impl From<Changed> for Written {
+    fn from(changed: Changed) -> Self {
+        match changed {
+            Changed::Now | Changed::Before => Self::Done,
+            Changed::Refused => Self::Moved,
+        }
+    }
+}
+
 /// A token as it stands in the file.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TokenRow {
@@ -108,33 +128,27 @@ impl File {
         open_token(&self.ring, place, row.generation, &row.sealed, left, asked).map(Some)
     }
 
-    /// Writes a grant and its new token in one transaction.
-    pub(super) fn commit(
+    /// Writes a new revision of a grant, and the token that came with it, in one transaction. Everything that was noted
+    /// of the revision before is gone. A grant without a token is one that was handed over: tokens that are older than
+    /// it are not its own.
+    pub(super) fn advance(
         &self,
-        place: &Place,
+        unit: &UnitName,
         expected: Generation,
-        next: Generation,
-        attempt: String,
-        sealed: Sealed,
-        token: &TokenRow,
-    ) -> Result<Written, StoreError> {
+        new: GrantRow,
+        token: Option<(&Place, &TokenRow)>,
+    ) -> Result<Changed, StoreError> {
         self.write(|transaction| {
-            let mut row = read_row(transaction, &place.unit)?;
+            let row = read_row(transaction, unit)?;
             if row.rev != expected {
-                let repeated = row.attempt.as_deref() == Some(&attempt);
-                return Ok(if repeated { Written::Done } else { Written::Moved });
+                return Ok(if row.attempt == new.attempt { Changed::Before } else { Changed::Refused });
             }
-            row = GrantRow {
-                rev: next,
-                since: row.since,
-                attempt: Some(attempt),
-                made_us: now_us(),
-                sealed: Some(sealed),
-                ..GrantRow::default()
-            };
-            write_row(transaction, &place.unit, &row)?;
-            put_token(transaction, &token_key(place), token)?;
-            Ok(Written::Done)
+            let since = if token.is_some() { row.since } else { new.rev };
+            write_row(transaction, unit, &GrantRow { since, ..new })?;
+            if let Some((place, token)) = token {
+                put_token(transaction, &token_key(place), token)?;
+            }
+            Ok(Changed::Now)
         })
     }
 

@@ -33,11 +33,11 @@ impl Leases {
         Ok(())
     }
 
-    /// What is left of this owner's lease; nothing if it is not theirs.
-    pub(super) fn left(&self, unit: &UnitName, owner: &AttemptId) -> Duration {
+    /// Whether the lease is this owner's, and lasts at least that long.
+    pub(super) fn holds(&self, unit: &UnitName, owner: &AttemptId, need: Duration) -> bool {
+        let now = Instant::now();
         let held = self.held.lock();
-        let lease = held.get(unit).filter(|lease| lease.owner == *owner);
-        lease.map_or(Duration::ZERO, |lease| lease.until.saturating_duration_since(Instant::now()))
+        held.get(unit).is_some_and(|lease| lease.owner == *owner && lease.until > now && lease.until - now >= need)
     }
 
     /// Gives the lease back if it is this owner's.
