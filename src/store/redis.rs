@@ -112,7 +112,13 @@ impl Store for Redis {
         let mut call = self.on(&self.scripts.claim, &claim.place.unit, Some(claim.place));
         call.arg(claim.owner.as_str()).arg(millis(claim.lease)).arg(claim.refused.get());
         call.arg(micros(MAX_WAIT));
-        let seen = self.view(&call, claim.place).await?;
+        let seen = self.view(&call, claim.place).await;
+        if let Err(StoreError::Unreadable(_)) = seen {
+            // Another replica may have the key that this one lacks, and must not wait for a lease that is of no use
+            // here. If it cannot be given back it runs out.
+            let _ = self.release(&claim.place.unit, claim.owner).await;
+        }
+        let seen = seen?;
         match (seen.status.as_str(), seen.token, seen.record) {
             ("newer", Some(token), _) => Ok(Claimed::Newer(token)),
             ("resting", _, Some(record)) => Ok(Claimed::Resting(record)),

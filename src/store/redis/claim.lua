@@ -1,12 +1,12 @@
 -- ARGV: 1 owner, 2 lease in ms, 3 refused generation, 4 the longest wait that is believed, in µs.
 local fresh = token()
-if fresh and tonumber(fresh[1]) > tonumber(ARGV[3]) then
+if fresh and number(fresh[1]) > tonumber(ARGV[3]) then
   return view('newer', 0)
 end
 
 local _, time = now()
 local rest = redis.call('HMGET', KEYS[1], 'dead', 'retry_us')
-local wait = tonumber(rest[2] or '0') - time
+local wait = number(rest[2]) - time
 if rest[1] or (wait > 0 and wait <= tonumber(ARGV[4])) then
   return view('resting', 0)
 end

@@ -5,7 +5,8 @@ end
 if revision() ~= ARGV[2] then
   return 'moved'
 end
-local intent = redis.call('HGET', KEYS[1], 'intent') or ''
+local row = redis.call('HMGET', KEYS[1], 'intent', 'sends')
+local intent, sends = row[1] or '', number(row[2])
 if intent == ARGV[1] then
   return 'go'
 end
@@ -14,6 +15,5 @@ if intent ~= ARGV[4] then
 end
 local _, time = now()
 redis.call('HSETNX', KEYS[1], 'intent_us', text(time))
-redis.call('HINCRBY', KEYS[1], 'sends', 1)
-redis.call('HSET', KEYS[1], 'intent', ARGV[1])
+redis.call('HSET', KEYS[1], 'intent', ARGV[1], 'sends', text(sends + 1))
 return 'go'

@@ -46,6 +46,8 @@ pub(super) async fn connect(
 pub(super) fn unavailable(error: redis::RedisError) -> StoreError {
     match error.code() {
         Some("WRONGTYPE") => StoreError::Unreadable("a key has another type than ours".into()),
+        // The scripts' own word.
+        Some("UNREADABLE") => StoreError::Unreadable("a field has the wrong form".into()),
         Some(_) | None => StoreError::Unavailable(error.to_string()),
     }
 }

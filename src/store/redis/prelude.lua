@@ -11,6 +11,16 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- A field as a number, zero if it is absent. Lua would take "nan" and "1e3" for one too; what the caller could not read
+-- is refused here, before anything is written.
+local function number(field)
+  local digits = field or '0'
+  if not string.match(digits, '^%d+$') then
+    error({ err = 'UNREADABLE a number is damaged' })
+  end
+  return tonumber(digits)
+end
+
 local function revision()
   return redis.call('HGET', KEYS[1], 'rev') or '0'
 end
@@ -18,8 +28,8 @@ end
 -- The token, unless it was made from a grant that was replaced since.
 local function token()
   local row = redis.call('HMGET', KEYS[3], 'gen', 'sealed')
-  local since = tonumber(redis.call('HGET', KEYS[1], 'since') or '0')
-  if not row[1] or (tonumber(row[1]) or 0) < since then
+  local since = number(redis.call('HGET', KEYS[1], 'since'))
+  if not row[1] or number(row[1]) < since then
     return nil
   end
   return { row[1], row[2], redis.call('PTTL', KEYS[3]) }
