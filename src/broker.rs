@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::broadcast::error::RecvError;
+use parking_lot::Mutex;
+use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -117,6 +118,10 @@ struct Core {
     upstream: Upstream,
     telemetry: Arc<Telemetry>,
     ahead: Ahead,
+    /// When this replica last began to hear the store; recovery waits for others to store their answers first.
+    heard: Mutex<Instant>,
+    /// The store did not answer a moment ago.
+    away_until: Mutex<Option<Instant>>,
     /// Work that no caller's departure ends.
     tasks: TaskTracker,
 }
@@ -142,6 +147,8 @@ impl Broker {
             upstream: parts.upstream,
             telemetry: parts.telemetry,
             ahead,
+            heard: Mutex::new(Instant::now()),
+            away_until: Mutex::default(),
             tasks: TaskTracker::new(),
         });
         tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
@@ -164,9 +171,23 @@ impl Broker {
 impl Core {
     fn target(&self, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
         let credential = self.credentials.get(&grant.credential).ok_or(Error::CredentialNotFound)?;
+        if matches!(credential.grant, Grant::ClientCredentials(_)) && !grant.subject.is_service() {
+            // The subject would change nothing but how often the provider is asked for the same token.
+            return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
+        }
         let key = credential.key(grant.clone(), scopes, resources);
         let slot = self.cache.slot(&key, || self.store.names().place(credential.unit(&key), &key));
         Ok(Target { credential: Arc::clone(credential), slot })
+    }
+
+    /// How old an intent that nobody settled must be before its refresh token is presented again: whoever sent it may
+    /// wait for the store to take the answer, and tries that again every few seconds.
+    fn takeover(&self) -> Duration {
+        let settling = attempt::COMMIT_RETRY_LONGEST * 2;
+        match self.heard.lock().elapsed() < settling {
+            true => Duration::MAX,
+            false => self.timing.lease + settling,
+        }
     }
 
     fn count_lookup(&self, target: &Target, result: &'static str) {
@@ -219,6 +240,9 @@ async fn listen(core: std::sync::Weak<Core>, mut events: tokio::sync::broadcast:
         };
         let Some(core) = core.upgrade() else { return };
         for event in heard {
+            if event == Event::Heard {
+                *core.heard.lock() = Instant::now();
+            }
             core.cache.apply(&event);
         }
     }

@@ -24,12 +24,15 @@ pub enum NameError {
     #[error("a resource is an absolute URI of at most 2048 bytes without a fragment (RFC 8707 §2)")]
     Resource,
     /// More scopes or resources than anybody needs.
-    #[error("at most 100 of these are taken at once")]
+    #[error("at most 100 of these, of 8 KiB together, are taken at once")]
     TooMany,
 }
 
 /// The most scopes, or resources, of one request.
 pub const MAX_ITEMS: usize = 100;
+
+/// The most bytes of them together: they are kept in memory with each token.
+pub const MAX_BYTES: usize = 8 * 1024;
 
 /// The name of a credential in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,7 +161,8 @@ fn sorted<I: IntoIterator<Item: Into<String>>>(
     bad: NameError,
 ) -> Result<Vec<String>, NameError> {
     let mut list: Vec<String> = items.into_iter().map(Into::into).collect();
-    if list.len() > MAX_ITEMS {
+    let bytes: usize = list.iter().map(String::len).sum();
+    if list.len() > MAX_ITEMS || bytes > MAX_BYTES {
         return Err(NameError::TooMany);
     }
     if !list.iter().all(|item| good(item)) {

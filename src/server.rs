@@ -69,7 +69,7 @@ pub async fn grpc(
         .add_optional_service(config.reflection.then(reflection).transpose()?)
         .add_optional_service(config.reflection.then(reflection_before_v1).transpose()?)
         .add_service(GrantAdminServer::new(api.clone()).max_decoding_message_size(limit))
-        .add_service(TokenServiceServer::new(api).max_decoding_message_size(limit).max_encoding_message_size(limit))
+        .add_service(TokenServiceServer::new(api).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
         .await;
     following.abort();

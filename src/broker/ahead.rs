@@ -12,14 +12,15 @@ use futures_util::StreamExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
 
-use super::{Core, Target, decide};
+use super::{Core, Error, Target, decide};
 use crate::{
     cache::Slot,
     clock::Moment,
+    failure::FailureCause,
     token::{Generation, Token, Wanted},
 };
 
-/// After a failure without a stated wait.
+/// The shortest wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where tokens are scheduled.
@@ -82,6 +83,8 @@ impl Core {
         let Some(slot) = due.slot.upgrade() else { return };
         let Some(credential) = self.credentials.get(&slot.key.grant.credential) else { return };
         let target = Target { credential: Arc::clone(credential), slot };
+        // If this is the second timer, after a failure, the right to ask is taken anew.
+        target.slot.unask_ahead(due.generation);
         if target.slot.take_used() || target.credential.keep_alive {
             self.refresh_ahead(&target, due.generation);
         }
@@ -99,16 +102,25 @@ impl Core {
         if !target.slot.ask_ahead(generation) {
             return;
         }
-        let wanted = Wanted { refused: generation, min_remaining: Duration::ZERO };
         let (core, target) = (Arc::clone(self), target.clone());
         tokio::spawn(async move {
-            if let Err(error) = core.join(&target, wanted).await {
-                target.slot.set_degraded(true);
-                let wait = error.retry_after().unwrap_or(RETRY).max(RETRY);
-                tracing::warn!(credential = %target.credential.name, %error, "refreshing ahead of time failed");
-                target.slot.unask_ahead(generation);
-                core.ahead.after(wait, &target.slot, generation);
+            let Err(error) = core.replace_ahead(&target, generation).await else { return };
+            target.slot.set_degraded(true);
+            tracing::warn!(credential = %target.credential.name, %error, "refreshing ahead of time failed");
+            if let Some(wait) = error.retry_after() {
+                core.ahead.after(wait.max(RETRY), &target.slot, generation);
             }
         });
+    }
+
+    async fn replace_ahead(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(), Error> {
+        let known = self.load(target).await?;
+        if known.loaded.record.is_some_and(|record| record.intent.is_some()) {
+            // The refresh token's fate is unknown. As long as the token is valid, nothing is risked for a newer one.
+            let cause = FailureCause::RefreshOutcomeUnknown;
+            return Err(Error::Failed { cause, retry_after: Some(RETRY) });
+        }
+        let wanted = Wanted { refused: generation, min_remaining: Duration::ZERO };
+        self.join(target, wanted, Instant::now() + self.timing.max_wait).await.map(drop)
     }
 }

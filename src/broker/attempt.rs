@@ -30,7 +30,7 @@ use crate::{
 
 /// How long a commit waits before it is tried again.
 const COMMIT_RETRY_FIRST: Duration = Duration::from_millis(50);
-const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
+pub(super) const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
 
 /// A lease that was taken, and what was found under it.
 pub(super) struct Hold {
@@ -45,15 +45,19 @@ pub(super) struct Hold {
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
 pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
     let credential = &target.credential;
-    let (refresh_token, recovering) = match decide::plan(&credential.grant, &credential.binding(), hold.record.as_ref())
-    {
-        Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
-        Plan::GiveUp(cause) => {
-            release(core, target, &hold).await;
-            return Err(Error::Failed { cause, retry_after: None });
-        }
-        Plan::Bury(cause) => return settle(core, target, &hold, cause, Verdict::Dead).await,
-    };
+    let (refresh_token, recovering) =
+        match decide::plan(&credential.grant, &credential.binding(), hold.record.as_ref(), core.takeover()) {
+            Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
+            Plan::GiveUp(cause) => {
+                release(core, target, &hold).await;
+                return Err(Error::Failed { cause, retry_after: None });
+            }
+            Plan::LeaveAlone => {
+                release(core, target, &hold).await;
+                let cause = FailureCause::RefreshOutcomeUnknown;
+                return Err(Error::Failed { cause, retry_after: Some(LOOK_AGAIN) });
+            }
+        };
     // Built before the intent is written: a request that cannot be built was never sent.
     let request = match build(target, refresh_token) {
         Ok(request) => request,
@@ -63,15 +67,26 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
             return settle(core, target, &hold, FailureCause::ClientConfigurationRejected, wait).await;
         }
     };
-    if !credential.grant.repeating_is_harmless() && !dispatch(core, target, &hold).await? {
+    if core.tasks.is_closed() {
+        // A refresh that begins while the process ends may not get to store its answer.
         release(core, target, &hold).await;
-        return Ok(None);
+        return Err(Error::RefreshInProgress { left: LOOK_AGAIN });
+    }
+    if !credential.grant.repeating_is_harmless() {
+        let allowed = dispatch(core, target, &hold).await;
+        if !matches!(allowed, Ok(true)) {
+            release(core, target, &hold).await;
+            return allowed.map(|_| None);
+        }
     }
     if recovering {
-        warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried once more");
+        warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");
     }
     ask(core, target, hold, request, recovering).await
 }
+
+/// What a caller is told to wait while somebody else's try is not settled.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a request that could not be built is not tried again.
 const BUILD_RETRY: Duration = Duration::from_secs(5);
@@ -97,9 +112,15 @@ async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Err
         seen: record.and_then(|record| record.intent.as_ref()).map(|intent| &intent.attempt),
         need: core.timing.http_timeout + core.timing.commit_budget,
     };
-    match core.store.dispatch(&dispatch).await? {
-        Dispatched::Go => Ok(true),
-        Dispatched::LeaseLost | Dispatched::Moved => Ok(false),
+    let give_up = Instant::now() + core.timing.commit_budget;
+    loop {
+        match core.store.dispatch(&dispatch).await {
+            Ok(Dispatched::Go) => return Ok(true),
+            Ok(Dispatched::LeaseLost | Dispatched::Moved) => return Ok(false),
+            // The reply may be all that was lost. Asking again tells, and an intent that nobody sends is not left behind.
+            Err(StoreError::Unavailable(_)) if Instant::now() < give_up => sleep(COMMIT_RETRY_FIRST).await,
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -163,7 +184,11 @@ async fn store(
         secrets: &secrets,
         token: &token,
     };
-    match commit_until_stored(core, target, &commit).await? {
+    let written = commit_until_stored(core, target, &commit).await;
+    if written.is_err() {
+        release(core, target, &hold).await;
+    }
+    match written? {
         Written::Done => {
             count(core, target, "ok");
             core.count_lookup(target, "refresh");

@@ -105,14 +105,14 @@ impl Core {
         replay: Replay,
         deadline: Instant,
     ) -> Result<Answered, Error> {
-        let token = self.token(target, Wanted::default()).await?;
+        let token = self.token(target, Wanted::default(), deadline).await?;
         let answer = self.upstream.send(prepared, &token, deadline).await?;
         let first = Answered { answer, token, attempts: 1, refreshed: false };
         if !self.rejects(target, &first.answer) {
             return Ok(self.counted(target, first));
         }
         // Whether or not this caller wants its call repeated, the next one shall find a better token.
-        let newer = match self.report(target, &Rejected::Generation(first.token.generation)).await {
+        let newer = match self.report(target, &Rejected::Generation(first.token.generation), deadline).await {
             Ok((_, newer)) => newer,
             // No other token can be had, and the upstream's own answer says the most about why.
             Err(error) => {

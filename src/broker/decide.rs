@@ -14,10 +14,6 @@ use crate::{
     token::Generation,
 };
 
-/// A refresh token whose fate is unknown is presented once more, and never again: a strict provider takes the second
-/// use of a rotated token as theft and ends the grant (RFC 9700 §4.14.2).
-const MAX_SENDS: u32 = 2;
-
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// What an operator has to mend is not worth asking for twice a second.
 const FIRST_WAIT_FOR_OPERATOR: Duration = Duration::from_secs(5);
@@ -35,29 +31,31 @@ pub(super) enum Plan<'a> {
     },
     /// There is nothing to ask with.
     GiveUp(FailureCause),
-    /// The grant is to be marked dead.
-    Bury(FailureCause),
+    /// Whoever sent the refresh token may still be storing the answer.
+    LeaveAlone,
 }
 
-/// Plans the work on a grant.
-pub(super) fn plan<'a>(grant: &Grant, binding: &str, record: Option<&'a GrantRecord>) -> Plan<'a> {
+/// Plans the work on a grant. An intent that nobody settled is left alone until it is older than `takeover`.
+pub(super) fn plan<'a>(grant: &Grant, binding: &str, record: Option<&'a GrantRecord>, takeover: Duration) -> Plan<'a> {
     match grant {
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => Plan::Ask { refresh_token: None, recovering: false },
-        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record)),
+        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, takeover)),
         Grant::Static { .. } => NOTHING,
     }
 }
 
 const NOTHING: Plan<'_> = Plan::GiveUp(FailureCause::ReauthorizationRequired);
 
-fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord) -> Plan<'a> {
+fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, takeover: Duration) -> Plan<'a> {
     let Material::RefreshToken(token) = &record.secrets.material else { return NOTHING };
     // RFC 6749 §10.4: a refresh token goes to the provider and client that it was issued for, and nowhere else.
     if record.secrets.binding != binding {
         return NOTHING;
     }
     match &record.intent {
-        Some(intent) if intent.sends >= MAX_SENDS => Plan::Bury(FailureCause::RefreshOutcomeLost),
+        Some(intent) if !intent.settled && intent.age < takeover => Plan::LeaveAlone,
+        // A strict provider that had acted takes this as theft and ends the grant (RFC 9700 §4.14.2). But then the grant
+        // was lost with the answer, and if it had not acted this is what saves it.
         Some(_) => Plan::Ask { refresh_token: Some(token), recovering: true },
         None => Plan::Ask { refresh_token: Some(token), recovering: false },
     }
@@ -186,12 +184,14 @@ pub(super) fn report(rejected: Generation, loaded: &Loaded) -> ReportPlan {
 /// How long after now a token is to be refreshed in the background; `None` if its life is too short for that.
 pub(super) fn ahead(lifetime: Duration, remaining: Duration, refresh_ahead: Duration, jitter: f64) -> Option<Duration> {
     const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+    /// Timers reach two years; a token that lives longer is not worth waiting for.
+    const LONGEST_TIMER: Duration = Duration::from_secs(365 * 86_400);
     if lifetime < SHORTEST_LIFE {
         return None;
     }
     // By chance up to a fifth later, never earlier: a margin can be the provider's limit.
     let margin = (lifetime / 2).min(refresh_ahead).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
-    Some(remaining.saturating_sub(margin))
+    Some(remaining.saturating_sub(margin).min(LONGEST_TIMER))
 }
 
 #[cfg(test)]
@@ -216,7 +216,13 @@ mod tests {
         Grant::RefreshToken { endpoint: endpoint(), first: None }
     }
 
-    fn record(sends: u32) -> GrantRecord {
+    const TAKEOVER: Duration = Duration::from_secs(24);
+
+    fn sent(age: u64, settled: bool) -> Option<Intent> {
+        Some(Intent { attempt: AttemptId::random(), age: Duration::from_secs(age), sends: 1, settled })
+    }
+
+    fn record(intent: Option<Intent>) -> GrantRecord {
         GrantRecord {
             revision: Generation::new(1),
             state: GrantState::Active,
@@ -225,7 +231,7 @@ mod tests {
                 binding: "here".into(),
                 ..GrantSecrets::default()
             },
-            intent: (sends > 0).then(|| Intent { attempt: AttemptId::random(), age: Duration::ZERO, sends }),
+            intent,
             failure: None,
         }
     }
@@ -246,18 +252,24 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_of_unknown_fate_is_presented_once_more_and_never_again() {
+    fn an_intent_that_nobody_settled_is_left_alone_for_a_while() {
         let grant = rotating();
-        assert!(matches!(plan(&grant, "here", Some(&record(0))), Plan::Ask { recovering: false, .. }));
-        assert!(matches!(plan(&grant, "here", Some(&record(1))), Plan::Ask { recovering: true, .. }));
-        assert!(matches!(plan(&grant, "here", Some(&record(2))), Plan::Bury(FailureCause::RefreshOutcomeLost)));
+        let recovering = |intent| match plan(&grant, "here", Some(&record(intent)), TAKEOVER) {
+            Plan::Ask { recovering, .. } => Some(recovering),
+            Plan::LeaveAlone => None,
+            Plan::GiveUp(cause) => panic!("{cause:?}"),
+        };
+        assert_eq!(recovering(None), Some(false));
+        assert_eq!(recovering(sent(23, false)), None);
+        assert_eq!(recovering(sent(24, false)), Some(true));
+        assert_eq!(recovering(sent(0, true)), Some(true));
     }
 
     #[test]
     fn a_refresh_token_goes_nowhere_but_home() {
         let grant = rotating();
-        let stored = record(0);
-        for plan in [plan(&grant, "elsewhere", Some(&stored)), plan(&grant, "here", None)] {
+        let stored = record(None);
+        for plan in [plan(&grant, "elsewhere", Some(&stored), TAKEOVER), plan(&grant, "here", None, TAKEOVER)] {
             assert!(matches!(plan, Plan::GiveUp(FailureCause::ReauthorizationRequired)), "{plan:?}");
         }
     }
@@ -322,7 +334,7 @@ mod tests {
             expiry: None,
         };
         let loaded = |generation: Option<u64>| Loaded {
-            record: Some(GrantRecord { revision: Generation::new(7), ..record(0) }),
+            record: Some(GrantRecord { revision: Generation::new(7), ..record(None) }),
             token: generation.map(token),
             next: Generation::new(8),
         };
@@ -347,5 +359,7 @@ mod tests {
         assert_eq!(ahead(seconds(10), seconds(10), seconds(300), 1.0), Some(seconds(6)));
         assert_eq!(ahead(seconds(3600), seconds(100), seconds(300), 0.0), Some(Duration::ZERO));
         assert_eq!(ahead(Duration::from_millis(900), seconds(1), seconds(300), 0.0), None);
+        let century = seconds(100 * 365 * 86_400);
+        assert_eq!(ahead(century, century, seconds(300), 0.0), Some(seconds(365 * 86_400)));
     }
 }

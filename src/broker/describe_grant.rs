@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Broker, Error};
+use super::{Broker, Error, load::Known};
 use crate::{
     clock::Moment,
     failure::FailureCause,
@@ -44,7 +44,7 @@ impl Broker {
         resources: Resources,
     ) -> Result<Description, Error> {
         let target = self.core.target(permit.grant(), scopes, resources)?;
-        let (loaded, token) = self.core.load(&target).await?;
+        let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
         let now = Moment::now();
         let stored = loaded.record.as_ref();
         let failure = stored.and_then(|record| record.failure);

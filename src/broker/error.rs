@@ -97,7 +97,8 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed { retry_after, .. } => *retry_after,
-            Self::RefreshInProgress { left } => Some(*left),
+            // Never nothing: it would be taken as an invitation to ask again at once.
+            Self::RefreshInProgress { left } => Some((*left).max(SHORTEST_RETRY)),
             Self::StoreUnavailable(_) => Some(STORE_RETRY),
             Self::CredentialNotFound
             | Self::InvalidRequest { .. }
@@ -124,6 +125,8 @@ impl Error {
         Self::InvalidRequest { field, problem: problem.into() }
     }
 }
+
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
 /// What a caller is told to wait when the store is away.
 const STORE_RETRY: Duration = Duration::from_secs(1);

@@ -13,7 +13,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tracing::Instrument;
 
 use super::{Core, Error, Target, refresh};
@@ -38,18 +41,22 @@ impl Core {
     ///
     /// The flight may have been started for somebody who wanted less: whether the token is good enough is for the
     /// caller to look at.
-    pub(super) async fn join(self: &Arc<Self>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
+    pub(super) async fn join(
+        self: &Arc<Self>,
+        target: &Target,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Arc<Token>, Error> {
         let mut landed = self.board(target, wanted);
         let in_progress = || Error::RefreshInProgress { left: self.timing.lease };
-        match timeout(self.timing.max_wait, landed.wait_for(Option::is_some)).await {
+        match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
             Ok(Ok(result)) => result.as_ref().map_or_else(|| Err(in_progress()), Clone::clone),
             // The flight's task ended without a word; the lease tells whoever asks next what is going on.
             Ok(Err(_)) | Err(_) => Err(in_progress()),
         }
     }
 
-    /// Starts the flight of a token unless one is under way, without waiting for it.
-    pub(super) fn board(self: &Arc<Self>, target: &Target, wanted: Wanted) -> watch::Receiver<Landed> {
+    fn board(self: &Arc<Self>, target: &Target, wanted: Wanted) -> watch::Receiver<Landed> {
         let mut running = self.flights.running.lock();
         match running.entry(target.slot.key.clone()) {
             Entry::Occupied(flight) => flight.get().landed.clone(),

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Broker, Core, Error, Target};
+use tokio::time::{Instant, timeout};
+
+use super::{Broker, Core, Error, Target, refresh};
 use crate::{
     clock::Moment,
     name::{Resources, Scopes},
@@ -38,6 +40,12 @@ pub struct Served {
 /// A result of somebody else's flight can be too old for a caller twice; a third time something is wrong.
 const FLIGHTS: usize = 3;
 
+/// How long the store may take for a look that is not needed, because a token is at hand.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After a look in vain the store is left alone for this long, so that not every caller waits for it.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
 impl Broker {
     /// Returns a valid token.
     ///
@@ -46,27 +54,63 @@ impl Broker {
     /// [`Error`], when there is none and none can be had.
     pub async fn get_token(&self, permit: &Permit, ask: Ask) -> Result<Served, Error> {
         let target = self.core.target(permit.grant(), ask.scopes, ask.resources)?;
-        let token = self.core.token(&target, ask.wanted).await?;
+        let deadline = Instant::now() + self.core.timing.max_wait;
+        let token = self.core.token(&target, ask.wanted, deadline).await?;
         Ok(Served::new(&target, token))
     }
 }
 
 impl Core {
     /// A token as fresh as wanted.
-    pub(super) async fn token(self: &Arc<Self>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
+    pub(super) async fn token(
+        self: &Arc<Self>,
+        target: &Target,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Arc<Token>, Error> {
         if let Some(token) = target.slot.fresh(&wanted, &Moment::now()) {
             self.count_lookup(target, "memory");
             self.consider_ahead(target, &token);
             return Ok(token);
         }
+        // A token that is only due for a look into the store must not wait for a refresh that somebody else began.
+        if let Some(token) = target.slot.valid(&wanted, &Moment::now())
+            && let Some(token) = self.look(target, &wanted, token).await
+        {
+            self.consider_ahead(target, &token);
+            return Ok(token);
+        }
         for _ in 0..FLIGHTS {
-            match self.join(target, wanted).await {
-                Ok(token) if token.satisfies(&wanted, &Moment::now()) => return Ok(self.use_now(target, token)),
-                Ok(_) => {}
-                Err(error) => return self.make_do(target, &wanted, error),
+            let token = self.join(target, wanted, deadline).await?;
+            if token.satisfies(&wanted, &Moment::now()) {
+                return Ok(self.use_now(target, token));
             }
+            refresh::outlives(&token, &wanted)?;
         }
         Err(Error::RefreshInProgress { left: Duration::ZERO })
+    }
+
+    /// Looks into the store, with a token at hand that may have been replaced. While the store is away, that token is
+    /// better than none: it is valid as far as this replica knows. `None`: the store holds no token that would do.
+    async fn look(&self, target: &Target, wanted: &Wanted, at_hand: Arc<Token>) -> Option<Arc<Token>> {
+        let away = self.away_until.lock().is_some_and(|until| Instant::now() < until);
+        if !away {
+            match timeout(LOOK, self.load(target)).await {
+                Ok(Ok(known)) => {
+                    let token = known.token.filter(|token| token.satisfies(wanted, &Moment::now()))?;
+                    self.count_lookup(target, "store");
+                    return Some(token);
+                }
+                Ok(Err(Error::StoreUnavailable(_))) | Err(_) => {
+                    *self.away_until.lock() = Some(Instant::now() + LEFT_ALONE);
+                }
+                // What else is wrong is found again, and told, on the way of a refresh.
+                Ok(Err(_)) => return None,
+            }
+        }
+        target.slot.set_degraded(true);
+        self.count_lookup(target, "memory");
+        Some(at_hand)
     }
 
     fn use_now(self: &Arc<Self>, target: &Target, token: Arc<Token>) -> Arc<Token> {
@@ -74,24 +118,6 @@ impl Core {
         let _ = target.slot.valid(&Wanted::default(), &Moment::now());
         self.consider_ahead(target, &token);
         token
-    }
-
-    /// While the store is away, a token that is valid as far as this replica knows is better than none.
-    fn make_do(&self, target: &Target, wanted: &Wanted, error: Error) -> Result<Arc<Token>, Error> {
-        match error {
-            Error::StoreUnavailable(_) => {
-                let token = target.slot.valid(wanted, &Moment::now()).ok_or(error)?;
-                target.slot.set_degraded(true);
-                Ok(token)
-            }
-            Error::CredentialNotFound
-            | Error::InvalidRequest { .. }
-            | Error::Target(_)
-            | Error::Failed { .. }
-            | Error::RefreshInProgress { .. }
-            | Error::RecordUnreadable(_)
-            | Error::Upstream(_) => Err(error),
-        }
     }
 }
 

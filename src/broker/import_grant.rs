@@ -34,7 +34,7 @@ impl Broker {
         let target = self.core.target(permit.grant(), Scopes::default(), Resources::default())?;
         check(&target.credential.grant, &import.material)?;
         for _ in 0..TRIES {
-            let (loaded, _) = self.core.load(&target).await?;
+            let loaded = self.core.load(&target).await?.loaded;
             let secrets = self.secrets(&target, loaded.record.as_ref(), &import);
             let write = Import {
                 unit: &target.slot.place.unit,

@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     Broker, Core, Error, Served, Target,
     decide::{self, ReportPlan},
+    load::Known,
+    static_secret,
 };
 use crate::{
     clock::Moment,
@@ -87,7 +91,8 @@ impl Broker {
             let detail = why.to_string();
             return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail });
         }
-        let (outcome, token) = self.core.report(&target, &report.rejected).await?;
+        let deadline = Instant::now() + self.core.timing.max_wait;
+        let (outcome, token) = self.core.report(&target, &report.rejected, deadline).await?;
         let detail = match outcome {
             Outcome::Refreshed => "the token was replaced",
             Outcome::AlreadyReplaced => "the report was about an older token; the provider was not asked",
@@ -113,6 +118,7 @@ impl Core {
         self: &Arc<Self>,
         target: &Target,
         rejected: &Rejected,
+        deadline: Instant,
     ) -> Result<(Outcome, Arc<Token>), Error> {
         if let Rejected::Generation(generation) = rejected
             && let Some(newer) = target.slot.fresh(&newer_than(*generation), &Moment::now())
@@ -121,33 +127,48 @@ impl Core {
             return Ok((Outcome::AlreadyReplaced, newer));
         }
         // Memory may be behind the store, so what a report means is read there.
-        let (loaded, token) = self.load(target).await?;
+        let Known { mut loaded, token, epoch: _ } = self.load(target).await?;
+        if let Grant::Static { form, first: _ } = &target.credential.grant {
+            let current = static_secret::token(target, form, &loaded, &Wanted::default())?;
+            loaded.token = Some(Token::clone(&current));
+        }
+        let current = loaded.token.as_ref().or(token.as_deref());
         let generation = match rejected {
             Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, token.as_deref()),
+            Rejected::AccessToken(value) => generation_of(value, current),
         };
         match decide::report(generation, &loaded) {
-            ReportPlan::Reject => self.reject(target, generation).await,
-            ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced").await,
+            ReportPlan::Reject => self.reject(target, generation, deadline).await,
+            ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
             // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
-            ReportPlan::NeverIssued => self.stand_by(target, "never_issued").await,
+            ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
         }
     }
 
-    async fn reject(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(Outcome, Arc<Token>), Error> {
+    async fn reject(
+        self: &Arc<Self>,
+        target: &Target,
+        generation: Generation,
+        deadline: Instant,
+    ) -> Result<(Outcome, Arc<Token>), Error> {
         self.count_report(target, "rejected");
         // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
         if !matches!(target.credential.grant, Grant::Static { .. }) {
-            target.slot.raise_floor(generation);
             self.store.reject(&target.slot.place, generation).await?;
+            target.slot.raise_floor(generation);
         }
-        let token = self.token(target, newer_than(generation)).await?;
+        let token = self.token(target, newer_than(generation), deadline).await?;
         Ok((Outcome::Refreshed, token))
     }
 
-    async fn stand_by(self: &Arc<Self>, target: &Target, result: &'static str) -> Result<(Outcome, Arc<Token>), Error> {
+    async fn stand_by(
+        self: &Arc<Self>,
+        target: &Target,
+        result: &'static str,
+        deadline: Instant,
+    ) -> Result<(Outcome, Arc<Token>), Error> {
         self.count_report(target, result);
-        let token = self.token(target, Wanted::default()).await?;
+        let token = self.token(target, Wanted::default(), deadline).await?;
         Ok((Outcome::AlreadyReplaced, token))
     }
 

@@ -5,19 +5,28 @@ use std::sync::Arc;
 use super::{Core, Error, Target};
 use crate::{cache::Epoch, clock::Moment, store::Loaded, token::Token};
 
+/// What the store knows of a target.
+pub(super) struct Known {
+    /// As it was read.
+    pub(super) loaded: Loaded,
+    /// Its token, if it belongs to the credential as it is configured now.
+    pub(super) token: Option<Arc<Token>>,
+    /// When the reading began.
+    pub(super) epoch: Epoch,
+}
+
 impl Core {
     /// Reads what the store knows, and keeps its token in memory.
-    pub(super) async fn load(&self, target: &Target) -> Result<(Loaded, Option<Arc<Token>>), Error> {
+    pub(super) async fn load(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
-        let mut loaded = self.store.load(&target.slot.place).await?;
-        let token = loaded.token.take().map(Arc::new);
+        let loaded = self.store.load(&target.slot.place).await?;
+        let token = loaded.token.clone().filter(|_| belongs(&loaded, target)).map(Arc::new);
         if let Some(token) = &token {
             self.keep(target, token, epoch);
             let failing = loaded.record.as_ref().is_some_and(|record| record.failure.is_some());
             target.slot.set_degraded(failing);
         }
-        loaded.token = token.as_deref().cloned();
-        Ok((loaded, token))
+        Ok(Known { loaded, token, epoch })
     }
 
     /// Keeps a token in memory and has it refreshed in time.
@@ -26,4 +35,10 @@ impl Core {
             self.ahead.schedule(target, token);
         }
     }
+}
+
+/// A token of another provider or client goes nowhere: after a change of the configuration it would reach an upstream
+/// that it was not issued for.
+fn belongs(loaded: &Loaded, target: &Target) -> bool {
+    loaded.record.as_ref().is_some_and(|record| record.secrets.binding == target.credential.binding())
 }

@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    load::Known,
     seed, static_secret,
 };
 use crate::{
@@ -26,7 +27,7 @@ const POLL_LONGEST: Duration = Duration::from_millis(250);
 
 /// Gets a token as fresh as wanted: from the store if another replica was there before, else from the provider.
 pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
-    let (loaded, token) = core.load(target).await?;
+    let Known { loaded, token, epoch } = core.load(target).await?;
     // Generations are not ahead of the store's clock: such a one was never issued, and asking the provider for one that
     // is newer still would go on for ever.
     if wanted.refused >= loaded.next {
@@ -39,20 +40,25 @@ pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) ->
         }
         outlives(token, &wanted)?;
     }
+    let stale = loaded.token.as_ref().map_or(Generation::ZERO, |token| token.generation);
     let loaded = seed::take_over(core, target, loaded).await?;
     if let Grant::Static { form, first: _ } = &target.credential.grant {
-        return static_secret::token(core, target, form, &loaded, &wanted);
+        let token = static_secret::token(target, form, &loaded, &wanted)?;
+        core.keep(target, &token, epoch);
+        core.count_lookup(target, "store");
+        return Ok(token);
     }
-    let stale = token.map_or(Generation::ZERO, |token| token.generation);
     refresh(core, target, wanted.refused.max(stale)).await
 }
 
-/// A provider whose tokens never live as long as a caller wants must not be asked again and again.
-fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
+/// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.
+pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
     match token.expiry {
-        Some(expiry) if token.generation > wanted.refused && expiry.lifetime < wanted.min_remaining => {
+        Some(expiry) if wanted.min_remaining > expiry.lifetime * 9 / 10 => {
             let lives = expiry.lifetime.as_secs();
-            Err(Error::invalid("min_remaining", format!("this provider's tokens live {lives} s, less than that")))
+            let problem =
+                format!("this provider's tokens live {lives} s; at most nine tenths of that can be asked for");
+            Err(Error::invalid("min_remaining", problem))
         }
         Some(_) | None => Ok(()),
     }

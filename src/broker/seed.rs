@@ -38,7 +38,7 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
             // Another replica was faster, most likely with the same secret: look again.
             Written::Moved => {}
         }
-        loaded = core.load(target).await?.0;
+        loaded = core.load(target).await?.loaded;
     }
     Ok(loaded)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Core, Error, Target};
+use super::{Error, Target};
 use crate::{
     failure::FailureCause,
     grant::{StaticForm, static_secret},
@@ -11,13 +11,7 @@ use crate::{
 };
 
 /// The static secret of a grant as a token.
-pub(super) fn token(
-    core: &Core,
-    target: &Target,
-    form: &StaticForm,
-    loaded: &Loaded,
-    wanted: &Wanted,
-) -> Result<Arc<Token>, Error> {
+pub(super) fn token(target: &Target, form: &StaticForm, loaded: &Loaded, wanted: &Wanted) -> Result<Arc<Token>, Error> {
     let record = loaded.record.as_ref();
     let secret = match record.map(|record| &record.secrets.material) {
         Some(Material::Static(secret)) => secret,
@@ -34,10 +28,7 @@ pub(super) fn token(
         failed(who_must_act(target))
     })?;
     let scopes = target.slot.key.scopes.clone();
-    let token = Arc::new(Token { value, kind, generation, scopes, expiry: None });
-    core.keep(target, &token, target.slot.epoch());
-    core.count_lookup(target, "store");
-    Ok(token)
+    Ok(Arc::new(Token { value, kind, generation, scopes, expiry: None }))
 }
 
 /// The operator put a configured secret there; an imported one belongs to its subject.

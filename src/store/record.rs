@@ -88,6 +88,8 @@ pub struct Intent {
     pub age: Duration,
     /// How many sends have an unknown outcome.
     pub sends: u32,
+    /// Whether the last try itself said that it got no answer; else it may still be at work, or have died.
+    pub settled: bool,
 }
 
 /// A failure that no success followed yet.
@@ -162,7 +164,7 @@ impl GrantRow {
     fn intent(&self, now_us: u64) -> Option<Intent> {
         let attempt = AttemptId::from(self.intent.clone()?);
         let age = Duration::from_micros(now_us.saturating_sub(self.intent_us));
-        Some(Intent { attempt, age, sends: self.sends.max(1) })
+        Some(Intent { attempt, age, sends: self.sends.max(1), settled: self.settled == self.intent })
     }
 
     fn failure(&self, unit: &UnitName, now_us: u64) -> Result<Option<LastFailure>, StoreError> {
