@@ -1,4 +1,17 @@
 //! The tests of bearerd from the outside, in one binary. A line of purpose for each module.
+#![cfg(test)]
+
+// What the tests stand on: real servers that end with the test, free ports, and waiting without sleeping on hope.
+mod support;
 
 // `ARCHITECTURE.md` and `src` say the same about rooms, arrows and boundaries.
 mod architecture;
+
+// One contract that every store keeps, run against each of them.
+mod store_contract;
+
+// What only the embedded store promises: one process at a time, and a file that outlives it.
+mod store_embedded;
+
+// What only the shared store promises: key lifetimes, several replicas, and a server that is damaged or goes away.
+mod store_redis;

@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 /// The three of them, and clients.
 pub struct House {
     pub sandbox: Sandbox,
-    pub app: App,
+    app: App,
     pub tokens: TokenServiceClient<Channel>,
     pub grants: GrantAdminClient<Channel>,
     _directory: tempfile::TempDir,
@@ -51,6 +51,11 @@ impl House {
         let channel = Channel::from_shared(format!("http://{}", app.grpc)).unwrap().connect().await.unwrap();
         let (tokens, grants) = (TokenServiceClient::new(channel.clone()), GrantAdminClient::new(channel));
         Self { sandbox, app, tokens, grants, _directory: directory }
+    }
+
+    /// Where gRPC is served, as host and port.
+    pub fn address(&self) -> String {
+        self.app.grpc.to_string()
     }
 
     /// How often the provider was asked.

@@ -1,0 +1,187 @@
+//! What only the shared store promises: key lifetimes, several replicas, and a server that is damaged or goes away.
+
+use std::sync::Arc;
+
+use bearerd::{
+    store::{
+        AttemptId, Event, Ring, Store, StoreError,
+        redis::{Redis as RedisStore, RedisConfig},
+    },
+    token::Generation,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::broadcast::Receiver,
+    time::timeout,
+};
+
+use crate::{
+    store_contract::{Desk, LONG, bearer, canary, events::change},
+    support::{PATIENCE, Redis, eventually},
+};
+
+mod damage;
+
+fn ring(id: &str, byte: u8) -> Ring {
+    Ring::new([(id, [byte; 32].as_slice())]).unwrap()
+}
+
+async fn open_with(redis: &Redis, ring: Ring) -> Result<RedisStore, StoreError> {
+    let prefix = "test".to_owned();
+    RedisStore::open(&RedisConfig { url: redis.url().into(), username: None, password: None, prefix }, ring).await
+}
+
+/// A replica's own connection to the store.
+async fn replica(redis: &Redis) -> Arc<dyn Store> {
+    Arc::new(open_with(redis, ring("a", 1)).await.unwrap())
+}
+
+/// A store for the contract, with the server that it stands in.
+pub async fn new_store() -> (Arc<dyn Store>, Redis) {
+    let redis = Redis::start().await;
+    (replica(&redis).await, redis)
+}
+
+#[tokio::test]
+async fn only_what_may_be_forgotten_has_a_ttl() {
+    let (store, redis) = new_store().await;
+    let (brief, fixed) = (Desk::of(&store, "jane", "read"), Desk::of(&store, "jane", "write"));
+    brief.refresh("first").await;
+    let revision = brief.record().await.revision;
+    let token = bearer(brief.load().await.next, "fixed", None);
+    fixed.commit_token(&AttemptId::random(), revision, &token, "second").await.unwrap();
+    brief.hold(&AttemptId::random()).await;
+
+    let base = format!("test:{{{}}}", brief.place.unit.as_str());
+    let long = i64::try_from(LONG.as_millis()).unwrap();
+    let ttl = async |key: String| redis.cli::<i64>(&["PTTL", &key]).await;
+    assert_eq!(ttl("test:root".into()).await, -1);
+    assert_eq!(ttl(format!("{base}:grant")).await, -1);
+    assert_eq!(ttl(format!("{base}:token:{}", fixed.place.token.as_str())).await, -1);
+    for key in [format!("{base}:lease"), format!("{base}:token:{}", brief.place.token.as_str())] {
+        let left = ttl(key.clone()).await;
+        assert!(left > long / 2 && left <= long, "{key} {left}");
+    }
+    // One hash tag, so that every script is one slot of a cluster; and nothing beside these keys.
+    let keys = redis.keys().await;
+    assert_eq!(keys.len(), 5, "{keys:?}");
+    assert_eq!(keys.iter().filter(|key| key.starts_with(&format!("{base}:"))).count(), 4, "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_loaded_again() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.refresh("first").await;
+    let _: () = redis.cli(&["SCRIPT", "FLUSH"]).await;
+    desk.refresh("second").await;
+    assert_eq!(desk.token().await.as_deref(), Some("second-access"));
+}
+
+#[tokio::test]
+async fn replicas_share_names_leases_tokens_and_events() {
+    let redis = Redis::start().await;
+    // Started at once on an empty server, so that both draw a key of names.
+    let (one, two) = tokio::join!(replica(&redis), replica(&redis));
+    assert!(one.is_shared());
+    let (here, there) = (Desk::new(&one), Desk::new(&two));
+    assert_eq!(here.place, there.place);
+    let owner = AttemptId::random();
+    here.hold(&owner).await;
+    assert!(there.is_busy().await);
+    here.release(&owner).await;
+
+    let mut heard = two.events();
+    let made = here.refresh("first").await;
+    assert_eq!(there.token().await.as_deref(), Some("first-access"));
+    assert_eq!(change(&mut heard).await.token, Some(here.place.token.clone()));
+    here.reject(made).await;
+    assert_eq!(change(&mut heard).await.floor, made);
+    assert_eq!(there.token().await, None);
+    here.hand_over("second").await;
+    assert_eq!(change(&mut heard).await.token, None);
+}
+
+#[tokio::test]
+async fn another_key_is_refused() {
+    let (_store, redis) = new_store().await;
+    for (other, word) in [(ring("b", 1), "the key \"a\""), (ring("a", 2), "damaged")] {
+        match open_with(&redis, other).await.err() {
+            Some(StoreError::Open(why)) => assert!(why.contains(word), "{why}"),
+            other => panic!("not refused but {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_a_gap_and_comes_back() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.refresh("first").await;
+    let mut events = store.events();
+    for kind in ["normal", "pubsub"] {
+        let _: i64 = redis.cli(&["CLIENT", "KILL", "TYPE", kind]).await;
+    }
+    // Nobody has to use the store for that.
+    heard(&mut events, &Event::Gap).await;
+    heard(&mut events, &Event::Heard).await;
+    eventually(PATIENCE, async || store.load(&desk.place).await.is_ok()).await;
+    desk.refresh("second").await;
+    assert_eq!(change(&mut events).await.token, Some(desk.place.token.clone()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_told_and_found_again() {
+    let (store, mut redis) = new_store().await;
+    let desk = Desk::new(&store);
+    let made = desk.refresh("first").await;
+    let mut events = store.events();
+    redis.kill();
+    heard(&mut events, &Event::Gap).await;
+    let answer = timeout(PATIENCE, store.load(&desk.place)).await.expect("an answer within the limit");
+    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    redis.start_again().await;
+    eventually(PATIENCE, async || store.ping().await.is_ok()).await;
+    heard(&mut events, &Event::Heard).await;
+    assert_eq!(desk.record().await.revision, made);
+    assert_eq!(desk.token().await.as_deref(), Some("first-access"));
+}
+
+/// Waits for an event of this kind, past others.
+async fn heard(events: &mut Receiver<Event>, wanted: &Event) {
+    while timeout(PATIENCE, events.recv()).await.unwrap_or_else(|_| panic!("no {wanted:?}")).unwrap() != *wanted {}
+}
+
+#[tokio::test]
+async fn neither_the_wire_nor_the_keys_nor_the_files_tell_a_secret() {
+    let (store, redis) = new_store().await;
+    let mut monitor = TcpStream::connect(redis.url().trim_start_matches("redis://")).await.unwrap();
+    monitor.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut wire = vec![0; 5];
+    monitor.read_exact(&mut wire).await.unwrap();
+    assert_eq!(wire, b"+OK\r\n");
+
+    canary::leave(&store).await;
+    let _: Option<String> = redis.cli(&["GET", "the-end"]).await;
+    while memchr::memmem::find(&wire, b"the-end").is_none() {
+        assert_ne!(timeout(PATIENCE, monitor.read_buf(&mut wire)).await.unwrap().unwrap(), 0);
+    }
+    // The commands of the life that was led are there, each as long as it is.
+    assert!(memchr::memmem::find(&wire, b"OutcomeUnknown").is_none());
+    assert!(memchr::memmem::find(&wire, b"\"unknown\"").is_some());
+    canary::assert_silent("the wire", &wire);
+    canary::assert_silent("a key's name", redis.keys().await.join("\n").as_bytes());
+    let files = redis.files();
+    assert!(memchr::memmem::find(&files, b"sealed").is_some());
+    canary::assert_silent("the append-only file", &files);
+}
+
+#[tokio::test]
+async fn a_generation_from_nowhere_is_no_fault() {
+    let (store, _redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.refresh("first").await;
+    desk.reject(Generation::new(u64::MAX)).await;
+    assert_eq!(desk.token().await, None);
+}

@@ -1,0 +1,149 @@
+//! Records that somebody damaged: told as unreadable, never taken for something else, and left as they are.
+
+use std::time::Duration;
+
+use bearerd::{
+    failure::FailureCause,
+    store::{Claim, Claimed, Dispatch, Settle, Verdict},
+};
+
+use super::*;
+
+/// All keys with their content.
+async fn content(redis: &Redis) -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut all = Vec::new();
+    for key in redis.keys().await {
+        let kind: String = redis.cli(&["TYPE", &key]).await;
+        let mut values: Vec<Vec<u8>> = match kind.as_str() {
+            "hash" => redis.cli(&["HGETALL", &key]).await,
+            "list" => redis.cli(&["LRANGE", &key, "0", "-1"]).await,
+            _ => vec![redis.cli(&["GET", &key]).await],
+        };
+        // Redis gives the fields of a hash in no order.
+        values.sort_unstable();
+        all.push((key, values));
+    }
+    all.sort_unstable();
+    all
+}
+
+/// Damages one grant and its token after the other with these Lua scripts, whose keys are the two; each time only what
+/// is told may be known of it, and it stays as it is.
+async fn are_told_and_kept(damages: &[String]) {
+    let (store, redis) = new_store().await;
+    for (number, damage) in damages.iter().enumerate() {
+        let desk = Desk::of(&store, &format!("subject {number}"), "read");
+        desk.refresh("first").await;
+        let base = format!("test:{{{}}}", desk.place.unit.as_str());
+        let (grant, token) = (format!("{base}:grant"), format!("{base}:token:{}", desk.place.token.as_str()));
+        let _: () = redis.cli(&["EVAL", damage, "2", &grant, &token]).await;
+        let before = content(&redis).await;
+
+        let owner = AttemptId::random();
+        let claim = |refused| Claim { place: &desk.place, owner: &owner, lease: LONG, refused };
+        let (any, newer) = (claim(Generation::ZERO), claim(Generation::MAX));
+        for (asked, answer) in [
+            ("load", store.load(&desk.place).await.err()),
+            ("claim", store.claim(&any).await.err()),
+            ("claim of a newer one", store.claim(&newer).await.err()),
+        ] {
+            assert!(matches!(answer, Some(StoreError::Unreadable(_))), "{damage}: {asked}: {answer:?}");
+        }
+        assert_eq!(content(&redis).await, before, "{damage}");
+    }
+}
+
+fn owned(scripts: &[&str]) -> Vec<String> {
+    scripts.iter().map(|script| (*script).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_key_of_another_type() {
+    are_told_and_kept(&owned(&[
+        "redis.call('DEL', KEYS[1]); redis.call('SET', KEYS[1], 'x')",
+        "redis.call('DEL', KEYS[1]); redis.call('RPUSH', KEYS[1], 'x')",
+        "redis.call('DEL', KEYS[2]); redis.call('SET', KEYS[2], 'x')",
+    ]))
+    .await;
+}
+
+#[tokio::test]
+async fn a_sealed_value_that_was_cut_swapped_or_lost() {
+    are_told_and_kept(&owned(&[
+        "local s = redis.call('HGET', KEYS[1], 'sealed'); redis.call('HSET', KEYS[1], 'sealed', s:sub(1, -2))",
+        "local s = redis.call('HGET', KEYS[2], 'sealed'); redis.call('HSET', KEYS[2], 'sealed', s:sub(1, 20))",
+        "redis.call('HSET', KEYS[1], 'sealed', '')",
+        "redis.call('HSET', KEYS[2], 'sealed', '')",
+        "redis.call('HSET', KEYS[1], 'sealed', redis.call('HGET', KEYS[2], 'sealed'))",
+        "redis.call('HSET', KEYS[2], 'sealed', redis.call('HGET', KEYS[1], 'sealed'))",
+        "redis.call('HDEL', KEYS[2], 'sealed')",
+    ]))
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_or_absurd() {
+    let mut damages = Vec::new();
+    for field in ["rev", "since", "retry_us", "failures", "sends", "intent_us", "made_us"] {
+        for number in ["x", "", "-1", "1e3", "nan", "0x10", "99999999999999999999"] {
+            damages.push(format!("redis.call('HSET', KEYS[1], '{field}', '{number}')"));
+        }
+    }
+    for number in ["x", "", "-1", "nan", "9223372036854775808", "99999999999999999999"] {
+        damages.push(format!("redis.call('HSET', KEYS[2], 'gen', '{number}')"));
+    }
+    for revision in ["9223372036854775808", "9007199254740992", "18446744073709551615"] {
+        damages.push(format!("redis.call('HSET', KEYS[1], 'rev', '{revision}')"));
+    }
+    are_told_and_kept(&damages).await;
+}
+
+#[tokio::test]
+async fn a_cause_of_failure_that_does_not_exist() {
+    are_told_and_kept(&owned(&[
+        "redis.call('HSET', KEYS[1], 'fail', 'BAD_MOOD')",
+        "redis.call('HSET', KEYS[1], 'dead', 'BAD_MOOD')",
+    ]))
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_not_written() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    let attempt = AttemptId::random();
+    let revision = desk.refresh("first").await;
+    desk.hold(&attempt).await;
+    let grant = format!("test:{{{}}}:grant", desk.place.unit.as_str());
+    for field in ["sends", "failures"] {
+        let _: i64 = redis.cli(&["HSET", &grant, field, "x"]).await;
+    }
+    let token = format!("test:{{{}}}:token:{}", desk.place.unit.as_str(), desk.place.token.as_str());
+    let _: i64 = redis.cli(&["HSET", &token, "gen", "x"]).await;
+    let before = content(&redis).await;
+
+    let unit = &desk.place.unit;
+    let dispatch = Dispatch { unit, attempt: &attempt, expected: revision, seen: None, need: Duration::ZERO };
+    let (verdict, cause) = (Verdict::Dead, FailureCause::ProviderUnavailable);
+    // By somebody who has no lease to give back.
+    let settle = Settle { unit, attempt: &AttemptId::random(), expected: revision, verdict, cause };
+    for answer in [
+        store.dispatch(&dispatch).await.err(),
+        store.settle(&settle).await.err(),
+        store.reject(&desk.place, Generation::MAX).await.err(),
+    ] {
+        assert!(matches!(answer, Some(StoreError::Unreadable(_))), "{answer:?}");
+    }
+    assert_eq!(content(&redis).await, before);
+}
+
+#[tokio::test]
+async fn a_wait_from_before_the_clock_was_set_back_is_not_believed() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.settle(&AttemptId::random(), Generation::ZERO, Verdict::BackOff { wait: LONG }).await;
+    assert!(matches!(desk.claim(&AttemptId::random()).await, Claimed::Resting(_)));
+    let grant = format!("test:{{{}}}:grant", desk.place.unit.as_str());
+    let _: i64 = redis.cli(&["HINCRBY", &grant, "retry_us", "3600000000"]).await;
+    desk.hold(&AttemptId::random()).await;
+}

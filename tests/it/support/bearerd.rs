@@ -1,0 +1,126 @@
+//! The real bearerd, as its operators run it.
+
+use std::{fs, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use super::{
+    PATIENCE, Process, eventually,
+    free_port::{ATTEMPTS, free_port},
+};
+
+/// A running `bearerd serve`.
+pub struct Bearerd {
+    directory: TempDir,
+    grpc: String,
+    admin: String,
+    process: Process,
+}
+
+impl Bearerd {
+    /// Starts a replica and waits until it is ready. In the configuration `@LISTEN@` and `@ADMIN@` become free
+    /// addresses, and `@DIR@` a directory of this replica's own, in which these files (name, content) stand.
+    pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
+        let directory = TempDir::with_prefix("bearerd-").unwrap();
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        Self::start_in(directory, config).await
+    }
+
+    /// Starts it again, after it ended, in the same directory: as a restart of the same machine would.
+    pub async fn start_again(self, config: &str) -> Self {
+        let Self { directory, mut process, .. } = self;
+        process.kill();
+        Self::start_in(directory, config).await
+    }
+
+    /// Where it serves gRPC, as a URL.
+    pub fn grpc(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Where it serves probes and metrics, as a URL.
+    pub fn admin(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
+    /// The directory of this replica.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.err()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    async fn start_in(directory: TempDir, config: &str) -> Self {
+        let mut directory = directory;
+        for _ in 0..ATTEMPTS {
+            let (grpc, admin) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+            let mut bearerd = Self { process: spawn(directory.path(), config, &grpc, &admin), directory, grpc, admin };
+            if bearerd.is_ready().await {
+                return bearerd;
+            }
+            let log = bearerd.log();
+            assert!(log.contains("in use"), "bearerd ended: {log}");
+            directory = bearerd.directory;
+        }
+        panic!("no ports for bearerd in {ATTEMPTS} attempts");
+    }
+
+    /// Waits for the readiness probe. False if the process ended instead.
+    async fn is_ready(&mut self) -> bool {
+        let probe = format!("{}/readyz", self.admin());
+        let client = reqwest::Client::new();
+        eventually(PATIENCE, async || {
+            let answer = client.get(&probe).send().await;
+            answer.is_ok_and(|answer| answer.status() == 200) || self.process.ended().is_some()
+        })
+        .await;
+        self.process.ended().is_none()
+    }
+}
+
+fn spawn(directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
+    let config =
+        config.replace("@LISTEN@", grpc).replace("@ADMIN@", admin).replace("@DIR@", directory.to_str().unwrap());
+    let file = directory.join("bearerd.toml");
+    fs::write(&file, config).unwrap();
+    Process::start(Command::new(env!("CARGO_BIN_EXE_bearerd")).args(["serve", "--config"]).arg(file))
+}
+
+#[tokio::test]
+async fn it_ends_when_it_is_asked_to_and_starts_again() {
+    let config = r#"
+        [server]
+        listen = "@LISTEN@"
+        admin_listen = "@ADMIN@"
+
+        [store]
+        path = "@DIR@/bearerd.redb"
+
+        [credentials.maps]
+        grant = "static"
+        secret = { file = "@DIR@/secret" }
+        scheme = "bearer"
+    "#;
+    let mut bearerd = Bearerd::start(config, &[("secret", "value")]).await;
+    assert!(tonic::transport::Endpoint::new(bearerd.grpc()).unwrap().connect().await.is_ok());
+    bearerd.process().signal("TERM");
+    eventually(PATIENCE, async || bearerd.process().ended().is_some_and(|status| status.success())).await;
+    let database = bearerd.directory().join("bearerd.redb");
+    assert!(database.exists());
+
+    let bearerd = bearerd.start_again(config).await;
+    assert_eq!(bearerd.directory(), database.parent().unwrap());
+    let alive = reqwest::get(format!("{}/livez", bearerd.admin())).await.unwrap();
+    assert_eq!(alive.status(), 200);
+    eventually(PATIENCE, async || bearerd.log().contains("bearerd is ready")).await;
+}

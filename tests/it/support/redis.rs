@@ -1,0 +1,113 @@
+//! A real Redis server.
+
+use std::process::Command;
+
+use ::redis::{Client, FromRedisValue, RedisError, cmd};
+use tempfile::TempDir;
+
+use super::{
+    PATIENCE, Process, eventually,
+    free_port::{ATTEMPTS, free_port},
+};
+
+/// A Redis server on a port of its own. Every write is in its append-only file before it is acknowledged, so that the
+/// server can be killed and started again as it was.
+pub struct Redis {
+    directory: TempDir,
+    port: u16,
+    process: Process,
+}
+
+impl Redis {
+    /// Starts a server and waits until it answers.
+    pub async fn start() -> Self {
+        for _ in 0..ATTEMPTS {
+            let directory = TempDir::with_prefix("bearerd-redis-").unwrap();
+            let port = free_port();
+            let mut redis = Self { process: spawn(&directory, port), directory, port };
+            if redis.answers().await {
+                return redis;
+            }
+        }
+        panic!("no port for redis-server in {ATTEMPTS} attempts");
+    }
+
+    /// The URL of the server.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs one command on a connection of its own, as `redis-cli` does.
+    pub async fn cli<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_cli(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The names of all keys.
+    pub async fn keys(&self) -> Vec<String> {
+        self.cli(&["KEYS", "*"]).await
+    }
+
+    /// Kills the server.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts a killed server again, on the same port and with what it had stored.
+    pub async fn start_again(&mut self) {
+        self.process = spawn(&self.directory, self.port);
+        assert!(self.answers().await, "the port is taken: {:?}", self.process);
+    }
+
+    /// All that stands in the server's files: everything that was ever written to it, key names included.
+    pub fn files(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut directories = vec![self.directory.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in directory.read_dir().unwrap().map(Result::unwrap) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => directories.push(entry.path()),
+                    false => bytes.append(&mut std::fs::read(entry.path()).unwrap()),
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Waits for an answer of this very process; another may have been quicker to take the port. False if the process
+    /// ended instead.
+    async fn answers(&mut self) -> bool {
+        let ours = format!("process_id:{}\r\n", self.process.id());
+        eventually(PATIENCE, async || {
+            let answer: Result<String, RedisError> = self.try_cli(&["INFO", "server"]).await;
+            answer.is_ok_and(|info| info.contains(&ours)) || self.process.ended().is_some()
+        })
+        .await;
+        self.process.ended().is_none()
+    }
+
+    async fn try_cli<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
+        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+    }
+}
+
+fn spawn(directory: &TempDir, port: u16) -> Process {
+    Process::start(
+        Command::new("redis-server")
+            .current_dir(directory)
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]),
+    )
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_as_it_was() {
+    let mut redis = Redis::start().await;
+    let _: () = redis.cli(&["SET", "name", "value-in-the-file"]).await;
+    redis.kill();
+    assert!(redis.try_cli::<String>(&["PING"]).await.is_err());
+    redis.start_again().await;
+    assert_eq!(redis.cli::<String>(&["GET", "name"]).await, "value-in-the-file");
+    assert_eq!(redis.keys().await, ["name"]);
+    assert!(String::from_utf8_lossy(&redis.files()).contains("value-in-the-file"));
+}
