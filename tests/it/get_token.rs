@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bearerd::{
-    proto::GetTokenRequest,
+    proto::{GetTokenRequest, InvalidateTokenRequest, invalidate_token_request::Rejected},
     sandbox::{DEMO_API_KEY, Fault, Options, Outcome, Rotation},
 };
 use tonic::Code;
@@ -178,8 +178,15 @@ secret = { env = "PASSWORD" }
     let basic = house.get("basic").await.unwrap();
     assert!(basic.headers[0].value.starts_with("Basic ZGVtbzp"), "demo: in base64");
     // Nobody can refresh an API key: the operator is told, and the secret goes on being served.
-    let status = house.report("key", key.generation).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::FailedPrecondition, "CLIENT_CONFIGURATION_REJECTED".to_owned(), None));
+    for rejected in [Rejected::Generation(key.generation), Rejected::AccessToken(key.access_token.clone())] {
+        let report = InvalidateTokenRequest {
+            credential: "key".to_owned(),
+            rejected: Some(rejected),
+            ..InvalidateTokenRequest::default()
+        };
+        let status = house.report_whole(report).await.unwrap_err();
+        assert_eq!(reason(&status), (Code::FailedPrecondition, "CLIENT_CONFIGURATION_REJECTED".to_owned(), None));
+    }
     assert!(house.get("key").await.unwrap() == key);
     assert_eq!(house.asked(), 0);
 }
@@ -198,6 +205,7 @@ async fn refused_generations_and_min_remaining_are_kept() {
 
     for impossible in [
         GetTokenRequest { min_remaining: seconds(3600), ..asking("demo") },
+        GetTokenRequest { min_remaining: seconds(60), ..asking("demo") },
         GetTokenRequest { min_remaining: seconds(-1), ..asking("demo") },
         GetTokenRequest { refused_generation: u64::MAX, ..asking("demo") },
     ] {
@@ -298,7 +306,7 @@ async fn a_grant_that_ended_says_so_and_lives_again_after_an_import() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_asked_for_once_more_and_never_again() {
+async fn an_answer_that_was_lost_is_asked_for_again_when_it_is_needed_and_told_apart() {
     let options = Options { rotation: Rotation::Strict, ..Options::default() };
     let house = House::furnished(options, ROTATING).await;
     house.sandbox.fail_next(Fault::DropAfterHandling);
@@ -312,4 +320,71 @@ async fn an_answer_that_was_lost_is_asked_for_once_more_and_never_again() {
     })
     .await;
     assert_eq!(house.asked(), 2);
+}
+
+#[tokio::test]
+async fn unclear_answers_end_no_grant() {
+    let house = House::with(ROTATING).await;
+    for _ in 0..3 {
+        house.sandbox.fail_next(Fault::Status(502));
+    }
+    let status = house.get("demo").await.unwrap_err();
+    assert_eq!(reason(&status).0, Code::Unavailable);
+    eventually(PATIENCE, async || house.get("demo").await.is_ok()).await;
+    assert_eq!(house.asked(), 4);
+}
+
+#[tokio::test]
+async fn while_a_token_is_valid_an_unclear_answer_is_not_repeated_for_a_newer_one() {
+    let options = Options { access_token_lifetime: Duration::from_secs(4), ..Options::default() };
+    let house = House::furnished(options, ROTATING).await;
+    let first = house.get("demo").await.unwrap();
+    house.sandbox.fail_next(Fault::Status(502));
+    eventually(PATIENCE, async || house.asked() == 2 || house.get("demo").await.is_err()).await;
+    // The token lives on, and whoever gets it is told that refreshing fails.
+    eventually(PATIENCE, async || house.get("demo").await.unwrap().degraded).await;
+    assert_eq!(house.get("demo").await.unwrap().generation, first.generation);
+    assert_eq!(house.asked(), 2);
+    // Once it has ended the refresh token is tried again, because it is needed.
+    eventually(PATIENCE, async || house.get("demo").await.is_ok_and(|token| token.generation > first.generation)).await;
+}
+
+#[tokio::test]
+async fn a_token_that_lives_for_years_disturbs_no_other() {
+    let short = ROTATING.replace("[credentials.demo]", "[credentials.short]\nkeep_alive = true");
+    let options = Options { access_token_lifetime: Duration::from_secs(2), ..Options::default() };
+    let cc = r#"
+[credentials.long]
+grant = "client_credentials"
+token_url = "{token_url}"
+client_id = "demo-confidential"
+client_secret = { env = "CLIENT_SECRET" }
+"#;
+    let house = House::furnished(options, &format!("{cc}{short}")).await;
+    house.sandbox.fail_next(Fault::Body {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        body: r#"{"access_token":"old-as-the-hills","token_type":"bearer","expires_in":4000000000}"#.to_owned(),
+    });
+    house.get("long").await.unwrap();
+    house.get("short").await.unwrap();
+    // The short one is kept alive in the background all the same.
+    eventually(PATIENCE, async || house.asked() >= 4).await;
+}
+
+#[tokio::test]
+async fn client_credentials_act_for_nobody_else() {
+    let house = House::with(
+        r#"
+[credentials.cc]
+grant = "client_credentials"
+token_url = "{token_url}"
+client_id = "demo-confidential"
+client_secret = { env = "CLIENT_SECRET" }
+"#,
+    )
+    .await;
+    let status = house.ask(GetTokenRequest { subject: "jane".to_owned(), ..asking("cc") }).await.unwrap_err();
+    assert_eq!(reason(&status).1, "INVALID_REQUEST");
+    assert_eq!(house.asked(), 0);
 }

@@ -15,3 +15,14 @@ mod store_embedded;
 
 // What only the shared store promises: key lifetimes, several replicas, and a server that is damaged or goes away.
 mod store_redis;
+
+// The verbs, as in `src/broker/`, over gRPC.
+mod call_through;
+mod get_token;
+mod invalidate_token;
+
+// Who may do what, and what is said to those who may not.
+mod policy;
+
+// The configuration as an operator meets it: the sample, the deployment's, and mistakes.
+mod configuration;
