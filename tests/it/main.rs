@@ -26,3 +26,21 @@ mod policy;
 
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
+
+// Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
+mod replicas;
+
+// A real authorization server and every way of client authentication.
+mod providers;
+
+// Callers in other languages.
+mod clients;
+
+// What a newcomer sees first: the demonstration does what it says, shows no token and leaves nothing behind.
+mod demo;
+
+// What the documents say works.
+mod docs;
+
+// `deploy/` is valid.
+mod deployment;

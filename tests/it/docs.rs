@@ -1,0 +1,111 @@
+//! What the documents say works: configurations load, commands exist, links lead somewhere, the Python example runs.
+
+use std::{fs, path::Path, process::Command};
+
+use bearerd::config;
+
+use crate::support::house::{House, ROTATING};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md"];
+
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line == format!("```{language}") {
+            found.push(lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n"));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_configurations_of_the_readme_load() {
+    let blocks = blocks(&read("README.md"), "toml");
+    assert!(blocks.len() >= 3);
+    let (first, rest) = blocks.split_first().unwrap();
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let environment = |_: &str| Some(key.to_owned());
+    let load = |text: &str| {
+        let text = text.replace("file = \"/run/secrets/bearerd/seal-2026-11\"", "env = \"SEAL\"");
+        let loaded = config::parse("README.md", &text, &environment, Path::new(""));
+        loaded.unwrap_or_else(|errors| panic!("{text}\n{}", errors.render(false)));
+    };
+    load(first);
+    for block in rest {
+        // A block that goes on with a credential of the first one is the line to add to it.
+        match block.split_once("[credentials.salesforce]\n") {
+            Some((_, line)) => {
+                let table = "[credentials.salesforce]\n";
+                load(&first.replacen(table, &format!("{table}{line}\n"), 1));
+            }
+            None => load(&format!("{first}\n{block}")),
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let text = read("README.md");
+    let without_comment = |line: &str| line.split(" #").next().unwrap_or_default().to_owned();
+    let shell = blocks(&text, "sh").join("\n").lines().map(without_comment).collect::<Vec<_>>().join("\n");
+    let mut seen = 0;
+    let words = shell.split_whitespace().zip(shell.split_whitespace().skip(1));
+    for (_, command) in words.filter(|(word, _)| matches!(*word, "bearerd" | "\"$(bearerd" | "--")) {
+        let help = Command::new(env!("CARGO_BIN_EXE_bearerd")).args([command, "--help"]).output().unwrap();
+        assert!(help.status.success(), "bearerd {command}: {}", String::from_utf8_lossy(&help.stderr));
+        seen += 1;
+    }
+    assert!(seen >= 3, "{shell}");
+    let targets = read("Makefile");
+    for target in ["test", "help"] {
+        assert!(targets.contains(&format!("\n{target}:")), "make {target}");
+    }
+}
+
+#[test]
+fn links_lead_to_files() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        let base = Path::new(ROOT).join(document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(base.parent().unwrap().join(file).exists(), "{document} links to {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_document_holds_a_place_to_fill_in() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for word in ["@DEMO@", "TODO", "TBD", "FIXME"] {
+            assert!(!text.contains(word), "{document} holds {word}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_example_of_the_readme_runs() {
+    let house = House::with(&ROTATING.replace("[credentials.demo]", "[credentials.salesforce]")).await;
+    let example = blocks(&read("README.md"), "python").join("\n").replace("127.0.0.1:7443", &house.address());
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("example.py");
+    fs::write(&script, format!("{example}\nprint(token.generation, headers['authorization'][:7])\n")).unwrap();
+    let mut python = Command::new(format!("{ROOT}/.tools/python/bin/python"));
+    python.arg(script).env("PYTHONPATH", format!("{ROOT}/proto"));
+    let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap();
+    let output = output.unwrap_or_else(|error| panic!("python does not start, run scripts/setup once: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.ends_with(" Bearer \n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(house.asked(), 2);
+}

@@ -1,0 +1,271 @@
+//! Several real processes on one real Redis, and a real authorization server that ends a grant when a rotated refresh
+//! token is used twice. Its log is the oracle.
+
+use std::{
+    collections::HashSet,
+    env,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bearerd::proto::{
+    DescribeGrantRequest, GetTokenRequest, InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Token,
+    grant_admin_client::GrantAdminClient, invalidate_token_request::Rejected, token_service_client::TokenServiceClient,
+};
+use futures_util::future::join_all;
+use tonic::{Status, transport::Channel};
+
+use crate::support::{Bearerd, PATIENCE, Provider, Redis, eventually, fingerprint};
+
+const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+const SUBJECT: &str = "subject-canary@example.org";
+
+/// Three replicas, their Redis and their provider.
+struct Cluster {
+    provider: Provider,
+    redis: Redis,
+    replicas: Vec<Bearerd>,
+    clients: Vec<TokenServiceClient<Channel>>,
+    first: String,
+}
+
+impl Cluster {
+    async fn start(access_ttl: u32) -> Self {
+        let ttl = access_ttl.to_string();
+        let provider = Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await;
+        let redis = Redis::start().await;
+        let first = provider.mint_refresh_token("service", "offline_access read").await;
+        let config = configuration(&redis.url(), &provider.token_url());
+        let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
+        let replicas = join_all((0..3).map(|_| Bearerd::start(&config, &files))).await;
+        let mut clients = Vec::new();
+        for replica in &replicas {
+            clients.push(TokenServiceClient::connect(replica.grpc()).await.unwrap());
+        }
+        Self { provider, redis, replicas, clients, first }
+    }
+
+    async fn get(&self, replica: usize) -> Result<Token, Status> {
+        let request = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
+        self.clients[replica].clone().get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
+    }
+
+    async fn report(&self, replica: usize, generation: u64) -> Result<(Outcome, Token), Status> {
+        let request = InvalidateTokenRequest {
+            credential: "crm".to_owned(),
+            rejected: Some(Rejected::Generation(generation)),
+            ..InvalidateTokenRequest::default()
+        };
+        let answer = self.clients[replica].clone().invalidate_token(request).await?.into_inner();
+        Ok((answer.outcome(), answer.token.unwrap()))
+    }
+
+    /// How often the provider was asked, and that it never refused.
+    async fn refreshes(&self) -> usize {
+        let log = self.provider.log().await;
+        let bad: Vec<_> = log.iter().filter(|entry| entry.status.is_some_and(|status| status != 200)).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        let presented: HashSet<_> = log.iter().filter_map(|entry| entry.presented.as_ref()).collect();
+        assert_eq!(presented.len(), log.len(), "no refresh token is presented twice");
+        log.len()
+    }
+}
+
+fn configuration(redis: &str, token_url: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "@LISTEN@"
+admin_listen = "@ADMIN@"
+
+[store]
+kind = "redis"
+url = "{redis}"
+
+[seal]
+keys = [{{ id = "test", file = "seal" }}]
+
+[credentials.crm]
+grant = "refresh_token"
+token_url = "{token_url}"
+client_id = "web"
+client_secret = {{ file = "client-secret" }}
+refresh_token = {{ file = "refresh-token" }}
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_simultaneous_reports_make_one_refresh_twenty_times_in_a_row() {
+    const ROUNDS: usize = 20;
+    let cluster = Cluster::start(3600).await;
+    let mut current = cluster.get(0).await.unwrap().generation;
+    assert_eq!(cluster.refreshes().await, 1);
+    for round in 1..=ROUNDS {
+        let reports = join_all((0..300).map(|caller| cluster.report(caller % 3, current))).await;
+        let generations: HashSet<u64> = reports.into_iter().map(|report| report.unwrap().1.generation).collect();
+        assert_eq!(generations.len(), 1, "round {round}: every caller holds the same new token");
+        let next = generations.into_iter().next().unwrap();
+        assert!(next > current, "round {round}");
+        current = next;
+        assert_eq!(cluster.refreshes().await, 1 + round, "round {round}");
+    }
+    assert!(cluster.provider.alive(&cluster.first).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_reports_are_answered_without_the_provider() {
+    let cluster = Cluster::start(3600).await;
+    let old = cluster.get(0).await.unwrap().generation;
+    let (outcome, new) = cluster.report(0, old).await.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    for replica in 0..3 {
+        let (outcome, token) = cluster.report(replica, old).await.unwrap();
+        assert_eq!((outcome, token.generation), (Outcome::AlreadyReplaced, new.generation), "replica {replica}");
+    }
+    assert_eq!(cluster.refreshes().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_on_one_replica_reaches_the_others() {
+    let cluster = Cluster::start(3600).await;
+    let old = cluster.get(0).await.unwrap().generation;
+    for replica in 1..3 {
+        assert_eq!(cluster.get(replica).await.unwrap().generation, old, "it came from the store");
+    }
+    let (_, new) = cluster.report(0, old).await.unwrap();
+    for replica in 1..3 {
+        eventually(PATIENCE, async || cluster.get(replica).await.unwrap().generation == new.generation).await;
+    }
+    assert_eq!(cluster.refreshes().await, 2);
+}
+
+/// What one caller saw in a steady load.
+#[derive(Default)]
+struct Seen {
+    calls: usize,
+    expired: usize,
+    slowest: Duration,
+    generations: HashSet<u64>,
+}
+
+async fn keep_getting(cluster: &Cluster, replica: usize, until: Instant) -> Seen {
+    let mut seen = Seen::default();
+    while Instant::now() < until {
+        let asked = Instant::now();
+        let token = cluster.get(replica).await.unwrap();
+        let now = SystemTime::now();
+        seen.slowest = seen.slowest.max(asked.elapsed());
+        seen.expired += usize::from(SystemTime::try_from(token.expires_at.unwrap()).unwrap() <= now);
+        seen.generations.insert(token.generation);
+        seen.calls += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    seen
+}
+
+/// `STEADY_SECONDS` makes it longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_steady_load_short_lived_tokens_are_refreshed_once_each_and_nobody_gets_an_expired_one() {
+    let seconds = env::var("STEADY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let cluster = Cluster::start(2).await;
+    cluster.get(0).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let all = join_all((0..30).map(|caller| keep_getting(&cluster, caller % 3, until))).await;
+    let generations: HashSet<u64> = all.iter().flat_map(|seen| seen.generations.iter().copied()).collect();
+    let (calls, expired): (usize, usize) = (all.iter().map(|s| s.calls).sum(), all.iter().map(|s| s.expired).sum());
+    let slowest = all.iter().map(|seen| seen.slowest).max().unwrap_or_default();
+    let refreshes = cluster.refreshes().await;
+    println!(
+        "{calls} calls in {seconds} s: {refreshes} refreshes, {} generations, slowest {slowest:?}",
+        generations.len()
+    );
+    assert_eq!(expired, 0);
+    assert!(calls > 100);
+    // Each refresh made a token that was used: nothing was asked for twice. The last may have come after the load.
+    assert!(refreshes >= generations.len() && refreshes <= generations.len() + 1, "{refreshes} {}", generations.len());
+    // A token of 2 s lives 1.8 s after the skew and is replaced no earlier than half of that before its end.
+    let most = usize::try_from(seconds).unwrap() * 10 / 9 + 2;
+    assert!(refreshes <= most, "{refreshes} refreshes in {seconds} s");
+    assert!(cluster.provider.alive(&cluster.first).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_holds_no_secret_and_no_subject_and_forgets_in_time() {
+    let cluster = Cluster::start(120).await;
+    let token = cluster.get(0).await.unwrap();
+    let (_, token) = cluster.report(1, token.generation).await.unwrap();
+    // On behalf of somebody, so that a subject is in play.
+    let mut admin = GrantAdminClient::connect(cluster.replicas[0].grpc()).await.unwrap();
+    let refresh = cluster.provider.mint_refresh_token("jane", "offline_access read").await;
+    let import = bearerd::proto::ImportGrantRequest {
+        credential: "crm".to_owned(),
+        subject: SUBJECT.to_owned(),
+        secret: Some(bearerd::proto::import_grant_request::Secret::RefreshToken(refresh.clone())),
+        ..bearerd::proto::ImportGrantRequest::default()
+    };
+    admin.import_grant(import).await.unwrap();
+    let ask =
+        GetTokenRequest { credential: "crm".to_owned(), subject: SUBJECT.to_owned(), ..GetTokenRequest::default() };
+    let hers = cluster.clients[2].clone().get_token(ask).await.unwrap().into_inner().token.unwrap();
+    assert_ne!(hers.access_token, token.access_token);
+
+    let keys = cluster.redis.keys().await;
+    let of = |kind: &str| keys.iter().filter(|key| key.contains(kind)).collect::<Vec<_>>();
+    let (tokens, grants) = (of(":token:"), of(":grant"));
+    assert_eq!((tokens.len(), grants.len(), of(":lease").len()), (2, 2, 0), "{keys:?}");
+    for key in tokens {
+        let left: i64 = cluster.redis.cli(&["PTTL", key]).await;
+        assert!((60_000..=120_000).contains(&left), "{key}: {left} ms of 120 s");
+    }
+    for key in grants {
+        assert_eq!(cluster.redis.cli::<i64>(&["PTTL", key]).await, -1, "{key}");
+    }
+    let everything = cluster.redis.files();
+    let secrets = [&token.access_token, &hers.access_token, &cluster.first, &refresh];
+    for secret in secrets.into_iter().map(String::as_str).chain([SUBJECT, "web-secret", SEAL_KEY]) {
+        let found = memchr::memmem::find(&everything, secret.as_bytes()).is_some();
+        assert!(!found, "the files of Redis hold {}", fingerprint(secret));
+        for replica in &cluster.replicas {
+            assert!(!replica.log().contains(secret), "a log holds {}", fingerprint(secret));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_the_one_process_of_an_embedded_store_loses_no_grant() {
+    let provider = Provider::start(&[("ACCESS_TTL", "3600"), ("ROTATE", "1")]).await;
+    let first = provider.mint_refresh_token("service", "offline_access read").await;
+    let config = configuration("", &provider.token_url())
+        .replace("kind = \"redis\"\nurl = \"\"", "kind = \"embedded\"\npath = \"@DIR@/bearerd.redb\"");
+    let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
+    let mut bearerd = Bearerd::start(&config, &files).await;
+    let mut generation = 0;
+    for _ in 0..5 {
+        let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
+        let request = GetTokenRequest {
+            credential: "crm".to_owned(),
+            refused_generation: generation,
+            ..GetTokenRequest::default()
+        };
+        let token = client.get_token(request).await.unwrap().into_inner().token.unwrap();
+        assert!(token.generation > generation);
+        generation = token.generation;
+        bearerd = bearerd.start_again(&config).await;
+    }
+    assert!(provider.alive(&first).await);
+    let mut admin = GrantAdminClient::connect(bearerd.grpc()).await.unwrap();
+    let ask = DescribeGrantRequest { credential: "crm".to_owned(), ..DescribeGrantRequest::default() };
+    assert_eq!(admin.describe_grant(ask).await.unwrap().into_inner().generation, generation);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_replica_ends_in_time_and_says_so_to_its_probes() {
+    let mut cluster = Cluster::start(3600).await;
+    cluster.get(0).await.unwrap();
+    let replica = &mut cluster.replicas[0];
+    replica.process().signal("TERM");
+    eventually(PATIENCE, async || replica.process().ended().is_some()).await;
+    assert!(replica.process().ended().is_some_and(|status| status.success()), "{}", replica.log());
+    cluster.get(1).await.unwrap();
+}
