@@ -70,6 +70,7 @@ fn credential(sandbox: &Sandbox) -> Result<Credential, Box<dyn Error>> {
         base_url: None,
         rejected_when: Rules::default(),
         default_lifetime: None,
+        min_age: Duration::from_secs(10),
         refresh_ahead: Duration::from_secs(300),
         keep_alive: false,
         call_timeout: Duration::from_secs(30),

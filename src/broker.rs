@@ -60,6 +60,8 @@ pub struct Credential {
     pub rejected_when: Rules,
     /// The life of a token whose provider says none.
     pub default_lifetime: Option<Duration>,
+    /// A token that is rejected when it is younger than this is not replaced at once.
+    pub min_age: Duration,
     /// How long before its end a token is refreshed in the background.
     pub refresh_ahead: Duration,
     /// Whether to refresh ahead of time even if nobody used the token.
@@ -221,6 +223,12 @@ impl Credential {
             Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => None,
         };
         first.filter(|_| key.grant.subject.is_service())
+    }
+
+    /// The age before which a rejected token is not replaced. Nobody is asked for a static secret, so there is no flood
+    /// to hold back, and whoever reports one is told at once who must act.
+    fn min_age(&self) -> Duration {
+        if matches!(self.grant, Grant::Static { .. }) { Duration::ZERO } else { self.min_age }
     }
 
     /// What the stored material belongs to.

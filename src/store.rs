@@ -57,8 +57,9 @@ pub trait Store: Send + Sync + 'static {
     /// Gives the lease back, if it is this owner's.
     async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError>;
 
-    /// Deletes the token of a place if it is of this generation or older, and tells every replica.
-    async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError>;
+    /// Deletes the token of a place if it is of this generation or older, notes how often in a row fresh tokens were
+    /// rejected, and tells every replica.
+    async fn reject(&self, place: &Place, generation: Generation, strikes: u32) -> Result<(), StoreError>;
 
     /// Replaces a grant by one that was handed over, if the revision is still the expected one. Tokens of the grant that
     /// was there before are never served again.

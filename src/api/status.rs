@@ -55,6 +55,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
         | Refusal::Failed(
             Error::CredentialNotFound
             | Error::Failed { .. }
+            | Error::RejectedRepeatedly { .. }
             | Error::RefreshInProgress { .. }
             | Error::StoreUnavailable(_)
             | Error::RecordUnreadable(_)
@@ -81,6 +82,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
         Reason::ReauthorizationRequired => "REAUTHORIZATION_REQUIRED",
         Reason::ClientConfigurationRejected => "CLIENT_CONFIGURATION_REJECTED",
         Reason::InsufficientScope => "INSUFFICIENT_SCOPE",
+        Reason::TokenRejectedRepeatedly => "TOKEN_REJECTED_REPEATEDLY",
         Reason::ProviderUnavailable => "PROVIDER_UNAVAILABLE",
         Reason::ProviderRateLimited => "PROVIDER_RATE_LIMITED",
         Reason::ProviderAnswerInvalid => "PROVIDER_ANSWER_INVALID",
@@ -100,9 +102,10 @@ const fn code(reason: Reason) -> Code {
         Reason::CallerNotAllowed | Reason::TargetNotAllowed => Code::PermissionDenied,
         Reason::CredentialNotFound => Code::NotFound,
         Reason::InvalidRequest | Reason::InvalidTarget => Code::InvalidArgument,
-        Reason::ReauthorizationRequired | Reason::ClientConfigurationRejected | Reason::InsufficientScope => {
-            Code::FailedPrecondition
-        }
+        Reason::ReauthorizationRequired
+        | Reason::ClientConfigurationRejected
+        | Reason::InsufficientScope
+        | Reason::TokenRejectedRepeatedly => Code::FailedPrecondition,
         Reason::ProviderRateLimited | Reason::UpstreamAnswerTooLarge => Code::ResourceExhausted,
         Reason::ProviderUnavailable
         | Reason::ProviderAnswerInvalid
@@ -126,6 +129,7 @@ const fn text(reason: Reason) -> &'static str {
         Reason::ReauthorizationRequired => "the grant gives no tokens any more; a new one has to be imported",
         Reason::ClientConfigurationRejected => "the provider or upstream does not accept what is configured here",
         Reason::InsufficientScope => "the provider does not grant these scopes",
+        Reason::TokenRejectedRepeatedly => "the upstream rejects even fresh tokens; the next one is not asked for yet",
         Reason::ProviderUnavailable => "the provider is unavailable",
         Reason::ProviderRateLimited => "the provider wants fewer requests",
         Reason::ProviderAnswerInvalid => "the provider's answer cannot be used",

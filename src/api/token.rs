@@ -37,6 +37,7 @@ impl TokenService for Api {
                 outcome: outcome(reported.outcome).into(),
                 token: reported.served.as_ref().map(convert::token),
                 detail: reported.detail,
+                next_attempt_at: reported.next_attempt_at.map(convert::timestamp),
             })
         })
         .await
@@ -96,6 +97,7 @@ fn outcome(outcome: Outcome) -> InvalidateTokenOutcome {
         Outcome::Refreshed => InvalidateTokenOutcome::Refreshed,
         Outcome::AlreadyReplaced => InvalidateTokenOutcome::AlreadyReplaced,
         Outcome::NotATokenRejection => InvalidateTokenOutcome::NotATokenRejection,
+        Outcome::HeldBack(_) => InvalidateTokenOutcome::HeldBack,
     }
 }
 

@@ -4,9 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Broker, Core, Credential, Error, Rejected, Target};
+use super::{Broker, Core, Credential, Error, Rejected, Target, invalidate_token::Replaced};
 use crate::{
     grant::{Grant, StaticForm},
     name::{Resources, Scopes},
@@ -37,6 +37,9 @@ pub struct Call {
     /// Whether it may be sent twice.
     pub replay: Replay,
 }
+
+/// How long a fresh token that was rejected is given before the call is sent once more with it.
+const PROPAGATION: Duration = Duration::from_millis(500);
 
 /// Whether a call may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,19 +115,25 @@ impl Core {
             return Ok(self.counted(target, first));
         }
         // Whether or not this caller wants its call repeated, the next one shall find a better token.
-        let newer = match self.report(target, &Rejected::Generation(first.token.generation), deadline).await {
-            Ok((_, newer)) => newer,
-            // No other token can be had, and the upstream's own answer says the most about why.
-            Err(error) => {
-                tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
-                return Ok(self.counted(target, first));
-            }
-        };
+        let (newer, refreshed) =
+            match self.report(target, &Rejected::Generation(first.token.generation), deadline).await {
+                Ok(Replaced::With(_, newer)) => (newer, true),
+                // Some providers need a moment until a new token is known everywhere.
+                Ok(Replaced::HeldBack(_)) => {
+                    sleep_until((Instant::now() + PROPAGATION).min(deadline)).await;
+                    (Arc::clone(&first.token), false)
+                }
+                // No other token can be had, and the upstream's own answer says the most about why.
+                Err(error) => {
+                    tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
+                    return Ok(self.counted(target, first));
+                }
+            };
         match replay {
-            Replay::Never => Ok(self.counted(target, Answered { refreshed: true, ..first })),
+            Replay::Never => Ok(self.counted(target, Answered { refreshed, ..first })),
             Replay::AfterRejection => {
                 let answer = self.upstream.send(prepared, &newer, deadline).await?;
-                Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed: true }))
+                Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed }))
             }
         }
     }

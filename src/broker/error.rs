@@ -33,6 +33,12 @@ pub enum Error {
         /// When the next try is due, if one is.
         retry_after: Option<Duration>,
     },
+    /// The caller refuses a token that is too young to be replaced.
+    #[error("a token this fresh was already rejected")]
+    RejectedRepeatedly {
+        /// When the next one is allowed.
+        wait: Duration,
+    },
     /// Another replica works on it for longer than this caller waits.
     #[error("a refresh is under way")]
     RefreshInProgress {
@@ -62,6 +68,7 @@ pub enum Reason {
     ReauthorizationRequired,
     ClientConfigurationRejected,
     InsufficientScope,
+    TokenRejectedRepeatedly,
     ProviderUnavailable,
     ProviderRateLimited,
     ProviderAnswerInvalid,
@@ -84,6 +91,7 @@ impl Error {
             Self::Target(TargetError::Outside | TargetError::NoBaseUrl) => Reason::TargetNotAllowed,
             Self::Target(TargetError::Header(_)) => Reason::InvalidRequest,
             Self::Failed { cause, .. } => of_cause(*cause),
+            Self::RejectedRepeatedly { .. } => Reason::TokenRejectedRepeatedly,
             Self::RefreshInProgress { .. } => Reason::RefreshInProgress,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
             Self::RecordUnreadable(_) => Reason::RecordUnreadable,
@@ -97,6 +105,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed { retry_after, .. } => *retry_after,
+            Self::RejectedRepeatedly { wait } => Some(*wait),
             // Never nothing: it would be taken as an invitation to ask again at once.
             Self::RefreshInProgress { left } => Some((*left).max(SHORTEST_RETRY)),
             Self::StoreUnavailable(_) => Some(STORE_RETRY),

@@ -7,12 +7,12 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-use super::{Broker, Core, Error, Target, refresh};
+use super::{Broker, Core, Error, Rejected, Target, invalidate_token::Replaced, refresh};
 use crate::{
     clock::Moment,
     name::{Resources, Scopes},
     policy::Permit,
-    token::{Token, Wanted},
+    token::{Generation, Token, Wanted},
 };
 
 /// What a caller asks for.
@@ -55,12 +55,30 @@ impl Broker {
     pub async fn get_token(&self, permit: &Permit, ask: Ask) -> Result<Served, Error> {
         let target = self.core.target(permit.grant(), ask.scopes, ask.resources)?;
         let deadline = Instant::now() + self.core.timing.max_wait;
-        let token = self.core.token(&target, ask.wanted, deadline).await?;
+        let token = self.core.wanted_token(&target, ask.wanted, deadline).await?;
         Ok(Served::new(&target, token))
     }
 }
 
 impl Core {
+    /// A token as a caller wants it. To refuse the current generation is to report it.
+    async fn wanted_token(
+        self: &Arc<Self>,
+        target: &Target,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Arc<Token>, Error> {
+        let refuses = wanted.refused > Generation::ZERO;
+        if refuses && target.slot.fresh(&wanted, &Moment::now()).is_none() {
+            match self.report(target, &Rejected::Generation(wanted.refused), deadline).await? {
+                Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
+                // Whether that token is what is wanted is seen below.
+                Replaced::With(_, _) => {}
+            }
+        }
+        self.token(target, wanted, deadline).await
+    }
+
     /// A token as fresh as wanted.
     pub(super) async fn token(
         self: &Arc<Self>,

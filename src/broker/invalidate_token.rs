@@ -1,6 +1,9 @@
 //! `InvalidateToken`: an upstream rejected a token; exactly one replica gets a new one, for everybody.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -63,6 +66,8 @@ pub enum Outcome {
     AlreadyReplaced,
     /// A new token would not help.
     NotATokenRejection,
+    /// A token this fresh was already rejected; reports are acted upon again after this time.
+    HeldBack(Duration),
 }
 
 /// The answer to a report.
@@ -74,6 +79,16 @@ pub struct Reported {
     pub served: Option<Served>,
     /// One sentence for people.
     pub detail: String,
+    /// When reports are acted upon again.
+    pub next_attempt_at: Option<SystemTime>,
+}
+
+/// What came of a report inside.
+pub(super) enum Replaced {
+    /// This token is to be used now.
+    With(Outcome, Arc<Token>),
+    /// The rejected token is too young to be replaced.
+    HeldBack(Duration),
 }
 
 impl Broker {
@@ -89,16 +104,32 @@ impl Broker {
         {
             self.core.count_report(&target, "not_a_token_rejection");
             let detail = why.to_string();
-            return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail });
+            return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail, next_attempt_at: None });
         }
         let deadline = Instant::now() + self.core.timing.max_wait;
-        let (outcome, token) = self.core.report(&target, &report.rejected, deadline).await?;
+        let (outcome, token) = match self.core.report(&target, &report.rejected, deadline).await? {
+            Replaced::With(outcome, token) => (outcome, token),
+            Replaced::HeldBack(wait) => return Ok(held_back(wait)),
+        };
         let detail = match outcome {
             Outcome::Refreshed => "the token was replaced",
             Outcome::AlreadyReplaced => "the report was about an older token; the provider was not asked",
-            Outcome::NotATokenRejection => "a new token would not help",
+            Outcome::NotATokenRejection | Outcome::HeldBack(_) => "a new token would not help",
         };
-        Ok(Reported { outcome, served: Some(Served::new(&target, token)), detail: detail.to_owned() })
+        let served = Some(Served::new(&target, token));
+        Ok(Reported { outcome, served, detail: detail.to_owned(), next_attempt_at: None })
+    }
+}
+
+fn held_back(wait: Duration) -> Reported {
+    let seconds = wait.as_secs_f64().ceil();
+    Reported {
+        outcome: Outcome::HeldBack(wait),
+        served: None,
+        detail: format!(
+            "a token this fresh was already rejected; the next one is asked for in {seconds} s at the earliest"
+        ),
+        next_attempt_at: Some(Moment::now().after(wait).wall()),
     }
 }
 
@@ -119,12 +150,12 @@ impl Core {
         target: &Target,
         rejected: &Rejected,
         deadline: Instant,
-    ) -> Result<(Outcome, Arc<Token>), Error> {
+    ) -> Result<Replaced, Error> {
         if let Rejected::Generation(generation) = rejected
             && let Some(newer) = target.slot.fresh(&newer_than(*generation), &Moment::now())
         {
             self.count_report(target, "already_replaced");
-            return Ok((Outcome::AlreadyReplaced, newer));
+            return Ok(Replaced::With(Outcome::AlreadyReplaced, newer));
         }
         // Memory may be behind the store, so what a report means is read there.
         let Known { mut loaded, token, epoch: _ } = self.load(target).await?;
@@ -137,8 +168,12 @@ impl Core {
             Rejected::Generation(generation) => *generation,
             Rejected::AccessToken(value) => generation_of(value, current),
         };
-        match decide::report(generation, &loaded) {
-            ReportPlan::Reject => self.reject(target, generation, deadline).await,
+        match decide::report(generation, &loaded, target.credential.min_age()) {
+            ReportPlan::Reject { strikes } => self.reject(target, generation, strikes, deadline).await,
+            ReportPlan::HeldBack { wait } => {
+                self.count_report(target, "held_back");
+                Ok(Replaced::HeldBack(wait))
+            }
             ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
             // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
             ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
@@ -149,16 +184,17 @@ impl Core {
         self: &Arc<Self>,
         target: &Target,
         generation: Generation,
+        strikes: u32,
         deadline: Instant,
-    ) -> Result<(Outcome, Arc<Token>), Error> {
+    ) -> Result<Replaced, Error> {
         self.count_report(target, "rejected");
         // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
         if !matches!(target.credential.grant, Grant::Static { .. }) {
-            self.store.reject(&target.slot.place, generation).await?;
+            self.store.reject(&target.slot.place, generation, strikes).await?;
             target.slot.raise_floor(generation);
         }
         let token = self.token(target, newer_than(generation), deadline).await?;
-        Ok((Outcome::Refreshed, token))
+        Ok(Replaced::With(Outcome::Refreshed, token))
     }
 
     async fn stand_by(
@@ -166,10 +202,10 @@ impl Core {
         target: &Target,
         result: &'static str,
         deadline: Instant,
-    ) -> Result<(Outcome, Arc<Token>), Error> {
+    ) -> Result<Replaced, Error> {
         self.count_report(target, result);
         let token = self.token(target, Wanted::default(), deadline).await?;
-        Ok((Outcome::AlreadyReplaced, token))
+        Ok(Replaced::With(Outcome::AlreadyReplaced, token))
     }
 
     fn count_report(&self, target: &Target, result: &'static str) {

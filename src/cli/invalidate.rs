@@ -151,6 +151,8 @@ struct AnswerJson<'a> {
     generation: Option<u64>,
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<TokenJson<'a>>,
 }
 
@@ -163,6 +165,7 @@ impl<'a> AnswerJson<'a> {
             detail: &answer.detail,
             generation: token.map(|token| token.generation),
             expires_at: token.and_then(|token| token.expires_at).map(rfc3339),
+            next_attempt_at: answer.next_attempt_at.map(rfc3339),
             token: token.filter(|_| show_token).map(|token| TokenJson::new(credential, token)),
         }
     }
@@ -199,8 +202,7 @@ mod tests {
         let out = bearerd(&shown, "").await.out;
         assert!(out.contains(r#""token":{"credential":"salesforce","access_token":"fresh""#), "{out}");
         let held = bearerd(&["invalidate", "salesforce", "--generation", "8", "--json"], "").await;
-        let json =
-            r#"{"credential":"salesforce","outcome":"held_back","detail":"wait","generation":null,"expires_at":null}"#;
+        let json = r#"{"credential":"salesforce","outcome":"held_back","detail":"wait","generation":null,"expires_at":null,"next_attempt_at":"1970-01-01T00:00:00Z"}"#;
         assert_eq!(held, ran(Exit::Success, &format!("{json}\n"), ""));
     }
 

@@ -50,6 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("scopes").with(&[OAUTH]),
     Key::new("resources").with(&[OAUTH]),
     Key::new("default_lifetime").with(&[OAUTH]),
+    Key::new("min_age").with(&[OAUTH]),
     Key::new("refresh_ahead").with(&[OAUTH]),
     Key::new("keep_alive").with(&[OAUTH]),
     Key::hidden("refresh_token").with(REFRESH),
@@ -122,6 +123,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let base_url = reader.optional("base_url", |value| base_url(value, allow_http));
     let rejected_when = set(reader, "rejected_when", |rules| Rules::parse(&rules).map_err(|(_, error)| error));
     let default_lifetime = reader.optional("default_lifetime", some_time);
+    let min_age = reader.optional("min_age", duration).unwrap_or(Duration::from_secs(10));
     let refresh_ahead = reader.optional("refresh_ahead", duration).unwrap_or(Duration::from_secs(300));
     let keep_alive = reader.optional("keep_alive", boolean).unwrap_or(false);
     let call_timeout = reader.optional("call_timeout", some_time).unwrap_or(Duration::from_secs(30));
@@ -135,10 +137,11 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
         base_url,
         rejected_when,
         default_lifetime,
+        min_age,
         refresh_ahead,
         keep_alive,
         call_timeout,
-        max_response_bytes: size.unwrap_or(4 * 1024 * 1024),
+        max_response_bytes: size.unwrap_or(3 * 1024 * 1024),
     })
 }
 

@@ -161,10 +161,10 @@ impl Store for Embedded {
         Ok(())
     }
 
-    async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
+    async fn reject(&self, place: &Place, generation: Generation, strikes: u32) -> Result<(), StoreError> {
         let (place, events) = (place.clone(), self.events.clone());
         self.blocking(move |file| {
-            file.reject(&place, generation)?;
+            file.reject(&place, generation, strikes)?;
             publish(&events, Change { unit: place.unit, token: Some(place.token), floor: generation });
             Ok(())
         })

@@ -35,6 +35,8 @@ pub struct GrantRecord {
     pub intent: Option<Intent>,
     /// The last failure since the last success.
     pub failure: Option<LastFailure>,
+    /// How often in a row a token was rejected soon after it was allowed to be replaced.
+    pub strikes: u32,
 }
 
 impl GrantRecord {
@@ -104,7 +106,7 @@ pub struct LastFailure {
 }
 
 /// A grant as it is stored. `rev` to `made_us` stand in clear.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GrantRow {
     /// The revision.
@@ -131,6 +133,8 @@ pub struct GrantRow {
     pub retry_us: u64,
     /// When this revision was written, in µs of the store's clock.
     pub made_us: u64,
+    /// How often in a row fresh tokens were rejected.
+    pub strikes: u32,
     /// [`GrantSecrets`], sealed; absent as long as only a failure was noted.
     pub sealed: Option<Sealed>,
 }
@@ -150,6 +154,7 @@ impl GrantRow {
             state: self.state(unit)?,
             intent: self.intent(now_us),
             failure: self.failure(unit, now_us)?,
+            strikes: self.strikes,
             secrets,
         })
     }

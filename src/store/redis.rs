@@ -172,10 +172,10 @@ impl Store for Redis {
         self.word(call.arg(owner.as_str())).await.map(drop)
     }
 
-    async fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
+    async fn reject(&self, place: &Place, generation: Generation, strikes: u32) -> Result<(), StoreError> {
         let event = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: generation };
         let mut call = self.on(&self.scripts.reject, &place.unit, Some(place));
-        call.arg(generation.get()).arg(&self.channel).arg(payload(&event));
+        call.arg(generation.get()).arg(strikes).arg(&self.channel).arg(payload(&event));
         self.word(&call).await.map(drop)
     }
 

@@ -141,6 +141,7 @@ assertion_key = { env = "KEY" }
 assertion_algorithm = "ES256"
 assertion_audience = "{issuer}"
 base_url = "{api_url}"
+min_age = "0s"
 "#,
     )
     .await;

@@ -128,3 +128,40 @@ async fn a_report_has_to_name_a_token() {
     let status = house.report_whole(request).await.unwrap_err();
     assert_eq!(reason(&status).1, "INVALID_REQUEST");
 }
+
+/// An API that refuses everything must not flood the provider.
+#[tokio::test]
+async fn a_fresh_token_is_not_replaced_and_the_wait_is_told() {
+    let house = House::with(&ROTATING.replace("min_age = \"0s\"", "")).await;
+    let first = house.get("demo").await.unwrap();
+    for _ in 0..5 {
+        let request = reporting(Rejected::Generation(first.generation));
+        let answer = house.tokens.clone().invalidate_token(request).await.unwrap().into_inner();
+        assert_eq!(answer.outcome(), Outcome::HeldBack);
+        assert!(answer.token.is_none() && answer.detail.contains("in 10 s"), "{}", answer.detail);
+        let next = std::time::SystemTime::try_from(answer.next_attempt_at.unwrap()).unwrap();
+        assert!(next > std::time::SystemTime::now());
+        // To refuse it is to report it.
+        let refusing = GetTokenRequest {
+            credential: "demo".to_owned(),
+            refused_generation: first.generation,
+            ..GetTokenRequest::default()
+        };
+        let (code, word, wait) = reason(&house.ask(refusing).await.unwrap_err());
+        assert_eq!((code, word.as_str()), (tonic::Code::FailedPrecondition, "TOKEN_REJECTED_REPEATEDLY"));
+        assert!(wait.unwrap() <= Duration::from_secs(10));
+    }
+    assert_eq!(house.asked(), 1);
+    assert!(house.get("demo").await.unwrap() == first, "it goes on being served");
+}
+
+#[tokio::test]
+async fn a_call_with_a_fresh_token_is_sent_once_more_with_the_same() {
+    let house = House::with(&ROTATING.replace("min_age = \"0s\"", "")).await;
+    let first = house.get("demo").await.unwrap();
+    house.sandbox.revoke_access_tokens();
+    let answer = house.call("demo", "/hello").await.unwrap();
+    assert_eq!((answer.status, answer.attempts, answer.refreshed), (401, 2, false));
+    assert_eq!(answer.generation, first.generation);
+    assert_eq!(house.asked(), 1);
+}

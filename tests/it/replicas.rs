@@ -91,6 +91,7 @@ token_url = "{token_url}"
 client_id = "web"
 client_secret = {{ file = "client-secret" }}
 refresh_token = {{ file = "refresh-token" }}
+min_age = "0s"
 "#
     )
 }

@@ -152,8 +152,12 @@ impl Desk {
         loaded.next
     }
 
+    pub async fn strike(&self, generation: Generation, strikes: u32) {
+        self.store.reject(&self.place, generation, strikes).await.unwrap();
+    }
+
     pub async fn reject(&self, generation: Generation) {
-        self.store.reject(&self.place, generation).await.unwrap();
+        self.strike(generation, 0).await;
     }
 }
 
@@ -226,7 +230,7 @@ macro_rules! contract {
         },
         reject::{
             a_rejected_token_is_gone_and_a_newer_one_stays, only_the_place_is_rejected,
-            rejecting_nothing_is_no_fault,
+            rejecting_nothing_is_no_fault, strikes_are_kept_until_a_grant_is_imported,
         },
         events::{
             every_listener_hears_a_commit, every_listener_hears_a_rejection, every_listener_hears_an_import,

@@ -133,6 +133,7 @@ client_id = "{DEMO_PUBLIC}"
 client_auth = "none"
 refresh_token = {{ file = "refresh-token" }}
 base_url = "{api_url}"
+min_age = "0s"   # the tour rejects tokens that are seconds old; else a token so fresh is not replaced yet
 
 [credentials.{SHORT_LIVED}]
 grant = "client_credentials"

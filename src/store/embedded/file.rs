@@ -143,8 +143,8 @@ impl File {
             if row.rev != expected {
                 return Ok(if row.attempt == new.attempt { Changed::Before } else { Changed::Refused });
             }
-            let since = if token.is_some() { row.since } else { new.rev };
-            write_row(transaction, unit, &GrantRow { since, ..new })?;
+            let (since, strikes) = if token.is_some() { (row.since, row.strikes) } else { (new.rev, 0) };
+            write_row(transaction, unit, &GrantRow { since, strikes, ..new })?;
             if let Some((place, token)) = token {
                 put_token(transaction, &token_key(place), token)?;
             }
@@ -172,9 +172,16 @@ impl File {
         })
     }
 
-    /// Deletes the token of a place if it is of this generation or older.
-    pub(super) fn reject(&self, place: &Place, generation: Generation) -> Result<(), StoreError> {
-        self.write(|transaction| remove_token(transaction, &token_key(place), |row| row.generation <= generation))
+    /// Deletes the token of a place if it is of this generation or older, and notes the strikes of its grant.
+    pub(super) fn reject(&self, place: &Place, generation: Generation, strikes: u32) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            remove_token(transaction, &token_key(place), |row| row.generation <= generation)?;
+            let row = read_row(transaction, &place.unit)?;
+            if row == GrantRow::default() {
+                return Ok(());
+            }
+            write_row(transaction, &place.unit, &GrantRow { strikes, ..row })
+        })
     }
 
     /// Runs one transaction; it is on disk when this returns.

@@ -1,7 +1,10 @@
--- ARGV: 1 generation, 2 channel, 3 event.
+-- ARGV: 1 generation, 2 strikes, 3 channel, 4 event.
 local gen = redis.call('HGET', KEYS[3], 'gen')
 if gen and number(gen) <= tonumber(ARGV[1]) then
   redis.call('DEL', KEYS[3])
 end
-redis.call('PUBLISH', ARGV[2], ARGV[3])
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'strikes', ARGV[2])
+end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 'done'

@@ -91,6 +91,7 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         failures: number(unit, word("failures"))?,
         retry_us: number(unit, word("retry_us"))?,
         made_us: number(unit, word("made_us"))?,
+        strikes: number(unit, word("strikes"))?,
         sealed,
     })
 }

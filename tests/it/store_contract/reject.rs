@@ -34,3 +34,15 @@ pub async fn rejecting_nothing_is_no_fault(store: Arc<dyn Store>) {
     desk.reject(Generation::MAX).await;
     assert!(desk.load().await.record.is_none());
 }
+
+pub async fn strikes_are_kept_until_a_grant_is_imported(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let current = desk.refresh("first").await;
+    let strikes = async || desk.load().await.record.unwrap().strikes;
+    desk.strike(current, 3).await;
+    assert_eq!(strikes().await, 3);
+    desk.refresh("second").await;
+    assert_eq!(strikes().await, 3, "a new token forgives nothing");
+    desk.hand_over("third").await;
+    assert_eq!(strikes().await, 0);
+}

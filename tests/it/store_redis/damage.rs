@@ -130,7 +130,7 @@ async fn what_cannot_be_counted_is_not_written() {
     for answer in [
         store.dispatch(&dispatch).await.err(),
         store.settle(&settle).await.err(),
-        store.reject(&desk.place, Generation::MAX).await.err(),
+        store.reject(&desk.place, Generation::MAX, 1).await.err(),
     ] {
         assert!(matches!(answer, Some(StoreError::Unreadable(_))), "{answer:?}");
     }

@@ -123,7 +123,7 @@ fn environment(sandbox: &Sandbox, first: String) -> impl Fn(&str) -> Option<Stri
     }
 }
 
-/// A rotating refresh token at the sandbox, as most tests want it.
+/// A rotating refresh token at the sandbox, as most tests want it: tokens may be rejected as soon as they were made.
 pub const ROTATING: &str = r#"
 [credentials.demo]
 grant = "refresh_token"
@@ -133,6 +133,7 @@ client_secret = { env = "CLIENT_SECRET" }
 refresh_token = { env = "REFRESH_TOKEN" }
 scopes = ["read"]
 base_url = "{api_url}"
+min_age = "0s"
 "#;
 
 /// The code, reason and wait of an error.
