@@ -80,6 +80,7 @@ fn credential(sandbox: &Sandbox) -> Result<Credential, Box<dyn Error>> {
 
 fn parts(store: Embedded, credential: Credential) -> Result<Parts, Box<dyn Error>> {
     Ok(Parts {
+        spool: None,
         store: Arc::new(store),
         credentials: BTreeMap::from([(credential.name.clone(), credential)]),
         timing: Timing {

@@ -22,7 +22,7 @@ use crate::{
     name::{CredentialName, Resources, Scopes},
     provider::Provider,
     rejection::Rules,
-    store::{Event, Store, Unit},
+    store::{Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
     token::{GrantKey, TokenKey},
     upstream::Upstream,
@@ -41,6 +41,7 @@ mod invalidate_token;
 mod load;
 mod refresh;
 mod seed;
+mod spooled;
 mod static_secret;
 
 /// A configured credential.
@@ -99,6 +100,8 @@ pub struct Parts {
     pub provider: Provider,
     /// The sender of calls through.
     pub upstream: Upstream,
+    /// Where answers outlive the process while the store is away.
+    pub spool: Option<Spool>,
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
 }
@@ -118,6 +121,7 @@ struct Core {
     timing: Timing,
     provider: Provider,
     upstream: Upstream,
+    spool: Option<Spool>,
     telemetry: Arc<Telemetry>,
     ahead: Ahead,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
@@ -147,6 +151,7 @@ impl Broker {
             timing: parts.timing,
             provider: parts.provider,
             upstream: parts.upstream,
+            spool: parts.spool,
             telemetry: parts.telemetry,
             ahead,
             heard: Mutex::new(Instant::now()),
@@ -155,6 +160,7 @@ impl Broker {
         });
         tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
         tokio::spawn(ahead::run(Arc::downgrade(&core), due));
+        spooled::take_up(&core);
         Self { core }
     }
 

@@ -23,6 +23,7 @@ pub mod names;
 pub mod record;
 pub mod redis;
 pub mod seal;
+pub mod spool;
 
 /// A store of grants and tokens.
 #[async_trait]

@@ -19,6 +19,7 @@ use crate::{
         Ring, Store, StoreError,
         embedded::Embedded,
         redis::{Redis, RedisConfig},
+        spool::Spool,
     },
 };
 
@@ -52,7 +53,7 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
             let ring = if seal.keys.is_empty() { own_ring(path)? } else { ring(seal)? };
             Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?)))
         }
-        config::Store::Redis { url, prefix, username, password } => {
+        config::Store::Redis { url, prefix, username, password, spool: _ } => {
             let settings = RedisConfig {
                 url: url.clone(),
                 username: username.clone(),
@@ -60,6 +61,16 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
                 prefix: prefix.clone(),
             };
             Ok(OpenStore::Redis(Arc::new(Redis::open(&settings, ring(seal)?).await?)))
+        }
+    }
+}
+
+/// Opens the spool, where one is configured. The embedded store needs none: it is a file of this host itself.
+pub(super) fn spool(store: &config::Store, seal: &config::Seal) -> Result<Option<Spool>, StoreError> {
+    match store {
+        config::Store::Embedded { .. } => Ok(None),
+        config::Store::Redis { spool, .. } => {
+            spool.as_ref().map(|directory| Spool::open(directory, ring(seal)?)).transpose()
         }
     }
 }

@@ -184,7 +184,8 @@ async fn store(
         secrets: &secrets,
         token: &token,
     };
-    let written = commit_until_stored(core, target, &commit).await;
+    let harmless = target.credential.grant.repeating_is_harmless();
+    let written = commit_until_stored(core, harmless, &commit).await;
     if written.is_err() {
         release(core, target, &hold).await;
     }
@@ -219,20 +220,31 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
-/// limit to that; a token that can simply be asked for again is given up after the commit's budget.
-async fn commit_until_stored(core: &Core, target: &Target, commit: &Commit<'_>) -> Result<Written, Error> {
+/// limit to that, and it goes into the spool, in case this process ends before; a token that can simply be asked for again
+/// is given up after the commit's budget.
+pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Commit<'_>) -> Result<Written, Error> {
     let budget = Instant::now() + core.timing.commit_budget;
+    let spool = core.spool.as_ref().filter(|_| !harmless);
     let mut wait = COMMIT_RETRY_FIRST;
+    let mut kept = false;
     loop {
         match core.store.commit(commit).await {
-            Ok(written) => return Ok(written),
+            Ok(written) => {
+                if let Some(spool) = spool.filter(|_| kept) {
+                    spool.forget(commit.attempt).await;
+                }
+                return Ok(written);
+            }
             Err(StoreError::Unavailable(cause)) => {
-                if target.credential.grant.repeating_is_harmless() && Instant::now() >= budget {
+                if harmless && Instant::now() >= budget {
                     return Err(Error::StoreUnavailable(cause.into()));
                 }
-                warn!(credential = %target.credential.name, %cause, "a token cannot be stored yet; trying again");
+                warn!(unit = ?commit.place.unit, %cause, "a token cannot be stored yet; trying again");
             }
             Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => return Err(error.into()),
+        }
+        if let Some(spool) = spool.filter(|_| !kept) {
+            kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
         }
         sleep(wait).await;
         wait = (wait * 2).min(COMMIT_RETRY_LONGEST);

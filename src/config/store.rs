@@ -20,6 +20,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("prefix").with(REDIS),
     Key::new("username").with(REDIS),
     Key::hidden("password").with(REDIS),
+    Key::new("spool").with(REDIS),
 ];
 
 /// The store.
@@ -40,6 +41,8 @@ pub enum Store {
         username: Option<String>,
         /// The password, if the URL does not hold one.
         password: Option<SecretString>,
+        /// A directory for answers of providers that Redis could not take at once.
+        spool: Option<PathBuf>,
     },
 }
 
@@ -66,6 +69,7 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     let prefix = reader.optional("prefix", prefix).unwrap_or("bearerd".into());
     let username = reader.optional("username", string);
     let password = reader.secret("password");
+    let spool = reader.optional("spool", string).map(PathBuf::from);
     if reader.value("username").is_some() && reader.value("password").is_none() {
         reader.misfit("username", "is there without a password", "add password = { file = \"/path\" }");
     }
@@ -77,7 +81,7 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
             "leave it out of the URL",
         );
     }
-    Some(Store::Redis { url: secret, prefix, username, password })
+    Some(Store::Redis { url: secret, prefix, username, password, spool })
 }
 
 /// The URL, written here or kept elsewhere because a password is in it.

@@ -249,7 +249,8 @@ pub fn seal_secrets(
     seal(ring, &grant_seat(unit, revision), &payload)
 }
 
-fn open_secrets(
+/// Opens the secrets of a grant of this revision.
+pub fn open_secrets(
     ring: &Ring,
     unit: &UnitName,
     revision: Generation,

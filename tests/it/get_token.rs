@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::support::{
     PATIENCE, eventually,
-    house::{House, ROTATING, reason},
+    house::{CLIENT_CREDENTIALS, House, ROTATING, reason},
 };
 
 fn asking(credential: &str) -> GetTokenRequest {
@@ -65,16 +65,7 @@ async fn a_used_token_is_refreshed_before_it_ends_and_an_unused_one_is_not() {
 
 #[tokio::test]
 async fn scopes_and_resources_tell_tokens_apart_and_their_order_does_not() {
-    let house = House::with(
-        r#"
-[credentials.cc]
-grant = "client_credentials"
-token_url = "{token_url}"
-client_id = "demo-confidential"
-client_secret = { env = "CLIENT_SECRET" }
-"#,
-    )
-    .await;
+    let house = House::with(CLIENT_CREDENTIALS).await;
     let with = |scopes: &[&str]| {
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         house.ask(GetTokenRequest { scopes, ..asking("cc") })
@@ -354,20 +345,13 @@ async fn while_a_token_is_valid_an_unclear_answer_is_not_repeated_for_a_newer_on
 async fn a_token_that_lives_for_years_disturbs_no_other() {
     let short = ROTATING.replace("[credentials.demo]", "[credentials.short]\nkeep_alive = true");
     let options = Options { access_token_lifetime: Duration::from_secs(2), ..Options::default() };
-    let cc = r#"
-[credentials.long]
-grant = "client_credentials"
-token_url = "{token_url}"
-client_id = "demo-confidential"
-client_secret = { env = "CLIENT_SECRET" }
-"#;
-    let house = House::furnished(options, &format!("{cc}{short}")).await;
+    let house = House::furnished(options, &format!("{CLIENT_CREDENTIALS}{short}")).await;
     house.sandbox.fail_next(Fault::Body {
         status: 200,
         content_type: "application/json".to_owned(),
         body: r#"{"access_token":"old-as-the-hills","token_type":"bearer","expires_in":4000000000}"#.to_owned(),
     });
-    house.get("long").await.unwrap();
+    house.get("cc").await.unwrap();
     house.get("short").await.unwrap();
     // The short one is kept alive in the background all the same.
     eventually(PATIENCE, async || house.asked() >= 4).await;
@@ -375,16 +359,7 @@ client_secret = { env = "CLIENT_SECRET" }
 
 #[tokio::test]
 async fn client_credentials_act_for_nobody_else() {
-    let house = House::with(
-        r#"
-[credentials.cc]
-grant = "client_credentials"
-token_url = "{token_url}"
-client_id = "demo-confidential"
-client_secret = { env = "CLIENT_SECRET" }
-"#,
-    )
-    .await;
+    let house = House::with(CLIENT_CREDENTIALS).await;
     let status = house.ask(GetTokenRequest { subject: "jane".to_owned(), ..asking("cc") }).await.unwrap_err();
     assert_eq!(reason(&status).1, "INVALID_REQUEST");
     assert_eq!(house.asked(), 0);

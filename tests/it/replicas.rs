@@ -270,3 +270,39 @@ async fn a_stopped_replica_ends_in_time_and_says_so_to_its_probes() {
     assert!(replica.process().ended().is_some_and(|status| status.success()), "{}", replica.log());
     cluster.get(1).await.unwrap();
 }
+
+/// The provider has rotated the refresh token, Redis is away, and then the process is killed: the answer is on the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_redis_could_not_take_outlives_the_process() {
+    let provider = Provider::start(&[("ACCESS_TTL", "3600"), ("ROTATE", "1"), ("LATENCY_MS", "1500")]).await;
+    let mut redis = Redis::start().await;
+    let first = provider.mint_refresh_token("service", "offline_access read").await;
+    let config =
+        configuration(&redis.url(), &provider.token_url()).replace("[seal]", "spool = \"@DIR@/spool\"\n\n[seal]");
+    let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
+    let bearerd = Bearerd::start(&config, &files).await;
+    let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
+    let ask = || GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
+    let asking = tokio::spawn(async move { client.get_token(ask()).await.map(drop) });
+
+    eventually(PATIENCE, async || provider.log().await.iter().any(|entry| entry.status == Some(200))).await;
+    redis.kill();
+    let spool = bearerd.directory().join("spool");
+    let answers = || {
+        spool.read_dir().unwrap().filter(|file| {
+            file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|extension| extension == "answer"))
+        })
+    };
+    eventually(PATIENCE, async || answers().count() == 1).await;
+    redis.start_again().await;
+    let bearerd = bearerd.start_again(&config).await;
+    asking.abort();
+
+    eventually(PATIENCE, async || answers().count() == 0).await;
+    let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
+    let token = client.get_token(ask()).await.unwrap().into_inner().token.unwrap();
+    assert!(provider.introspect(&token.access_token).await);
+    let log = provider.log().await;
+    assert_eq!(log.len(), 1, "the token is the one of the answer that was kept: {log:?}");
+    assert!(provider.alive(&first).await);
+}

@@ -136,6 +136,15 @@ base_url = "{api_url}"
 min_age = "0s"
 "#;
 
+/// Client credentials at the sandbox.
+pub const CLIENT_CREDENTIALS: &str = r#"
+[credentials.cc]
+grant = "client_credentials"
+token_url = "{token_url}"
+client_id = "demo-confidential"
+client_secret = { env = "CLIENT_SECRET" }
+"#;
+
 /// The code, reason and wait of an error.
 pub fn reason(status: &Status) -> (Code, String, Option<Duration>) {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));

@@ -1,0 +1,240 @@
+//! Answers of providers that the store could not take at once, sealed in files of this host.
+//!
+//! An answer can hold the only living refresh token of a grant. As long as the store is away it stands here too, so that
+//! it outlives the process, and is stored when the process starts again.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::{
+    AttemptId, Commit, GrantSecrets, StoreError,
+    names::{Place, TokenName, UnitName},
+    record::{micros, open_secrets, open_token, seal_secrets, seal_token},
+    seal::{Ring, Sealed},
+};
+use crate::{
+    clock::Moment,
+    token::{Generation, Token},
+};
+
+/// The directory of such answers.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    directory: PathBuf,
+    ring: Ring,
+}
+
+/// An answer that a process could not store.
+#[derive(Debug)]
+pub struct Spooled {
+    place: Place,
+    attempt: AttemptId,
+    expected: Generation,
+    next: Generation,
+    secrets: GrantSecrets,
+    token: Token,
+}
+
+/// A file of the spool. What is not sealed are hashes and numbers.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    unit: String,
+    token: String,
+    attempt: String,
+    expected: Generation,
+    next: Generation,
+    expires_us: Option<u64>,
+    sealed_grant: Sealed,
+    sealed_token: Sealed,
+}
+
+const EXTENSION: &str = "answer";
+
+impl Spool {
+    /// Opens the directory, or makes it, for this process's user alone.
+    pub fn open(directory: &Path, ring: Ring) -> Result<Self, StoreError> {
+        let refused = |error: io::Error| StoreError::Open(format!("the spool {}: {error}", directory.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
+        // Found out now, and not when the only refresh token depends on it.
+        let probe = directory.join("probe");
+        write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(refused)?;
+        Ok(Self { inner: Arc::new(Inner { directory: directory.to_owned(), ring }) })
+    }
+
+    /// Keeps an answer; it is on the disk when this returns.
+    pub async fn keep(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
+        let text = self.inner.encode(commit)?;
+        let path = self.inner.path(commit.attempt);
+        let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
+        let failed = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("the spool: {error}"));
+        written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+
+    /// Forgets an answer that was stored.
+    pub async fn forget(&self, attempt: &AttemptId) {
+        let path = self.inner.path(attempt);
+        let removed = tokio::task::spawn_blocking(move || fs::remove_file(&path)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(%error, "an answer that was stored stays in the spool; it is stored again, without effect");
+        }
+    }
+
+    /// The answers that former processes left. A file that cannot be read is told of, and left where it is.
+    pub fn pending(&self) -> Vec<Spooled> {
+        let files = fs::read_dir(&self.inner.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let answers = files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+        answers.filter_map(|path| self.inner.read(&path)).collect()
+    }
+}
+
+impl Inner {
+    fn path(&self, attempt: &AttemptId) -> PathBuf {
+        self.directory.join(attempt.as_str()).with_extension(EXTENSION)
+    }
+
+    fn encode(&self, commit: &Commit<'_>) -> Result<Vec<u8>, StoreError> {
+        let place = commit.place;
+        let left = commit.token.remaining(&Moment::now());
+        let entry = Entry {
+            unit: place.unit.as_str().to_owned(),
+            token: place.token.as_str().to_owned(),
+            attempt: commit.attempt.as_str().to_owned(),
+            expected: commit.expected,
+            next: commit.next,
+            expires_us: left.map(|left| now_us().saturating_add(micros(left))),
+            sealed_grant: seal_secrets(&self.ring, &place.unit, commit.next, commit.secrets)?,
+            sealed_token: seal_token(&self.ring, place, commit.token)?,
+        };
+        serde_json::to_vec(&entry).map_err(|_| StoreError::Unreadable("an answer cannot be written".into()))
+    }
+
+    fn read(&self, path: &Path) -> Option<Spooled> {
+        let read = fs::read(path).map_err(|error| error.to_string());
+        let opened = read.and_then(|text| self.decode(&text).map_err(|error| error.to_string()));
+        opened.inspect_err(|error| warn!(file = %path.display(), %error, "a spooled answer cannot be read")).ok()
+    }
+
+    fn decode(&self, text: &[u8]) -> Result<Spooled, StoreError> {
+        let damaged = |_| StoreError::Unreadable("the file is damaged".into());
+        let entry: Entry = serde_json::from_slice(text).map_err(damaged)?;
+        let place = Place { unit: UnitName::from(&*entry.unit), token: TokenName::from(&*entry.token) };
+        let left = entry.expires_us.map(|at| Duration::from_micros(at.saturating_sub(now_us())));
+        Ok(Spooled {
+            secrets: open_secrets(&self.ring, &place.unit, entry.next, &entry.sealed_grant)?,
+            token: open_token(&self.ring, &place, entry.next, &entry.sealed_token, left, &Moment::now())?,
+            attempt: AttemptId::from(entry.attempt),
+            expected: entry.expected,
+            next: entry.next,
+            place,
+        })
+    }
+}
+
+impl Spooled {
+    /// The write that is still to be done.
+    pub fn commit(&self) -> Commit<'_> {
+        Commit {
+            place: &self.place,
+            attempt: &self.attempt,
+            expected: self.expected,
+            next: self.next,
+            secrets: &self.secrets,
+            token: &self.token,
+        }
+    }
+}
+
+/// Whoever looks finds the file whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    write(&draft, bytes)?;
+    fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        name::Scopes,
+        secret::{ExposeSecret, SecretString},
+        store::Material,
+        token::{Expiry, TokenType},
+    };
+
+    const KEY: [u8; 32] = [5; 32];
+
+    fn spool(directory: &Path, key: &[u8; 32]) -> Spool {
+        Spool::open(directory, Ring::new([("k", key.as_slice())]).unwrap()).unwrap()
+    }
+
+    fn token() -> Token {
+        let lifetime = Duration::from_secs(60);
+        let expiry = Some(Expiry { deadline: Moment::now().after(lifetime), lifetime, stated: true });
+        let value = SecretString::from("at-canary");
+        Token { value, kind: TokenType::Bearer, generation: Generation::new(9), scopes: Scopes::default(), expiry }
+    }
+
+    async fn kept(directory: &Path, attempt: &AttemptId) -> Spool {
+        let spool = spool(directory, &KEY);
+        let place = Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") };
+        let secrets = GrantSecrets { material: Material::RefreshToken("rt-canary".into()), ..GrantSecrets::default() };
+        let (expected, next, token) = (Generation::new(8), Generation::new(9), &token());
+        spool.keep(&Commit { place: &place, attempt, expected, next, secrets: &secrets, token }).await.unwrap();
+        spool
+    }
+
+    #[tokio::test]
+    async fn an_answer_outlives_the_process_and_tells_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let attempt = AttemptId::random();
+        drop(kept(directory.path(), &attempt).await);
+        for file in fs::read_dir(directory.path()).unwrap() {
+            assert!(!String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).contains("canary"));
+        }
+        let spool = spool(directory.path(), &KEY);
+        let [pending] = &*spool.pending() else { panic!("one answer") };
+        let commit = pending.commit();
+        assert_eq!((commit.expected, commit.next), (Generation::new(8), Generation::new(9)));
+        let Material::RefreshToken(token) = &commit.secrets.material else { panic!("{commit:?}") };
+        assert_eq!(token.expose_secret(), "rt-canary");
+        assert!(commit.token.remaining(&Moment::now()).unwrap() > Duration::from_secs(30));
+        spool.forget(&attempt).await;
+        assert!(spool.pending().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        kept(directory.path(), &AttemptId::random()).await;
+        fs::write(directory.path().join("torn.answer"), b"{").unwrap();
+        assert_eq!(spool(directory.path(), &KEY).pending().len(), 1);
+        assert_eq!(spool(directory.path(), &[6; 32]).pending().len(), 0, "another key");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+}
