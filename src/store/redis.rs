@@ -6,7 +6,7 @@ use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::sync::broadcast;
 
 use self::{
-    link::{payload, unavailable},
+    link::{answer, payload, unavailable},
     script::{Scripts, Seen, View},
 };
 use super::{
@@ -72,12 +72,12 @@ impl Redis {
 
     async fn view(&self, call: &ScriptInvocation<'_>, place: &Place) -> Result<Seen, StoreError> {
         let asked = Moment::now();
-        let view: View = call.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+        let view: View = answer(call.invoke_async(&mut self.connection.clone())).await?;
         script::open(view, &self.ring, place, &asked)
     }
 
     async fn word(&self, call: &ScriptInvocation<'_>) -> Result<String, StoreError> {
-        call.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)
+        answer(call.invoke_async(&mut self.connection.clone())).await
     }
 
     async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Written, StoreError> {
@@ -191,7 +191,7 @@ impl Store for Redis {
 
     async fn ping(&self) -> Result<(), StoreError> {
         let mut connection = self.connection.clone();
-        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(unavailable)
+        answer(redis::cmd("PING").query_async::<()>(&mut connection)).await
     }
 }
 

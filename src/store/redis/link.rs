@@ -6,7 +6,10 @@ use redis::{
     Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::timeout,
+};
 use tracing::warn;
 
 use super::RedisConfig;
@@ -23,6 +26,13 @@ use crate::{
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The same with the wait for a connection that is being made anew. It also bounds by how much a token's TTL, which is
+/// sent as what is left, can come out too long: by less than the skew that a life of half a minute or more is cut by.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The longest pause between two tries to connect.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Connects, and listens on the channel; what is heard goes to `events`.
 pub(super) async fn connect(
     config: &RedisConfig,
@@ -34,12 +44,21 @@ pub(super) async fn connect(
     let settings = ConnectionManagerConfig::new()
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_max_delay(RECONNECT_PAUSE)
         .set_push_sender(pushes)
         .set_automatic_resubscription();
     let mut connection = ConnectionManager::new_with_config(client, settings).await.map_err(unavailable)?;
     connection.subscribe(channel).await.map_err(unavailable)?;
     tokio::spawn(listen(heard, events));
     Ok(connection)
+}
+
+/// What Redis answers, or that it does not.
+pub(super) async fn answer<T>(asked: impl Future<Output = Result<T, redis::RedisError>>) -> Result<T, StoreError> {
+    match timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(answer) => answer.map_err(unavailable),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+    }
 }
 
 /// An error of Redis in our words. It carries no arguments, and so no secret.
