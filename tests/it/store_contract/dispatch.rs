@@ -13,7 +13,7 @@ pub async fn an_intent_outlives_its_lease(store: Arc<dyn Store>) {
 
     let (record, _) = held(desk.claim(&next).await);
     let intent = record.unwrap().intent.expect("an intent");
-    assert_eq!((&intent.attempt, intent.sends), (&sender, 1));
+    assert_eq!((&intent.attempt, intent.sends, intent.settled), (&sender, 1, false));
     // By the store's clock, which may tick otherwise than ours.
     assert!(intent.age <= Moment::now().since(&sent) + Duration::from_secs(1), "{intent:?}");
 }

@@ -88,7 +88,7 @@ pub async fn an_unknown_outcome_keeps_the_intent(store: Arc<dyn Store>) {
     desk.settle(&sender, Generation::ZERO, Verdict::OutcomeUnknown { wait: LONG }).await;
     let record = resting(&desk).await;
     let intent = record.intent.unwrap();
-    assert_eq!((&intent.attempt, intent.sends), (&sender, 1));
+    assert_eq!((&intent.attempt, intent.sends, intent.settled), (&sender, 1, true));
     assert!(!record.failure.unwrap().wait.is_zero());
 }
 

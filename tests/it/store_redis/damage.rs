@@ -1,7 +1,5 @@
 //! Records that somebody damaged: told as unreadable, never taken for something else, and left as they are.
 
-use std::time::Duration;
-
 use bearerd::{
     failure::FailureCause,
     store::{Claim, Claimed, Dispatch, Settle, Verdict},

@@ -73,13 +73,14 @@ impl Redis {
         bytes
     }
 
-    /// Waits for an answer of this very process; another may have been quicker to take the port. False if the process
-    /// ended instead.
+    /// Waits until this very process answers with all it had stored; another may have been quicker to take the port.
+    /// False if the process ended instead.
     async fn answers(&mut self) -> bool {
         let ours = format!("process_id:{}\r\n", self.process.id());
         eventually(PATIENCE, async || {
-            let answer: Result<String, RedisError> = self.try_cli(&["INFO", "server"]).await;
-            answer.is_ok_and(|info| info.contains(&ours)) || self.process.ended().is_some()
+            let answer: Result<String, RedisError> = self.try_cli(&["INFO"]).await;
+            let is_up = answer.is_ok_and(|info| info.contains(&ours) && info.contains("\r\nloading:0\r\n"));
+            is_up || self.process.ended().is_some()
         })
         .await;
         self.process.ended().is_none()
