@@ -8,7 +8,8 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "docs/reliability.md"];
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -82,6 +83,29 @@ fn links_lead_to_files() {
             }
         }
     }
+}
+
+/// Each test that the page on reliability names exists.
+#[test]
+fn the_tests_that_are_named_exist() {
+    let text = read("docs/reliability.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.contains("fault | what"));
+    let mut named = 0;
+    for cell in rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next()) {
+        let words: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        let files: String = words.iter().filter(|word| word.ends_with(".rs")).map(|file| source(file)).collect();
+        assert!(!files.is_empty(), "{cell} names no file");
+        for test in words.iter().filter(|word| !word.ends_with(".rs")) {
+            let name = format!("fn {}", test.trim_end_matches('…'));
+            assert!(files.contains(&name), "{cell}: there is no {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 10);
+}
+
+fn source(file: &str) -> String {
+    if file.starts_with("src/") { read(file) } else { read(&format!("tests/it/{file}")) }
 }
 
 #[test]

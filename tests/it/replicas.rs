@@ -306,3 +306,32 @@ async fn an_answer_that_redis_could_not_take_outlives_the_process() {
     assert_eq!(log.len(), 1, "the token is the one of the answer that was kept: {log:?}");
     assert!(provider.alive(&first).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_is_away_valid_tokens_are_served_and_then_all_is_as_before() {
+    let mut cluster = Cluster::start(3600).await;
+    let token = cluster.get(0).await.unwrap();
+    cluster.redis.kill();
+    // Long enough for memory to want a look into the store.
+    eventually(PATIENCE, async || cluster.get(0).await.unwrap().degraded).await;
+    assert_eq!(cluster.get(0).await.unwrap().generation, token.generation);
+    // Nobody refreshes a rotating grant without the store.
+    for status in [cluster.get(1).await.unwrap_err(), cluster.report(0, token.generation).await.unwrap_err()] {
+        let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
+        assert_eq!((status.code(), info.reason.as_str()), (tonic::Code::Unavailable, "STORE_UNAVAILABLE"));
+    }
+    let readyz = format!("{}/readyz", cluster.replicas[0].admin());
+    eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 503).await;
+
+    cluster.redis.start_again().await;
+    for replica in 0..3 {
+        eventually(PATIENCE, async || {
+            cluster.get(replica).await.is_ok_and(|now| now.generation == token.generation && !now.degraded)
+        })
+        .await;
+    }
+    eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 200).await;
+    let (outcome, _) = cluster.report(1, token.generation).await.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    assert_eq!(cluster.refreshes().await, 2);
+}
