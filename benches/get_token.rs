@@ -10,7 +10,7 @@ use bearerd::{
     broker::{Ask, Broker, Credential, Parts, Timing},
     cache::CacheConfig,
     caller::Caller,
-    grant::{Client, ClientAuth, Endpoint, Grant},
+    grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
     http,
     name::{CredentialName, Resources, Scopes, Subject},
     policy::{Action, Permit, Policy},
@@ -65,6 +65,7 @@ fn credential(sandbox: &Sandbox) -> Result<Credential, Box<dyn Error>> {
     Ok(Credential {
         name: CredentialName::new("crm")?,
         grant: Grant::ClientCredentials(endpoint),
+        rotation: RotationProfile::default(),
         scopes: Scopes::new(["read", "write"])?,
         resources: Resources::default(),
         base_url: None,

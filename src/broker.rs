@@ -18,7 +18,10 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, CacheConfig, Slot},
-    grant::{Coordination, Grant},
+    grant::{
+        Coordination, Grant,
+        rotation::{Recovery, RotationProfile},
+    },
     name::{CredentialName, Resources, Scopes},
     provider::Provider,
     rejection::Rules,
@@ -51,6 +54,8 @@ pub struct Credential {
     pub name: CredentialName,
     /// How it gets tokens.
     pub grant: Grant,
+    /// What its provider does with a used refresh token; without meaning for a grant that has none.
+    pub rotation: RotationProfile,
     /// Scopes where a request names none.
     pub scopes: Scopes,
     /// Resources where a request names none.
@@ -72,6 +77,9 @@ pub struct Credential {
     /// The largest answer of an upstream, in bytes.
     pub max_response_bytes: usize,
 }
+
+/// How long a token request takes at most until a provider that is well has it: name, connection, TLS.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// The times of a refresh: `http_timeout + commit_budget < lease < max_wait`, which the configuration checks.
 #[derive(Clone, Copy, Debug)]
@@ -188,13 +196,16 @@ impl Core {
         Ok(Target { credential: Arc::clone(credential), slot })
     }
 
-    /// How old an intent that nobody settled must be before its refresh token is presented again: whoever sent it may
-    /// wait for the store to take the answer, and tries that again every few seconds.
-    fn takeover(&self) -> Duration {
+    /// When a credential's refresh token may be presented again whose answer is missing.
+    fn recovery(&self, credential: &Credential) -> Recovery {
+        // Whoever holds an answer and waits for the store to take it tries that again every few seconds.
         let settling = attempt::COMMIT_RETRY_LONGEST * 2;
-        match self.heard.lock().elapsed() < settling {
-            true => Duration::MAX,
-            false => self.timing.lease + settling,
+        Recovery {
+            rotation: credential.rotation,
+            takeover: self.timing.lease + settling,
+            store_came_back: self.heard.lock().elapsed() < settling,
+            // The intent may be written as late as the budget allows; then the request is on its way.
+            margin: self.timing.commit_budget + ON_ITS_WAY,
         }
     }
 

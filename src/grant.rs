@@ -14,6 +14,7 @@ pub mod client_auth;
 mod form;
 pub mod lifetime;
 pub mod request;
+pub mod rotation;
 pub mod static_secret;
 
 /// How a credential gets tokens.

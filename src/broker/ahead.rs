@@ -32,6 +32,8 @@ pub(super) struct Ahead {
 pub(super) struct Due {
     slot: Weak<Slot>,
     generation: Generation,
+    /// Until then the grant can be saved if its answer was lost, so it is asked again whether or not the token is used.
+    savable_until: Option<Instant>,
 }
 
 impl Ahead {
@@ -43,12 +45,12 @@ impl Ahead {
     /// Sets the timer of a token.
     pub(super) fn schedule(&self, target: &Target, token: &Token) {
         if let Some(wait) = due_in(target, token, rand::random()) {
-            self.after(wait, &target.slot, token.generation);
+            self.after(wait, &target.slot, token.generation, None);
         }
     }
 
-    fn after(&self, wait: Duration, slot: &Arc<Slot>, generation: Generation) {
-        let due = Due { slot: Arc::downgrade(slot), generation };
+    fn after(&self, wait: Duration, slot: &Arc<Slot>, generation: Generation, savable_until: Option<Instant>) {
+        let due = Due { slot: Arc::downgrade(slot), generation, savable_until };
         // The receiver goes only with the broker itself.
         let _ = self.queue.send((Instant::now() + wait, due));
     }
@@ -85,8 +87,9 @@ impl Core {
         let target = Target { credential: Arc::clone(credential), slot };
         // If this is the second timer, after a failure, the right to ask is taken anew.
         target.slot.unask_ahead(due.generation);
-        if target.slot.take_used() || target.credential.keep_alive {
-            self.refresh_ahead(&target, due.generation);
+        let can_be_saved = due.savable_until.is_some_and(|until| Instant::now() < until);
+        if target.slot.take_used() || target.credential.keep_alive || can_be_saved {
+            self.refresh_ahead(&target, due.generation, due.savable_until);
         }
     }
 
@@ -94,28 +97,31 @@ impl Core {
     pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token) {
         // Without jitter the moment is the latest at which the timer ends, so the timer always comes first.
         if due_in(target, token, 1.0).is_some_and(|wait| wait.is_zero()) {
-            self.refresh_ahead(target, token.generation);
+            self.refresh_ahead(target, token.generation, None);
         }
     }
 
-    fn refresh_ahead(self: &Arc<Self>, target: &Target, generation: Generation) {
+    fn refresh_ahead(self: &Arc<Self>, target: &Target, generation: Generation, savable_until: Option<Instant>) {
         if !target.slot.ask_ahead(generation) {
             return;
         }
+        // A quiet grant would sleep through the time in which its provider takes the same refresh token again.
+        let window = target.credential.rotation.window();
+        let savable_until = savable_until.or_else(|| window.map(|window| Instant::now() + window));
         let (core, target) = (Arc::clone(self), target.clone());
         tokio::spawn(async move {
             let Err(error) = core.replace_ahead(&target, generation).await else { return };
             target.slot.set_degraded(true);
             tracing::warn!(credential = %target.credential.name, %error, "refreshing ahead of time failed");
             if let Some(wait) = error.retry_after() {
-                core.ahead.after(wait.max(RETRY), &target.slot, generation);
+                core.ahead.after(wait.max(RETRY), &target.slot, generation, savable_until);
             }
         });
     }
 
     async fn replace_ahead(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(), Error> {
         let known = self.load(target).await?;
-        if known.loaded.record.is_some_and(|record| record.intent.is_some()) {
+        if !decide::may_replace_ahead(known.loaded.record.as_ref(), &self.recovery(&target.credential)) {
             // The refresh token's fate is unknown. As long as the token is valid, nothing is risked for a newer one.
             let cause = FailureCause::RefreshOutcomeUnknown;
             return Err(Error::Failed { cause, retry_after: Some(RETRY) });

@@ -45,19 +45,23 @@ pub(super) struct Hold {
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
 pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
     let credential = &target.credential;
-    let (refresh_token, recovering) =
-        match decide::plan(&credential.grant, &credential.binding(), hold.record.as_ref(), core.takeover()) {
-            Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
-            Plan::GiveUp(cause) => {
-                release(core, target, &hold).await;
-                return Err(Error::Failed { cause, retry_after: None });
-            }
-            Plan::LeaveAlone => {
-                release(core, target, &hold).await;
-                let cause = FailureCause::RefreshOutcomeUnknown;
-                return Err(Error::Failed { cause, retry_after: Some(LOOK_AGAIN) });
-            }
-        };
+    let (refresh_token, recovering) = match decide::plan(
+        &credential.grant,
+        &credential.binding(),
+        hold.record.as_ref(),
+        &core.recovery(credential),
+    ) {
+        Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
+        Plan::GiveUp(cause) => {
+            release(core, target, &hold).await;
+            return Err(Error::Failed { cause, retry_after: None });
+        }
+        Plan::LeaveAlone => {
+            release(core, target, &hold).await;
+            let cause = FailureCause::RefreshOutcomeUnknown;
+            return Err(Error::Failed { cause, retry_after: Some(LOOK_AGAIN) });
+        }
+    };
     // Built before the intent is written: a request that cannot be built was never sent.
     let request = match build(target, refresh_token) {
         Ok(request) => request,

@@ -7,10 +7,11 @@ use crate::{
     grant::{
         Grant,
         answer::{Answer, Granted, Refusal, RefusalError, Unusable},
+        rotation::{Need, Recovery, Unanswered},
     },
     provider::SendError,
     secret::SecretString,
-    store::{GrantRecord, Loaded, Material, Verdict},
+    store::{GrantRecord, Intent, Loaded, Material, Verdict},
     token::Generation,
 };
 
@@ -38,30 +39,38 @@ pub(super) enum Plan<'a> {
     LeaveAlone,
 }
 
-/// Plans the work on a grant. An intent that nobody settled is left alone until it is older than `takeover`.
-pub(super) fn plan<'a>(grant: &Grant, binding: &str, record: Option<&'a GrantRecord>, takeover: Duration) -> Plan<'a> {
+/// Plans the work on a grant for somebody who needs a token.
+pub(super) fn plan<'a>(grant: &Grant, binding: &str, record: Option<&'a GrantRecord>, recovery: &Recovery) -> Plan<'a> {
     match grant {
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => Plan::Ask { refresh_token: None, recovering: false },
-        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, takeover)),
+        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, recovery)),
         Grant::Static { .. } => NOTHING,
     }
 }
 
 const NOTHING: Plan<'_> = Plan::GiveUp(FailureCause::ReauthorizationRequired);
 
-fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, takeover: Duration) -> Plan<'a> {
+fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, recovery: &Recovery) -> Plan<'a> {
     let Material::RefreshToken(token) = &record.secrets.material else { return NOTHING };
     // RFC 6749 §10.4: a refresh token goes to the provider and client that it was issued for, and nowhere else.
     if record.secrets.binding != binding {
         return NOTHING;
     }
     match &record.intent {
-        Some(intent) if !intent.settled && intent.age < takeover => Plan::LeaveAlone,
-        // A strict provider that had acted takes this as theft and ends the grant (RFC 9700 §4.14.2). But then the grant
-        // was lost with the answer, and if it had not acted this is what saves it.
+        Some(intent) if !recovery.allows(&unanswered(intent), Need::Now) => Plan::LeaveAlone,
         Some(_) => Plan::Ask { refresh_token: Some(token), recovering: true },
         None => Plan::Ask { refresh_token: Some(token), recovering: false },
     }
+}
+
+/// Whether a token may be replaced that is still valid. While an answer is missing, that is the provider's kind to say.
+pub(super) fn may_replace_ahead(record: Option<&GrantRecord>, recovery: &Recovery) -> bool {
+    let intent = record.and_then(|record| record.intent.as_ref());
+    intent.is_none_or(|intent| recovery.allows(&unanswered(intent), Need::Ahead))
+}
+
+fn unanswered(intent: &Intent) -> Unanswered {
+    Unanswered { age: intent.age, settled: intent.settled }
 }
 
 /// What became of a request to the provider.
@@ -228,9 +237,9 @@ pub(super) fn ahead(lifetime: Duration, remaining: Duration, refresh_ahead: Dura
 mod tests {
     use super::*;
     use crate::{
-        grant::{Client, ClientAuth, Endpoint},
+        grant::{Client, ClientAuth, Endpoint, rotation::RotationProfile},
         name::Scopes,
-        store::{AttemptId, GrantSecrets, GrantState, Intent},
+        store::{AttemptId, GrantSecrets, GrantState},
         token::{Token, TokenType},
     };
 
@@ -246,7 +255,12 @@ mod tests {
         Grant::RefreshToken { endpoint: endpoint(), first: None }
     }
 
-    const TAKEOVER: Duration = Duration::from_secs(24);
+    const STRICT: Recovery = Recovery {
+        rotation: RotationProfile::Strict,
+        takeover: Duration::from_secs(24),
+        store_came_back: false,
+        margin: Duration::from_secs(5),
+    };
 
     fn sent(age: u64, settled: bool) -> Option<Intent> {
         Some(Intent { attempt: AttemptId::random(), age: Duration::from_secs(age), sends: 1, settled })
@@ -283,24 +297,35 @@ mod tests {
     }
 
     #[test]
-    fn an_intent_that_nobody_settled_is_left_alone_for_a_while() {
+    fn a_missing_answer_is_asked_for_as_the_provider_rotates() {
         let grant = rotating();
-        let recovering = |intent| match plan(&grant, "here", Some(&record(intent)), TAKEOVER) {
-            Plan::Ask { recovering, .. } => Some(recovering),
-            Plan::LeaveAlone => None,
-            Plan::GiveUp(cause) => panic!("{cause:?}"),
-        };
-        assert_eq!(recovering(None), Some(false));
-        assert_eq!(recovering(sent(23, false)), None);
-        assert_eq!(recovering(sent(24, false)), Some(true));
-        assert_eq!(recovering(sent(0, true)), Some(true));
+        let one_for_all = Recovery { rotation: RotationProfile::None, ..STRICT };
+        // What is done for somebody who needs a token, and whether anything is done ahead of time.
+        for (recovery, intent, recovering, ahead) in [
+            (STRICT, None, Some(false), true),
+            (STRICT, sent(23, false), None, false),
+            (STRICT, sent(24, false), Some(true), false),
+            (STRICT, sent(0, true), Some(true), false),
+            (one_for_all, None, Some(false), true),
+            (one_for_all, sent(0, false), Some(true), true),
+        ] {
+            let stored = record(intent);
+            let planned = match plan(&grant, "here", Some(&stored), &recovery) {
+                Plan::Ask { recovering, .. } => Some(recovering),
+                Plan::LeaveAlone => None,
+                Plan::GiveUp(cause) => panic!("{cause:?}"),
+            };
+            assert_eq!(planned, recovering, "{recovery:?} {stored:?}");
+            assert_eq!(may_replace_ahead(Some(&stored), &recovery), ahead, "{recovery:?} {stored:?}");
+        }
+        assert!(may_replace_ahead(None, &STRICT));
     }
 
     #[test]
     fn a_refresh_token_goes_nowhere_but_home() {
         let grant = rotating();
         let stored = record(None);
-        for plan in [plan(&grant, "elsewhere", Some(&stored), TAKEOVER), plan(&grant, "here", None, TAKEOVER)] {
+        for plan in [plan(&grant, "elsewhere", Some(&stored), &STRICT), plan(&grant, "here", None, &STRICT)] {
             assert!(matches!(plan, Plan::GiveUp(FailureCause::ReauthorizationRequired)), "{plan:?}");
         }
     }

@@ -27,10 +27,13 @@ mod assertion;
 mod client;
 mod form;
 mod grant;
+mod rotation;
 
 const OAUTH: With = With { choice: "grant", words: &["client_credentials", "refresh_token", "jwt_bearer"] };
 const BEARER: &[With] = &[With { choice: "grant", words: &["jwt_bearer"] }];
-const REFRESH: &[With] = &[With { choice: "grant", words: &["refresh_token"] }];
+const REFRESHING: With = With { choice: "grant", words: &["refresh_token"] };
+const REFRESH: &[With] = &[REFRESHING];
+const GRACE: &[With] = &[REFRESHING, With { choice: "rotation", words: &["grace"] }];
 const STATIC: With = With { choice: "grant", words: &["static"] };
 const SECRET: &[With] = &[OAUTH, With { choice: "client_auth", words: &["client_secret_basic", "client_secret_post"] }];
 const KEY: &[With] = &[OAUTH, With { choice: "client_auth", words: &["private_key_jwt"] }];
@@ -54,6 +57,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("refresh_ahead").with(&[OAUTH]),
     Key::new("keep_alive").with(&[OAUTH]),
     Key::hidden("refresh_token").with(REFRESH),
+    Key::new("provider").with(REFRESH),
+    Key::new("rotation").with(REFRESH),
+    Key::new("rotation_grace").with(GRACE),
     Key::hidden("assertion_key").with(BEARER),
     Key::new("assertion_algorithm").with(BEARER),
     Key::new("assertion_key_id").with(BEARER),
@@ -118,6 +124,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let reader = &Reader::of(check, KEYS, format!("credentials.{name}"), value)?;
     let allow_http = reader.optional("allow_http", boolean).unwrap_or(false);
     let grant = grant::read(reader, allow_http);
+    let rotation = rotation::read(reader, grant.as_ref());
     let scopes = set(reader, "scopes", Scopes::new);
     let resources = set(reader, "resources", Resources::new);
     let base_url = reader.optional("base_url", |value| base_url(value, allow_http));
@@ -132,6 +139,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     Some(Credential {
         name,
         grant: grant?,
+        rotation: rotation?,
         scopes,
         resources,
         base_url,

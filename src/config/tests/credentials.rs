@@ -1,6 +1,7 @@
 //! Bad credentials: every rule has a case.
 
 use super::{mistakes::each_is_reported, *};
+use crate::grant::rotation::RotationProfile;
 
 #[test]
 fn credentials() {
@@ -81,6 +82,59 @@ fn assertions_and_static_secrets() {
         (&fixed("scheme = \"bearer\"\nsecret = { env = \"TWO_LINES\" }"), "refers to a text that fits no header"),
         (&fixed("scheme = \"bearer\"\ntoken_url = \"https://a\""), "this goes with grant = \"client_credentials\""),
         (&fixed("scheme = \"bearer\"\nclient_secret = \"hunter2\""), "this goes with grant = \"client_credentials\""),
+    ]);
+}
+
+const REFRESH: &str = "token_url = \"https://a.example/token\"\nclient_id = \"me\"\nclient_auth = \"none\"\n";
+
+#[test]
+fn a_provider_by_name_says_what_is_not_written() {
+    let seconds = |seconds| RotationProfile::Grace { window: Duration::from_secs(seconds) };
+    let place = Place::new();
+    for (lines, expected) in [
+        ("", RotationProfile::Strict),
+        ("rotation = \"strict\"", RotationProfile::Strict),
+        ("rotation = \"old_survives\"", RotationProfile::OldSurvives),
+        ("rotation = \"none\"", RotationProfile::None),
+        ("rotation = \"grace\"\nrotation_grace = \"45s\"", seconds(45)),
+        ("provider = \"okta\"", seconds(30)),
+        ("provider = \"okta\"\nrotation = \"grace\"", seconds(30)),
+        ("provider = \"okta\"\nrotation_grace = \"10s\"", seconds(10)),
+        ("provider = \"okta\"\nrotation = \"none\"", RotationProfile::None),
+        ("provider = \"auth0\"\nrotation = \"grace\"\nrotation_grace = \"20s\"", seconds(20)),
+        ("provider = \"atlassian\"", seconds(600)),
+        ("provider = \"xero\"", seconds(1800)),
+        ("provider = \"entra\"", RotationProfile::OldSurvives),
+        ("provider = \"google\"", RotationProfile::None),
+        ("provider = \"github\"", RotationProfile::Strict),
+        ("provider = \"hydra\"", RotationProfile::Strict),
+        ("provider = \"node-oidc-provider\"", RotationProfile::Strict),
+        ("provider = \"salesforce\"", RotationProfile::Strict),
+        ("provider = \"slack\"", RotationProfile::Strict),
+    ] {
+        let config = place.parse(&granted("refresh_token", &format!("{REFRESH}{lines}")));
+        let config = config.unwrap_or_else(|errors| panic!("{lines}: {errors}"));
+        assert_eq!(config.credentials.into_values().next().unwrap().rotation, expected, "{lines}");
+    }
+}
+
+#[test]
+fn rotations() {
+    let refresh = |lines: &str| granted("refresh_token", &format!("{REFRESH}{lines}"));
+    let needs_grace = "this goes with rotation = \"grace\"";
+    each_is_reported(&[
+        (&refresh("rotation = \"lax\""), "one of \"strict\", \"grace\", \"old_survives\" or \"none\""),
+        (&refresh("rotation = \"grace\""), "add rotation_grace = \"30s\""),
+        (&refresh("rotation = \"grace\"\nrotation_grace = \"0s\""), "is no time at all"),
+        (&refresh("rotation = \"strict\"\nrotation_grace = \"30s\""), needs_grace),
+        (&refresh("rotation_grace = \"30s\""), "and that is absent here"),
+        (&refresh("provider = \"slack\"\nrotation_grace = \"30s\""), needs_grace),
+        (&refresh("provider = \"google\"\nrotation = \"grace\""), "add rotation_grace"),
+        (&refresh("provider = \"octa\""), "did you mean \"okta\"? It is one of \"atlassian\", \"auth0\""),
+        (&refresh("provider = \"acme\""), "\"salesforce\", \"slack\" or \"xero\""),
+        (&refresh("provider = 5"), "must be a string"),
+        (&credential("rotation = \"grace\""), "this goes with grant = \"refresh_token\""),
+        (&credential("provider = \"okta\""), "this goes with grant = \"refresh_token\""),
     ]);
 }
 
