@@ -33,6 +33,9 @@ mod replicas;
 // A real authorization server and every way of client authentication.
 mod providers;
 
+// Answers that are lost on their way from real providers, each of which rotates refresh tokens in its own manner.
+mod recovery;
+
 // Callers in other languages.
 mod clients;
 

@@ -9,6 +9,7 @@ pub use self::{
     bearerd::Bearerd,
     process::Process,
     provider::{Provider, fingerprint},
+    proxy::Proxy,
     redis::Redis,
 };
 
@@ -18,6 +19,7 @@ mod bearerd;
 mod free_port;
 mod process;
 mod provider;
+mod proxy;
 mod redis;
 
 /// How long a test waits for what should come at once. Far beyond what a busy machine needs, so that only a fault

@@ -1,4 +1,5 @@
-//! A real authorization server: `tests/provider/server.mjs`. What it can do is told at the head of that file.
+//! Real authorization servers: `tests/provider/server.mjs` and `tests/django/server.py`. What they can do is told at the
+//! head of these files.
 
 use std::process::Command;
 
@@ -41,15 +42,26 @@ pub fn fingerprint(token: &str) -> String {
 }
 
 impl Provider {
-    /// Starts a server with these settings (ACCESS_TTL, ROTATE, LATENCY_MS, CLIENT_JWK).
+    /// Starts node-oidc-provider with these settings (ACCESS_TTL, ROTATE, LATENCY_MS, CLIENT_JWK).
     pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provider/server.mjs");
+        Self::run(Command::new("node").arg(server).envs(settings.iter().copied())).await
+    }
+
+    /// Starts django-oauth-toolkit with these settings (ACCESS_TTL, ROTATE, GRACE, REUSE_PROTECTION).
+    pub async fn django(settings: &[(&str, &str)]) -> Self {
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/django/bin/python");
+        let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django/server.py");
+        Self::run(Command::new(python).arg(server).envs(settings.iter().copied())).await
+    }
+
+    async fn run(command: &mut Command) -> Self {
         #[derive(Deserialize)]
         struct Started {
             issuer: String,
         }
 
-        let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provider/server.mjs");
-        let mut process = Process::start(Command::new("node").arg(server).envs(settings.iter().copied()));
+        let mut process = Process::start(command);
         eventually(PATIENCE, async || {
             assert!(process.ended().is_none(), "run scripts/setup once: {process:?}");
             process.out().ends_with('\n')
