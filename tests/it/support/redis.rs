@@ -15,16 +15,24 @@ use super::{
 pub struct Redis {
     directory: TempDir,
     port: u16,
+    settings: Vec<String>,
     process: Process,
 }
 
 impl Redis {
     /// Starts a server and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these arguments too, in which `@PORT@` becomes one more free port, the same one everywhere.
+    pub async fn start_with(settings: &[&str]) -> Self {
         for _ in 0..ATTEMPTS {
             let directory = TempDir::with_prefix("bearerd-redis-").unwrap();
-            let port = free_port();
-            let mut redis = Self { process: spawn(&directory, port), directory, port };
+            let (port, second) = (free_port(), free_port().to_string());
+            let settings: Vec<String> = settings.iter().map(|word| word.replace("@PORT@", &second)).collect();
+            let process = spawn(&directory, port, &settings);
+            let mut redis = Self { directory, port, settings, process };
             if redis.answers().await {
                 return redis;
             }
@@ -35,6 +43,22 @@ impl Redis {
     /// The URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What follows one of the arguments that it was started with.
+    pub fn setting(&self, name: &str) -> &str {
+        let at = self.settings.iter().position(|word| word == name);
+        &self.settings[at.unwrap_or_else(|| panic!("{name} was not given")) + 1]
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Runs one command on a connection of its own, as `redis-cli` does.
@@ -54,7 +78,7 @@ impl Redis {
 
     /// Starts a killed server again, on the same port and with what it had stored.
     pub async fn start_again(&mut self) {
-        self.process = spawn(&self.directory, self.port);
+        self.process = spawn(&self.directory, self.port, &self.settings);
         assert!(self.answers().await, "the port is taken: {:?}", self.process);
     }
 
@@ -73,14 +97,15 @@ impl Redis {
         bytes
     }
 
-    /// Waits until this very process answers with all it had stored; another may have been quicker to take the port.
-    /// False if the process ended instead.
+    /// Waits for an answer of this very process; another may have been quicker to take the port. False if the process
+    /// ended instead.
     async fn answers(&mut self) -> bool {
         let ours = format!("process_id:{}\r\n", self.process.id());
         eventually(PATIENCE, async || {
             let answer: Result<String, RedisError> = self.try_cli(&["INFO"]).await;
-            let is_up = answer.is_ok_and(|info| info.contains(&ours) && info.contains("\r\nloading:0\r\n"));
-            is_up || self.process.ended().is_some()
+            // It answers this one while it still reads its files.
+            let is_there = |info: String| info.contains(&ours) && info.contains("\nloading:0\r\n");
+            answer.is_ok_and(is_there) || self.process.ended().is_some()
         })
         .await;
         self.process.ended().is_none()
@@ -92,12 +117,13 @@ impl Redis {
     }
 }
 
-fn spawn(directory: &TempDir, port: u16) -> Process {
+fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Process {
     Process::start(
         Command::new("redis-server")
             .current_dir(directory)
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]),
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+            .args(settings),
     )
 }
 
