@@ -53,12 +53,13 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
             let ring = if seal.keys.is_empty() { own_ring(path)? } else { ring(seal)? };
             Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?)))
         }
-        config::Store::Redis { url, prefix, username, password, spool: _ } => {
+        config::Store::Redis { url, prefix, username, password, ca, spool: _ } => {
             let settings = RedisConfig {
                 url: url.clone(),
                 username: username.clone(),
                 password: password.clone(),
                 prefix: prefix.clone(),
+                ca: ca.clone(),
             };
             Ok(OpenStore::Redis(Arc::new(Redis::open(&settings, ring(seal)?).await?)))
         }

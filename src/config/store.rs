@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
 use super::{
@@ -21,6 +22,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("username").with(REDIS),
     Key::hidden("password").with(REDIS),
     Key::new("spool").with(REDIS),
+    Key::hidden("ca").with(REDIS),
 ];
 
 /// The store.
@@ -43,6 +45,8 @@ pub enum Store {
         password: Option<SecretString>,
         /// A directory for answers of providers that Redis could not take at once.
         spool: Option<PathBuf>,
+        /// The authorities that may vouch for a `rediss://` server, in PEM (RFC 7468); else those of the system.
+        ca: Option<String>,
     },
 }
 
@@ -81,7 +85,24 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
             "leave it out of the URL",
         );
     }
-    Some(Store::Redis { url: secret, prefix, username, password, spool })
+    let ca = authorities(reader);
+    if reader.value("ca").is_some() && url.scheme() != "rediss" {
+        reader.misfit("ca", "is there, but the URL does not encrypt", "write rediss:// or leave it out");
+    }
+    Some(Store::Redis { url: secret, prefix, username, password, ca, spool })
+}
+
+fn authorities(reader: &Reader<'_>) -> Option<String> {
+    let pem = reader.secret("ca")?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret().as_bytes()).collect();
+    if read.is_ok_and(|certificates| !certificates.is_empty()) {
+        return Some(pem.expose_secret().to_owned());
+    }
+    let right = "it must be PEM: -----BEGIN CERTIFICATE-----";
+    reader.value("ca").into_iter().for_each(|value| {
+        reader.wrong("ca", Wrong::new(value, "refers to no certificate", right));
+    });
+    None
 }
 
 /// The URL, written here or kept elsewhere because a password is in it.

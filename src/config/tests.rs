@@ -42,6 +42,7 @@ impl Place {
             ("salesforce-refresh", "refresh-token-in-file\n"),
             ("seal-2026-11", STANDARD.encode([7; 32]).as_str()),
             ("tls.crt", pem("CERTIFICATE", b"certificate").as_str()),
+            ("redis-ca.crt", pem("CERTIFICATE", b"authority").as_str()),
             ("tls.key", place.key.as_str()),
             ("empty", "\n"),
         ] {
@@ -168,10 +169,12 @@ fn redis_urls_are_written_or_referred_to() {
         ("url = \"rediss://redis.example:6380/1\"", "rediss://redis.example:6380/1", None),
         ("url = { env = \"REDIS_URL\" }", "redis://me:hunter2@redis.example", None),
         ("url = \"redis://r\"\nusername = \"me\"\npassword = { env = \"S\" }", "redis://r", Some("hunter2")),
+        ("url = \"rediss://r\"\nca = { file = \"secrets/tls.crt\" }", "rediss://r", None),
     ] {
         let config = Place::new().parse(&format!("[store]\nkind = \"redis\"\n{lines}\n{seal}")).unwrap();
-        let Store::Redis { url: read, password: secret, prefix, .. } = &config.store else { panic!("{lines}") };
+        let Store::Redis { url: read, password: secret, prefix, ca, .. } = &config.store else { panic!("{lines}") };
         assert_eq!((read.expose_secret(), prefix.as_str()), (url, "bearerd"));
+        assert_eq!(ca.as_ref().is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")), lines.contains("ca ="));
         assert_eq!(secret.as_ref().map(SecretString::expose_secret), password);
         assert!(!format!("{config:?}").contains("hunter2"));
     }

@@ -2,11 +2,15 @@
 //! together or not at all.
 
 use async_trait::async_trait;
-use redis::{Script, ScriptInvocation, aio::ConnectionManager};
+use redis::{Script, ScriptInvocation};
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use self::{
-    link::{answer, payload, unavailable},
+    checkup::Finding,
+    dial::Dialer,
+    event::payload,
+    link::{Link, opening, unavailable},
     script::{Scripts, Seen, View},
 };
 use super::{
@@ -18,6 +22,9 @@ use super::{
 };
 use crate::{clock::Moment, secret::SecretString, token::Generation};
 
+mod checkup;
+mod dial;
+mod event;
 mod link;
 mod script;
 
@@ -35,11 +42,13 @@ pub struct RedisConfig {
     pub password: Option<SecretString>,
     /// What all key names begin with.
     pub prefix: String,
+    /// The authorities that may vouch for a `rediss://` server, in PEM; without them, those that the system trusts.
+    pub ca: Option<String>,
 }
 
 /// The store in Redis.
 pub struct Redis {
-    connection: ConnectionManager,
+    link: Link,
     scripts: Scripts,
     ring: Ring,
     names: Names,
@@ -49,14 +58,19 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects, and reads the store's first record or writes it.
+    /// Connects, looks at how the server is set up, and reads the store's first record or writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`] for a server that takes no writes, that would evict grants, or that this user may not use.
     pub async fn open(config: &RedisConfig, ring: Ring) -> Result<Self, StoreError> {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let channel = format!("{}:events", config.prefix);
-        let mut connection = link::connect(config, &channel, events.clone()).await?;
-        let names = names(&mut connection, &config.prefix, &ring).await?;
+        let mut link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
+        examine(&mut link).await?;
+        let names = names(&mut link, &config.prefix, &ring).await?;
         let prefix = config.prefix.clone();
-        Ok(Self { connection, scripts: Scripts::new(), ring, names, prefix, channel, events })
+        Ok(Self { link, scripts: Scripts::new(), ring, names, prefix, channel, events })
     }
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
@@ -72,12 +86,12 @@ impl Redis {
 
     async fn view(&self, call: &ScriptInvocation<'_>, place: &Place) -> Result<Seen, StoreError> {
         let asked = Moment::now();
-        let view: View = answer(call.invoke_async(&mut self.connection.clone())).await?;
+        let view: View = call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)?;
         script::open(view, &self.ring, place, &asked)
     }
 
     async fn word(&self, call: &ScriptInvocation<'_>) -> Result<String, StoreError> {
-        answer(call.invoke_async(&mut self.connection.clone())).await
+        call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)
     }
 
     async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Written, StoreError> {
@@ -190,19 +204,34 @@ impl Store for Redis {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let mut connection = self.connection.clone();
-        answer(redis::cmd("PING").query_async::<()>(&mut connection)).await
+        self.link.look().await.map_err(unavailable)
     }
 }
 
+/// Refuses a server that is set up to lose grants; what is merely a risk is logged.
+async fn examine(link: &mut Link) -> Result<(), StoreError> {
+    let findings = match redis::cmd("INFO").query_async::<String>(link).await {
+        Ok(info) => checkup::settings(&info),
+        Err(error) if error.code().is_some() => vec![checkup::unchecked(&error.to_string())],
+        Err(error) => return Err(opening(error)),
+    };
+    for finding in findings {
+        match finding {
+            Finding::Refused(why) => return Err(StoreError::Open(format!("this Redis cannot be used: {why}"))),
+            Finding::Warning(why) => warn!("about this Redis: {why}"),
+        }
+    }
+    Ok(())
+}
+
 /// The first replica draws the key of names; `SET NX` makes all of them use the same one.
-async fn names(connection: &mut ConnectionManager, prefix: &str, ring: &Ring) -> Result<Names, StoreError> {
+async fn names(link: &mut Link, prefix: &str, ring: &Ring) -> Result<Names, StoreError> {
     let key = format!("{prefix}:root");
     let fresh = Names::draw_sealed_key(ring)?;
     let mut set = redis::cmd("SET");
     set.arg(&key).arg(fresh).arg("NX");
-    set.query_async::<Option<String>>(connection).await.map_err(unavailable)?;
-    let sealed: Vec<u8> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(unavailable)?;
+    set.query_async::<Option<String>>(link).await.map_err(opening)?;
+    let sealed: Vec<u8> = redis::cmd("GET").arg(&key).query_async(link).await.map_err(opening)?;
     Names::open(ring, &sealed)
 }
 

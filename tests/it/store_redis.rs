@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bearerd::{
     store::{
-        AttemptId, Event, Ring, Store, StoreError,
+        AttemptId, Ring, Store, StoreError,
         redis::{Redis as RedisStore, RedisConfig},
     },
     token::Generation,
@@ -12,27 +12,37 @@ use bearerd::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::broadcast::Receiver,
     time::timeout,
 };
 
 use crate::{
     store_contract::{Desk, LONG, bearer, canary, events::change},
-    support::{PATIENCE, Redis, eventually},
+    support::{PATIENCE, Redis},
 };
 
+mod checkup;
+mod connection;
 mod damage;
-
-/// Within this a store that is away is told as away; each operation's own limit is half of it.
-const BOUND: Duration = Duration::from_secs(6);
+mod tls;
 
 fn ring(id: &str, byte: u8) -> Ring {
     Ring::new([(id, [byte; 32].as_slice())]).unwrap()
 }
 
+fn settings(url: &str) -> RedisConfig {
+    RedisConfig { url: url.into(), username: None, password: None, prefix: "test".into(), ca: None }
+}
+
 async fn open_with(redis: &Redis, ring: Ring) -> Result<RedisStore, StoreError> {
-    let prefix = "test".to_owned();
-    RedisStore::open(&RedisConfig { url: redis.url().into(), username: None, password: None, prefix }, ring).await
+    RedisStore::open(&settings(&redis.url()), ring).await
+}
+
+/// Why a store with these settings is not opened.
+async fn refusal(settings: &RedisConfig) -> String {
+    match RedisStore::open(settings, ring("a", 1)).await.err() {
+        Some(StoreError::Open(why)) => why,
+        other => panic!("not refused but {other:?}"),
+    }
 }
 
 /// A replica's own connection to the store.
@@ -115,46 +125,6 @@ async fn another_key_is_refused() {
             other => panic!("not refused but {other:?}"),
         }
     }
-}
-
-#[tokio::test]
-async fn a_lost_connection_is_a_gap_and_comes_back() {
-    let (store, redis) = new_store().await;
-    let desk = Desk::new(&store);
-    desk.refresh("first").await;
-    let mut events = store.events();
-    for kind in ["normal", "pubsub"] {
-        let _: i64 = redis.cli(&["CLIENT", "KILL", "TYPE", kind]).await;
-    }
-    // Nobody has to use the store for that.
-    heard(&mut events, &Event::Gap).await;
-    heard(&mut events, &Event::Heard).await;
-    eventually(PATIENCE, async || store.load(&desk.place).await.is_ok()).await;
-    desk.refresh("second").await;
-    assert_eq!(change(&mut events).await.token, Some(desk.place.token.clone()));
-}
-
-#[tokio::test]
-async fn a_server_that_is_away_is_told_and_found_again() {
-    let (store, mut redis) = new_store().await;
-    let desk = Desk::new(&store);
-    let made = desk.refresh("first").await;
-    let mut events = store.events();
-    redis.kill();
-    heard(&mut events, &Event::Gap).await;
-    // While it tries to connect again, nobody is kept waiting for that.
-    let answer = timeout(BOUND, store.load(&desk.place)).await.expect("an answer within the bound");
-    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
-    redis.start_again().await;
-    eventually(PATIENCE, async || store.ping().await.is_ok()).await;
-    heard(&mut events, &Event::Heard).await;
-    assert_eq!(desk.record().await.revision, made);
-    assert_eq!(desk.token().await.as_deref(), Some("first-access"));
-}
-
-/// Waits for an event of this kind, past others.
-async fn heard(events: &mut Receiver<Event>, wanted: &Event) {
-    while timeout(PATIENCE, events.recv()).await.unwrap_or_else(|_| panic!("no {wanted:?}")).unwrap() != *wanted {}
 }
 
 #[tokio::test]

@@ -115,6 +115,8 @@ fn servers() {
     ]);
 }
 
+const CA: &str = "ca = { file = \"secrets/tls.crt\" }";
+
 #[test]
 fn stores() {
     let redis = |lines: &str| {
@@ -135,6 +137,10 @@ fn stores() {
         (&redis("url = \"redis://me:hunter2@r\"\npassword = { env = \"S\" }"), "is there twice"),
         (&redis("url = \"redis://r\"\npassword = \"hunter2\""), "is a secret and must not stand in this file"),
         (&redis("url = \"redis://r\"\nprefix = \"a b\""), "is not a prefix for keys"),
+        (&redis("url = \"rediss://r\"\nca = { env = \"S\" }"), "refers to no certificate"),
+        (&redis("url = \"rediss://r\"\nca = \"hunter2\""), "must not stand in this file"),
+        (&redis(&format!("url = \"redis://r\"\n{CA}")), "is there, but the URL does not encrypt"),
+        (&format!("[store]\n{CA}"), "this goes with kind = \"redis\", and that is absent here"),
     ]);
 }
 

@@ -1,154 +1,230 @@
-//! The connection to Redis, and what is heard on its channel.
+//! The connection of the moment, and the task behind it that makes a new one whenever it is lost or leads to a server
+//! that takes no writes any more.
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redis::{
-    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
-    sync::{broadcast, mpsc},
-    time::timeout,
+    sync::{broadcast, watch},
+    time::{Instant, error::Elapsed, sleep, timeout_at},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::RedisConfig;
-use crate::{
-    secret::ExposeSecret,
-    store::{
-        Change, Event, StoreError,
-        names::{TokenName, UnitName},
-    },
-    token::Generation,
+use super::{
+    dial::{Dialer, Pushes, look, timed_out},
+    event::event_of,
 };
+use crate::store::{Event, StoreError};
 
-/// A command that has no answer after this long is given up; the store may still have run it.
+/// A command that has no answer after this long is given up, whether it waited for a connection or for the server; the
+/// store may still have run it.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same with the wait for a connection that is being made anew. It also bounds by how much a token's TTL, which is
-/// sent as what is left, can come out too long: by less than the skew that a life of half a minute or more is cut by.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the first connection is tried for: Redis may be starting at the same time.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest pause between two tries to connect.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between tries to connect double from the one to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Connects, and listens on the channel; what is heard goes to `events`.
-pub(super) async fn connect(
-    config: &RedisConfig,
-    channel: &str,
-    events: broadcast::Sender<Event>,
-) -> Result<ConnectionManager, StoreError> {
-    let client = Client::open(info(config)?).map_err(|error| StoreError::Open(error.to_string()))?;
-    let (pushes, heard) = mpsc::unbounded_channel();
-    let settings = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_max_delay(RECONNECT_PAUSE)
-        .set_push_sender(pushes)
-        .set_automatic_resubscription();
-    let mut connection = ConnectionManager::new_with_config(client, settings).await.map_err(unavailable)?;
-    connection.subscribe(channel).await.map_err(unavailable)?;
-    tokio::spawn(listen(heard, events));
-    Ok(connection)
+/// A connection that stood this long was a good one, and the next pause is a short one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// What commands find: a connection, or why there is none; nothing while a new one is being made.
+type State = Option<RedisResult<Line>>;
+
+/// One connection, and which one it is.
+#[derive(Clone)]
+struct Line {
+    connection: MultiplexedConnection,
+    number: u64,
 }
 
-/// What Redis answers, or that it does not.
-pub(super) async fn answer<T>(asked: impl Future<Output = Result<T, redis::RedisError>>) -> Result<T, StoreError> {
-    match timeout(ANSWER_TIMEOUT, asked).await {
-        Ok(answer) => answer.map_err(unavailable),
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+/// The way to Redis, for everybody who has a clone of it. When the last one is gone the connection ends.
+#[derive(Clone)]
+pub(super) struct Link {
+    state: watch::Receiver<State>,
+    /// The newest connection that was found to be of no use.
+    useless: watch::Sender<u64>,
+    database: i64,
+}
+
+impl Link {
+    /// Connects and stays connected; what is heard goes to `events`.
+    pub(super) async fn open(dialer: Dialer, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
+        let (connection, pushes) = first(&dialer).await.map_err(opening)?;
+        let (state, seen) = watch::channel(Some(Ok(Line { connection, number: 1 })));
+        let (useless, told) = watch::channel(0);
+        let database = dialer.database();
+        tokio::spawn(Keeper { dialer, state, useless: told, events, pause: FIRST_PAUSE }.keep(pushes));
+        Ok(Self { state: seen, useless, database })
+    }
+
+    /// Whether the server answers and takes writes.
+    pub(super) async fn look(&self) -> RedisResult<()> {
+        let end = Instant::now() + RESPONSE_TIMEOUT;
+        let mut line = self.line(end).await?;
+        let answer = timeout_at(end, look(&mut line.connection)).await;
+        self.judged(line.number, answer)
+    }
+
+    async fn line(&self, end: Instant) -> RedisResult<Line> {
+        let mut state = self.state.clone();
+        let known = timeout_at(end, state.wait_for(Option::is_some)).await;
+        known.ok().and_then(|state| state.ok()?.clone()).unwrap_or_else(|| Err(timed_out()))
+    }
+
+    /// Passes an answer on, and has the connection replaced if that is what it calls for.
+    fn judged<T>(&self, number: u64, answer: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
+        let answer = answer.unwrap_or_else(|_| Err(timed_out()));
+        if answer.as_ref().is_err_and(wants_another) {
+            self.useless.send_if_modified(|worst| std::mem::replace(worst, number.max(*worst)) < number);
+        }
+        answer
+    }
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        let asked = async move {
+            let end = Instant::now() + RESPONSE_TIMEOUT;
+            let mut line = self.line(end).await?;
+            let answer = timeout_at(end, line.connection.send_packed_command(cmd)).await;
+            self.judged(line.number, answer.map(|answer| answer.and_then(Value::extract_error)))
+        };
+        asked.boxed()
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        let asked = async move {
+            let end = Instant::now() + RESPONSE_TIMEOUT;
+            let mut line = self.line(end).await?;
+            let answer = timeout_at(end, line.connection.send_packed_commands(pipeline, offset, count)).await;
+            self.judged(line.number, answer)
+        };
+        asked.boxed()
+    }
+
+    fn get_db(&self) -> i64 {
+        self.database
+    }
+}
+
+/// What makes connections, one at a time and for as long as somebody has a [`Link`].
+struct Keeper {
+    dialer: Dialer,
+    state: watch::Sender<State>,
+    useless: watch::Receiver<u64>,
+    events: broadcast::Sender<Event>,
+    pause: Duration,
+}
+
+impl Keeper {
+    async fn keep(mut self, mut pushes: Pushes) {
+        for number in 1.. {
+            let began = Instant::now();
+            if !self.listen(number, pushes).await {
+                return;
+            }
+            if began.elapsed() > STEADY {
+                self.pause = FIRST_PAUSE;
+            }
+            warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
+            self.state.send_replace(None);
+            tell(&self.events, Event::Gap);
+            let Some((connection, heard)) = self.redial().await else { return };
+            info!("connected to Redis again");
+            self.state.send_replace(Some(Ok(Line { connection, number: number + 1 })));
+            tell(&self.events, Event::Heard);
+            pushes = heard;
+        }
+    }
+
+    /// Passes on what is heard until the connection is lost or of no use; false if nobody is there who would use one.
+    async fn listen(&mut self, number: u64, mut pushes: Pushes) -> bool {
+        let Self { useless, events, .. } = self;
+        loop {
+            tokio::select! {
+                push = pushes.recv() => match push.as_ref().map(event_of) {
+                    None | Some(Some(Event::Gap)) => return true,
+                    Some(None) => {}
+                    Some(Some(event)) => tell(events, event),
+                },
+                told = useless.wait_for(|worst| *worst >= number) => return told.is_ok(),
+            }
+        }
+    }
+
+    /// Tries until there is a connection. Meanwhile commands fail at once, with the reason.
+    async fn redial(&mut self) -> Option<(MultiplexedConnection, Pushes)> {
+        while !self.state.is_closed() {
+            // Many replicas lose the same server at the same time.
+            sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            match self.dialer.dial().await {
+                Ok(connected) => return Some(connected),
+                Err(error) => drop(self.state.send_replace(Some(Err(error)))),
+            }
+        }
+        None
+    }
+}
+
+fn tell(events: &broadcast::Sender<Event>, event: Event) {
+    // Nobody listening is no fault.
+    let _ = events.send(event);
+}
+
+async fn first(dialer: &Dialer) -> RedisResult<(MultiplexedConnection, Pushes)> {
+    let (give_up, mut pause) = (Instant::now() + OPEN_PATIENCE, FIRST_PAUSE);
+    loop {
+        match dialer.dial().await {
+            Err(error) if !is_refusal(&error) && Instant::now() < give_up => {}
+            settled => return settled,
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Whether another connection may lead further: to the server that takes writes now, behind the same address.
+fn wants_another(error: &RedisError) -> bool {
+    let demoted = matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS"));
+    demoted || error.is_io_error() || error.is_unrecoverable_error() || error.kind() == ErrorKind::InvalidClientConfig
+}
+
+/// Whether trying again is useless until somebody changes the configuration.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidClientConfig | ErrorKind::AuthenticationFailed | ErrorKind::RESP3NotSupported
+    ) || matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS"))
+}
+
+/// An error of Redis while the store is opened.
+pub(super) fn opening(error: RedisError) -> StoreError {
+    match (error.kind(), error.detail()) {
+        (ErrorKind::InvalidClientConfig, Some(why)) => StoreError::Open(why.to_owned()),
+        _ if is_refusal(&error) => StoreError::Open(error.to_string()),
+        _ => unavailable(error),
     }
 }
 
 /// An error of Redis in our words. It carries no arguments, and so no secret.
-pub(super) fn unavailable(error: redis::RedisError) -> StoreError {
+pub(super) fn unavailable(error: RedisError) -> StoreError {
     match error.code() {
         Some("WRONGTYPE") => StoreError::Unreadable("a key has another type than ours".into()),
         // The scripts' own word.
         Some("UNREADABLE") => StoreError::Unreadable("a field has the wrong form".into()),
         Some(_) | None => StoreError::Unavailable(error.to_string()),
-    }
-}
-
-/// RESP3, because events come as pushes on the same connection.
-fn info(config: &RedisConfig) -> Result<ConnectionInfo, StoreError> {
-    let refused = |error: redis::RedisError| StoreError::Open(format!("the Redis URL is not usable: {error}"));
-    let info = config.url.expose_secret().into_connection_info().map_err(refused)?;
-    let mut login: RedisConnectionInfo = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    if let Some(username) = &config.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &config.password {
-        login = login.set_password(password.expose_secret());
-    }
-    Ok(info.set_redis_settings(login))
-}
-
-async fn listen(mut heard: mpsc::UnboundedReceiver<PushInfo>, events: broadcast::Sender<Event>) {
-    while let Some(push) = heard.recv().await {
-        if let Some(event) = event_of(push) {
-            if event == Event::Gap {
-                warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
-            }
-            // Nobody listening is no fault.
-            let _ = events.send(event);
-        }
-    }
-}
-
-fn event_of(push: PushInfo) -> Option<Event> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only three of a dozen kinds are ours")]
-    match push.kind {
-        PushKind::Disconnection => Some(Event::Gap),
-        PushKind::Subscribe => Some(Event::Heard),
-        PushKind::Message => message(&push.data),
-        _ => None,
-    }
-}
-
-/// Reads `unit token floor`. A forged or damaged message is passed over: an event is a hint and nothing else.
-fn message(data: &[Value]) -> Option<Event> {
-    let [_, payload] = data else { return None };
-    let text: String = redis::from_redis_value_ref(payload).ok()?;
-    let mut parts = text.split(' ');
-    let (unit, token, floor) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
-    let floor = Generation::new(floor);
-    (floor <= Generation::MAX).then(|| {
-        Event::Changed(Change {
-            unit: UnitName::from(unit),
-            token: (token != "*").then(|| TokenName::from(token)),
-            floor,
-        })
-    })
-}
-
-/// Writes what [`message`] reads.
-pub(super) fn payload(change: &Change) -> String {
-    let token = change.token.as_ref().map_or("*", TokenName::as_str);
-    format!("{} {} {}", change.unit.as_str(), token, change.floor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn push(text: &str) -> Option<Event> {
-        message(&[Value::BulkString(b"channel".to_vec()), Value::BulkString(text.as_bytes().to_vec())])
-    }
-
-    #[test]
-    fn events_are_read_back() {
-        for token in [None, Some(TokenName::from("t"))] {
-            let change = Change { unit: UnitName::from("crm/u"), token, floor: Generation::new(5) };
-            assert_eq!(push(&payload(&change)), Some(Event::Changed(change)));
-        }
-    }
-
-    #[test]
-    fn forged_events_are_passed_over() {
-        for text in ["", "a", "a b", "a b c", "a b -1", "a b 18446744073709551615", "a b 99999999999999999999"] {
-            assert_eq!(push(text), None, "{text}");
-        }
     }
 }
