@@ -20,6 +20,7 @@ use crate::{
     support::{PATIENCE, Redis},
 };
 
+mod acl;
 mod checkup;
 mod connection;
 mod damage;
