@@ -3,7 +3,7 @@ local gen = redis.call('HGET', KEYS[3], 'gen')
 if gen and number(gen) <= tonumber(ARGV[1]) then
   redis.call('DEL', KEYS[3])
 end
-if redis.call('EXISTS', KEYS[1]) == 1 then
+if redis.call('HGET', KEYS[1], 'rev') then
   redis.call('HSET', KEYS[1], 'strikes', ARGV[2])
 end
 redis.call('PUBLISH', ARGV[3], ARGV[4])
