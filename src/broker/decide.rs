@@ -70,7 +70,7 @@ pub(super) fn may_replace_ahead(record: Option<&GrantRecord>, recovery: &Recover
 }
 
 fn unanswered(intent: &Intent) -> Unanswered {
-    Unanswered { age: intent.age, settled: intent.settled }
+    Unanswered { age: intent.age, quiet: intent.quiet, settled: intent.settled }
 }
 
 /// What became of a request to the provider.
@@ -263,7 +263,8 @@ mod tests {
     };
 
     fn sent(age: u64, settled: bool) -> Option<Intent> {
-        Some(Intent { attempt: AttemptId::random(), age: Duration::from_secs(age), sends: 1, settled })
+        let age = Duration::from_secs(age);
+        Some(Intent { attempt: AttemptId::random(), age, quiet: age, sends: 1, settled })
     }
 
     fn record(intent: Option<Intent>) -> GrantRecord {

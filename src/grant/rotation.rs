@@ -34,6 +34,8 @@ impl RotationProfile {
 pub struct Unanswered {
     /// How long ago it was first sent, at most: it was written down before it was sent.
     pub age: Duration,
+    /// How long ago it was last sent, at most.
+    pub quiet: Duration,
     /// Whether the last sender itself said that it got no answer; else it may still be at work.
     pub settled: bool,
 }
@@ -52,7 +54,7 @@ pub enum Need {
 pub struct Recovery {
     /// What the provider does with it.
     pub rotation: RotationProfile,
-    /// From this age on, nobody is expected to be storing the answer any more.
+    /// So long after the last send, nobody is expected to be storing an answer any more.
     pub takeover: Duration,
     /// The store was away until a moment ago: whoever holds an answer is about to store it.
     pub store_came_back: bool,
@@ -81,7 +83,7 @@ impl Recovery {
     }
 
     fn is_orphaned(&self, sent: &Unanswered) -> bool {
-        !self.store_came_back && sent.age >= self.takeover
+        !self.store_came_back && sent.quiet >= self.takeover
     }
 
     /// Whether nobody else is to be waited for within the window.
@@ -113,7 +115,8 @@ mod tests {
 
     /// When asking is allowed, as what is needed: nobody, who waits only, or also ahead of time.
     fn allowed(recovery: &Recovery, age: u64, settled: bool) -> &'static str {
-        let sent = Unanswered { age: Duration::from_secs(age), settled };
+        let age = Duration::from_secs(age);
+        let sent = Unanswered { age, quiet: age, settled };
         match (recovery.allows(&sent, Need::Now), recovery.allows(&sent, Need::Ahead)) {
             (false, false) => "no",
             (true, false) => "now",
@@ -183,10 +186,19 @@ mod tests {
     prop_compose! {
         fn cases()(
             rotation in rotations(), takeover in times(), store_came_back: bool, margin in times(), age in times(),
-            settled: bool,
+            quiet in times(), settled: bool,
         ) -> (Recovery, Unanswered) {
-            (Recovery { rotation, takeover, store_came_back, margin }, Unanswered { age, settled })
+            (Recovery { rotation, takeover, store_came_back, margin }, Unanswered { age, quiet: quiet.min(age), settled })
         }
+    }
+
+    #[test]
+    fn a_second_sender_has_its_own_time_to_store_the_answer() {
+        let sent =
+            |quiet| Unanswered { age: Duration::from_secs(9999), quiet: Duration::from_secs(quiet), settled: false };
+        let recovery = recovery(STRICT, false);
+        assert!(!recovery.allows(&sent(23), Need::Now));
+        assert!(recovery.allows(&sent(24), Need::Now));
     }
 
     proptest! {
@@ -212,7 +224,7 @@ mod tests {
         #[test]
         fn every_orphan_is_asked_for_in_the_end((recovery, sent) in cases()) {
             let quiet = Recovery { store_came_back: false, ..recovery };
-            let old = Unanswered { age: sent.age.max(quiet.takeover), ..sent };
+            let old = Unanswered { quiet: sent.quiet.max(quiet.takeover), ..sent };
             prop_assert!(quiet.allows(&old, Need::Now));
         }
     }

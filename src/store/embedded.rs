@@ -220,8 +220,9 @@ fn note_intent(row: &mut GrantRow, attempt: &AttemptId, seen: Option<&AttemptId>
     if row.intent.as_deref() != seen.map(AttemptId::as_str) {
         return Written::Moved;
     }
+    row.sent_us = now_us();
     if row.intent.is_none() {
-        row.intent_us = now_us();
+        row.intent_us = row.sent_us;
     }
     row.intent = Some(attempt.as_str().to_owned());
     row.sends = row.sends.saturating_add(1);

@@ -88,6 +88,8 @@ pub struct Intent {
     pub attempt: AttemptId,
     /// When it was first sent, by the store's clock.
     pub age: Duration,
+    /// When it was last sent, likewise: whoever sent it may still be storing the answer.
+    pub quiet: Duration,
     /// How many sends have an unknown outcome.
     pub sends: u32,
     /// Whether the last try itself said that it got no answer; else it may still be at work, or have died.
@@ -123,6 +125,8 @@ pub struct GrantRow {
     pub intent: Option<String>,
     /// When the first of them did, in µs of the store's clock.
     pub intent_us: u64,
+    /// When the last of them did, likewise.
+    pub sent_us: u64,
     /// How many of them have an unknown outcome.
     pub sends: u32,
     /// The cause of the last failure.
@@ -168,8 +172,9 @@ impl GrantRow {
 
     fn intent(&self, now_us: u64) -> Option<Intent> {
         let attempt = AttemptId::from(self.intent.clone()?);
-        let age = Duration::from_micros(now_us.saturating_sub(self.intent_us));
-        Some(Intent { attempt, age, sends: self.sends.max(1), settled: self.settled == self.intent })
+        let since = |us| Duration::from_micros(now_us.saturating_sub(us));
+        let (age, quiet) = (since(self.intent_us), since(self.sent_us));
+        Some(Intent { attempt, age, quiet, sends: self.sends.max(1), settled: self.settled == self.intent })
     }
 
     fn failure(&self, unit: &UnitName, now_us: u64) -> Result<Option<LastFailure>, StoreError> {

@@ -15,5 +15,5 @@ if intent ~= ARGV[4] then
 end
 local _, time = now()
 redis.call('HSETNX', KEYS[1], 'intent_us', text(time))
-redis.call('HSET', KEYS[1], 'intent', ARGV[1], 'sends', text(sends + 1))
+redis.call('HSET', KEYS[1], 'intent', ARGV[1], 'sent_us', text(time), 'sends', text(sends + 1))
 return 'go'

@@ -86,6 +86,7 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         settled: word("settled"),
         intent: word("intent"),
         intent_us: number(unit, word("intent_us"))?,
+        sent_us: number(unit, word("sent_us"))?,
         sends: number(unit, word("sends"))?,
         fail: word("fail"),
         failures: number(unit, word("failures"))?,

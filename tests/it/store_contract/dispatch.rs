@@ -69,7 +69,7 @@ pub async fn a_second_send_is_counted_and_aged_from_the_first(store: Arc<dyn Sto
     assert_eq!(desk.dispatch(&second, Generation::ZERO, Some(&first)).await, Dispatched::Go);
     let intent = desk.record().await.intent.unwrap();
     assert_eq!((&intent.attempt, intent.sends), (&second, 2));
-    assert!(intent.age > SHORT, "{intent:?}");
+    assert!(intent.age > SHORT && intent.quiet < intent.age, "{intent:?}");
 }
 
 pub async fn a_commit_ends_the_intent(store: Arc<dyn Store>) {
