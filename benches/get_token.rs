@@ -91,7 +91,7 @@ fn parts(store: Embedded, credential: Credential) -> Result<Parts, Box<dyn Error
             max_wait: Duration::from_secs(25),
         },
         cache: CacheConfig { max_tokens: 100_000, max_age: None },
-        provider: Provider::new(http::for_token_endpoints()?),
+        provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
         telemetry: Arc::new(Telemetry::default()),
     })

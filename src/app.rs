@@ -152,7 +152,7 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         credentials: config.credentials.clone(),
         timing: config.refresh,
         cache: CacheConfig { max_tokens: config.cache.max_tokens, max_age: shared.then_some(config.cache.max_age) },
-        provider: Provider::new(http::for_token_endpoints()?),
+        provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
         spool: store::spool(&config.store, &config.seal)?,
         telemetry,

@@ -23,7 +23,7 @@ use crate::{
         rotation::{Recovery, RotationProfile},
     },
     name::{CredentialName, Resources, Scopes},
-    provider::Provider,
+    provider::TokenEndpoint,
     rejection::Rules,
     store::{Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
@@ -105,7 +105,7 @@ pub struct Parts {
     /// The cache.
     pub cache: CacheConfig,
     /// The sender of token requests.
-    pub provider: Provider,
+    pub provider: Arc<dyn TokenEndpoint>,
     /// The sender of calls through.
     pub upstream: Upstream,
     /// Where answers outlive the process while the store is away.
@@ -127,7 +127,7 @@ struct Core {
     flights: Flights,
     credentials: BTreeMap<CredentialName, Arc<Credential>>,
     timing: Timing,
-    provider: Provider,
+    provider: Arc<dyn TokenEndpoint>,
     upstream: Upstream,
     spool: Option<Spool>,
     telemetry: Arc<Telemetry>,

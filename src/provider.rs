@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use reqwest::{Client, Method, Request, header::HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
@@ -15,7 +16,18 @@ use crate::{
     secret::ExposeSecret,
 };
 
-/// Sends token requests.
+/// Where token requests go. A trait, because the simulation of the refresh protocol asks a provider that only it knows.
+#[async_trait]
+pub trait TokenEndpoint: Send + Sync + 'static {
+    /// Sends one request, once, and reads the answer; all of it within the time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], when no answer came; it says whether the provider may have acted.
+    async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError>;
+}
+
+/// Sends token requests over HTTP.
 #[derive(Clone, Debug)]
 pub struct Provider {
     client: Client,
@@ -37,9 +49,11 @@ impl Provider {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
+}
 
-    /// Sends one request, once, and reads the answer; all of it within the time limit.
-    pub async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError> {
+#[async_trait]
+impl TokenEndpoint for Provider {
+    async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError> {
         let deadline = Instant::now() + limit;
         let request = encode(request)?;
         let response = match timeout_at(deadline, self.client.execute(request)).await {

@@ -19,7 +19,7 @@ use crate::{
     },
     http,
     name::Subject,
-    provider::Provider,
+    provider::{Provider, TokenEndpoint},
 };
 
 /// The example in the help.
