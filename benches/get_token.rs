@@ -94,6 +94,7 @@ fn parts(store: Embedded, credential: Credential) -> Result<Parts, Box<dyn Error
         provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
         telemetry: Arc::new(Telemetry::default()),
+        seed: 0,
     })
 }
 

@@ -156,6 +156,7 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         upstream: Upstream::new(http::for_upstreams()?),
         spool: store::spool(&config.store, &config.seal)?,
         telemetry,
+        seed: rand::random(),
         store,
     })
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -112,6 +113,8 @@ pub struct Parts {
     pub spool: Option<Spool>,
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
+    /// What the jitter of waits is drawn from; replicas must not share it.
+    pub seed: u64,
 }
 
 /// The broker. Cloning it is cheap.
@@ -131,6 +134,7 @@ struct Core {
     upstream: Upstream,
     spool: Option<Spool>,
     telemetry: Arc<Telemetry>,
+    chance: Mutex<StdRng>,
     ahead: Ahead,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
@@ -161,6 +165,7 @@ impl Broker {
             upstream: parts.upstream,
             spool: parts.spool,
             telemetry: parts.telemetry,
+            chance: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             ahead,
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
@@ -207,6 +212,11 @@ impl Core {
             // The intent may be written as late as the budget allows; then the request is on its way.
             margin: self.timing.commit_budget + ON_ITS_WAY,
         }
+    }
+
+    /// A random number from 0 to 1, which keeps replicas and grants from acting in step.
+    fn jitter(&self) -> f64 {
+        self.chance.lock().random()
     }
 
     fn count_lookup(&self, target: &Target, result: &'static str) {

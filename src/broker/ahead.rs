@@ -43,8 +43,8 @@ impl Ahead {
     }
 
     /// Sets the timer of a token.
-    pub(super) fn schedule(&self, target: &Target, token: &Token) {
-        if let Some(wait) = due_in(target, token, rand::random()) {
+    pub(super) fn schedule(&self, target: &Target, token: &Token, jitter: f64) {
+        if let Some(wait) = due_in(target, token, jitter) {
             self.after(wait, &target.slot, token.generation, None);
         }
     }
@@ -68,6 +68,8 @@ pub(super) async fn run(core: Weak<Core>, mut incoming: mpsc::UnboundedReceiver<
     let mut timers: DelayQueue<Due> = DelayQueue::new();
     loop {
         tokio::select! {
+            // Not by chance, so that the same happens again in a simulation.
+            biased;
             scheduled = incoming.recv() => {
                 let Some((at, due)) = scheduled else { return };
                 timers.insert_at(due, at);

@@ -145,7 +145,7 @@ async fn ask(
         grant: &target.credential.grant,
         recovering,
         failures: hold.record.as_ref().and_then(|record| record.failure).map_or(0, |failure| failure.count),
-        jitter: rand::random(),
+        jitter: core.jitter(),
     };
     match decide::fate(answer, &around) {
         Fate::Store(granted) => store(core, target, hold, granted, &sent).await,

@@ -32,7 +32,7 @@ impl Core {
     /// Keeps a token in memory and has it refreshed in time.
     pub(super) fn keep(&self, target: &Target, token: &Arc<Token>, epoch: Epoch) {
         if target.slot.put(token, epoch, &Moment::now()) {
-            self.ahead.schedule(target, token);
+            self.ahead.schedule(target, token, self.jitter());
         }
     }
 }

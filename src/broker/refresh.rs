@@ -81,7 +81,10 @@ async fn refresh(core: &Arc<Core>, target: &Target, refused: Generation) -> Resu
             }
             Claimed::Resting(record) => return Err(Error::resting(&record)),
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
-            Claimed::Busy(_) => wait_for_change(&mut events, &target.slot.place.unit, poll).await,
+            Claimed::Busy(_) => {
+                let jittered = poll.mul_f64(f64::midpoint(core.jitter(), 1.0));
+                wait_for_change(&mut events, &target.slot.place.unit, jittered).await;
+            }
             Claimed::Held { record, next } => {
                 if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }).await? {
                     return Ok(token);
@@ -97,7 +100,6 @@ async fn refresh(core: &Arc<Core>, target: &Target, refused: Generation) -> Resu
 
 /// Waits until something changes for this grant; a published event is a hint, and time the safety net.
 async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitName, longest: Duration) {
-    let jittered = longest.mul_f64(rand::random_range(0.5..1.0));
     let changed = async {
         loop {
             match events.recv().await {
@@ -109,5 +111,5 @@ async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitNam
         }
     };
     // Either way the store is looked at again.
-    let _ = timeout(jittered, changed).await;
+    let _ = timeout(longest, changed).await;
 }
