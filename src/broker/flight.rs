@@ -12,9 +12,10 @@ use std::{
     },
 };
 
+use futures_util::{FutureExt, future::Shared};
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 use tracing::Instrument;
@@ -22,7 +23,7 @@ use tracing::Instrument;
 use super::{Core, Error, Target, refresh};
 use crate::token::{Token, TokenKey, Wanted};
 
-type Landed = Option<Result<Arc<Token>, Error>>;
+type Landed = Result<Arc<Token>, Error>;
 
 /// The flights under way.
 #[derive(Default)]
@@ -33,7 +34,7 @@ pub(super) struct Flights {
 
 struct Running {
     id: u64,
-    landed: watch::Receiver<Landed>,
+    landed: Shared<oneshot::Receiver<Landed>>,
 }
 
 impl Core {
@@ -47,22 +48,23 @@ impl Core {
         wanted: Wanted,
         deadline: Instant,
     ) -> Result<Arc<Token>, Error> {
-        let mut landed = self.board(target, wanted);
+        let landed = self.board(target, wanted);
         let in_progress = || Error::RefreshInProgress { left: self.timing.lease };
-        match timeout_at(deadline, landed.wait_for(Option::is_some)).await {
-            Ok(Ok(result)) => result.as_ref().map_or_else(|| Err(in_progress()), Clone::clone),
+        match timeout_at(deadline, landed).await {
+            Ok(Ok(result)) => result,
             // The flight's task ended without a word; the lease tells whoever asks next what is going on.
             Ok(Err(_)) | Err(_) => Err(in_progress()),
         }
     }
 
-    fn board(self: &Arc<Self>, target: &Target, wanted: Wanted) -> watch::Receiver<Landed> {
+    fn board(self: &Arc<Self>, target: &Target, wanted: Wanted) -> Shared<oneshot::Receiver<Landed>> {
         let mut running = self.flights.running.lock();
         match running.entry(target.slot.key.clone()) {
             Entry::Occupied(flight) => flight.get().landed.clone(),
             Entry::Vacant(place) => {
                 let id = self.flights.next.fetch_add(1, Ordering::Relaxed);
-                let (land, landed) = watch::channel(None);
+                let (land, landed) = oneshot::channel();
+                let landed = landed.shared();
                 place.insert(Running { id, landed: landed.clone() });
                 self.tasks.spawn(fly(Arc::clone(self), target.clone(), wanted, id, land).in_current_span());
                 landed
@@ -71,13 +73,13 @@ impl Core {
     }
 }
 
-async fn fly(core: Arc<Core>, target: Target, wanted: Wanted, id: u64, land: watch::Sender<Landed>) {
+async fn fly(core: Arc<Core>, target: Target, wanted: Wanted, id: u64, land: oneshot::Sender<Landed>) {
     // The entry goes even if the work should panic.
     let entry = EntryGuard { flights: &core.flights, key: &target.slot.key, id };
     let result = refresh::obtain(&core, &target, wanted).await;
     drop(entry);
     // Nobody waiting any more is no fault.
-    let _ = land.send(Some(result));
+    let _ = land.send(result);
 }
 
 struct EntryGuard<'a> {
