@@ -10,6 +10,7 @@ use bearerd::{
     broker::{Ask, Broker, Credential, Parts, Timing},
     cache::CacheConfig,
     caller::Caller,
+    clock::Clock,
     grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
     http,
     name::{CredentialName, Resources, Scopes, Subject},
@@ -94,6 +95,7 @@ fn parts(store: Embedded, credential: Credential) -> Result<Parts, Box<dyn Error
         provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
         telemetry: Arc::new(Telemetry::default()),
+        clock: Clock::default(),
         seed: 0,
     })
 }

@@ -14,6 +14,7 @@ use crate::{
     api::Api,
     broker::{Broker, Parts},
     cache::CacheConfig,
+    clock::Clock,
     config::Config,
     http,
     policy::Policy,
@@ -156,6 +157,7 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         upstream: Upstream::new(http::for_upstreams()?),
         spool: store::spool(&config.store, &config.seal)?,
         telemetry,
+        clock: Clock::default(),
         seed: rand::random(),
         store,
     })

@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     cache::{Cache, CacheConfig, Slot},
+    clock::{Clock, Moment},
     grant::{
         Coordination, Grant,
         rotation::{Recovery, RotationProfile},
@@ -113,6 +114,8 @@ pub struct Parts {
     pub spool: Option<Spool>,
     /// The metrics.
     pub telemetry: Arc<Telemetry>,
+    /// Where the time is read.
+    pub clock: Clock,
     /// What the jitter of waits is drawn from; replicas must not share it.
     pub seed: u64,
 }
@@ -134,6 +137,7 @@ struct Core {
     upstream: Upstream,
     spool: Option<Spool>,
     telemetry: Arc<Telemetry>,
+    clock: Clock,
     chance: Mutex<StdRng>,
     ahead: Ahead,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
@@ -165,6 +169,7 @@ impl Broker {
             upstream: parts.upstream,
             spool: parts.spool,
             telemetry: parts.telemetry,
+            clock: parts.clock,
             chance: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             ahead,
             heard: Mutex::new(Instant::now()),
@@ -212,6 +217,10 @@ impl Core {
             // The intent may be written as late as the budget allows; then the request is on its way.
             margin: self.timing.commit_budget + ON_ITS_WAY,
         }
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     /// A random number from 0 to 1, which keeps replicas and grants from acting in step.

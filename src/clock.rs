@@ -7,6 +7,24 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// Where moments come from: both clocks of this process, unless the wall clock is stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    stopped_at: Option<SystemTime>,
+}
+
+impl Clock {
+    /// A clock whose wall clock stands still. Where a simulation moves the monotonic one, only that one says anything.
+    pub fn with_wall_stopped_at(moment: SystemTime) -> Self {
+        Self { stopped_at: Some(moment) }
+    }
+
+    /// This moment.
+    pub fn now(&self) -> Moment {
+        Moment { monotonic: Instant::now(), wall: self.stopped_at.unwrap_or_else(SystemTime::now) }
+    }
+}
+
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
@@ -17,7 +35,7 @@ pub struct Moment {
 impl Moment {
     /// This moment.
     pub fn now() -> Self {
-        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+        Clock::default().now()
     }
 
     /// The wall clock's time, for messages and for a provider's claims.
@@ -88,6 +106,16 @@ mod tests {
         assert!(!deadline.has_passed(&now));
         assert!(deadline.has_passed(&wall_ahead));
         assert!(deadline.has_passed(&monotonic_ahead));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_wall_clock_leaves_the_monotonic_one() {
+        let clock = Clock::with_wall_stopped_at(SystemTime::UNIX_EPOCH);
+        let deadline = clock.now().after(Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(deadline.remaining(&clock.now()), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(deadline.has_passed(&clock.now()));
     }
 
     #[test]

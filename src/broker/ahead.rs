@@ -15,7 +15,6 @@ use tokio_util::time::DelayQueue;
 use super::{Core, Error, Target, decide};
 use crate::{
     cache::Slot,
-    clock::Moment,
     failure::FailureCause,
     token::{Generation, Token, Wanted},
 };
@@ -42,25 +41,11 @@ impl Ahead {
         (Self { queue }, due)
     }
 
-    /// Sets the timer of a token.
-    pub(super) fn schedule(&self, target: &Target, token: &Token, jitter: f64) {
-        if let Some(wait) = due_in(target, token, jitter) {
-            self.after(wait, &target.slot, token.generation, None);
-        }
-    }
-
     fn after(&self, wait: Duration, slot: &Arc<Slot>, generation: Generation, savable_until: Option<Instant>) {
         let due = Due { slot: Arc::downgrade(slot), generation, savable_until };
         // The receiver goes only with the broker itself.
         let _ = self.queue.send((Instant::now() + wait, due));
     }
-}
-
-/// What is left until a token should be refreshed; `None` if it never should.
-fn due_in(target: &Target, token: &Token, jitter: f64) -> Option<Duration> {
-    let expiry = token.expiry?;
-    let remaining = expiry.deadline.remaining(&Moment::now());
-    decide::ahead(expiry.lifetime, remaining, target.credential.refresh_ahead, jitter)
 }
 
 /// Watches the timers until the broker is gone.
@@ -83,6 +68,20 @@ pub(super) async fn run(core: Weak<Core>, mut incoming: mpsc::UnboundedReceiver<
 }
 
 impl Core {
+    /// Sets the timer of a token.
+    pub(super) fn schedule_ahead(&self, target: &Target, token: &Token) {
+        if let Some(wait) = self.due_in(target, token, self.jitter()) {
+            self.ahead.after(wait, &target.slot, token.generation, None);
+        }
+    }
+
+    /// What is left until a token should be refreshed; `None` if it never should.
+    fn due_in(&self, target: &Target, token: &Token, jitter: f64) -> Option<Duration> {
+        let expiry = token.expiry?;
+        let remaining = expiry.deadline.remaining(&self.now());
+        decide::ahead(expiry.lifetime, remaining, target.credential.refresh_ahead, jitter)
+    }
+
     fn timer_ended(self: &Arc<Self>, due: Due) {
         let Some(slot) = due.slot.upgrade() else { return };
         let Some(credential) = self.credentials.get(&slot.key.grant.credential) else { return };
@@ -98,7 +97,7 @@ impl Core {
     /// On the way of every served token: asks for a refresh if its time has come and its timer found it unused.
     pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token) {
         // Without jitter the moment is the latest at which the timer ends, so the timer always comes first.
-        if due_in(target, token, 1.0).is_some_and(|wait| wait.is_zero()) {
+        if self.due_in(target, token, 1.0).is_some_and(|wait| wait.is_zero()) {
             self.refresh_ahead(target, token.generation, None);
         }
     }

@@ -63,7 +63,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         }
     };
     // Built before the intent is written: a request that cannot be built was never sent.
-    let request = match build(target, refresh_token) {
+    let request = match build(target, refresh_token, &core.now()) {
         Ok(request) => request,
         Err(error) => {
             warn!(credential = %credential.name, %error, "no token request can be built");
@@ -95,7 +95,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a request that could not be built is not tried again.
 const BUILD_RETRY: Duration = Duration::from_secs(5);
 
-fn build(target: &Target, refresh_token: Option<&SecretString>) -> Result<TokenRequest, BuildError> {
+fn build(target: &Target, refresh_token: Option<&SecretString>, now: &Moment) -> Result<TokenRequest, BuildError> {
     let key = &target.slot.key;
     let asked = Asked {
         subject: &key.grant.subject,
@@ -103,7 +103,7 @@ fn build(target: &Target, refresh_token: Option<&SecretString>) -> Result<TokenR
         resources: &key.resources,
         default_scopes: &target.credential.scopes,
     };
-    request::build(&target.credential.grant, refresh_token, &asked, Moment::now().wall())
+    request::build(&target.credential.grant, refresh_token, &asked, now.wall())
 }
 
 /// Writes the intent. From here on the refresh token counts as sent.
@@ -135,10 +135,10 @@ async fn ask(
     request: TokenRequest,
     recovering: bool,
 ) -> Result<Option<Arc<Token>>, Error> {
-    let sent = Moment::now();
+    let sent = core.now();
     let answer = core.provider.ask(request, core.timing.http_timeout).await;
     let credential = target.credential.name.to_string();
-    let seconds = Moment::now().since(&sent).as_secs_f64();
+    let seconds = core.now().since(&sent).as_secs_f64();
     core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
     log_failure(target, &answer);
     let around = Circumstances {

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use super::{Broker, Error, load::Known};
 use crate::{
-    clock::Moment,
     failure::FailureCause,
     name::{Resources, Scopes},
     policy::Permit,
@@ -45,7 +44,7 @@ impl Broker {
     ) -> Result<Description, Error> {
         let target = self.core.target(permit.grant(), scopes, resources)?;
         let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
-        let now = Moment::now();
+        let now = self.core.now();
         let stored = loaded.record.as_ref();
         let failure = stored.and_then(|record| record.failure);
         let waits = failure.filter(|failure| !failure.wait.is_zero());

@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 
 use super::{Broker, Core, Error, Rejected, Target, invalidate_token::Replaced, refresh};
 use crate::{
-    clock::Moment,
     name::{Resources, Scopes},
     policy::Permit,
     token::{Generation, Token, Wanted},
@@ -69,7 +68,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Arc<Token>, Error> {
         let refuses = wanted.refused > Generation::ZERO;
-        if refuses && target.slot.fresh(&wanted, &Moment::now()).is_none() {
+        if refuses && target.slot.fresh(&wanted, &self.now()).is_none() {
             match self.report(target, &Rejected::Generation(wanted.refused), deadline).await? {
                 Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
                 // Whether that token is what is wanted is seen below.
@@ -86,13 +85,13 @@ impl Core {
         wanted: Wanted,
         deadline: Instant,
     ) -> Result<Arc<Token>, Error> {
-        if let Some(token) = target.slot.fresh(&wanted, &Moment::now()) {
+        if let Some(token) = target.slot.fresh(&wanted, &self.now()) {
             self.count_lookup(target, "memory");
             self.consider_ahead(target, &token);
             return Ok(token);
         }
         // A token that is only due for a look into the store must not wait for a refresh that somebody else began.
-        if let Some(token) = target.slot.valid(&wanted, &Moment::now())
+        if let Some(token) = target.slot.valid(&wanted, &self.now())
             && let Some(token) = self.look(target, &wanted, token).await
         {
             self.consider_ahead(target, &token);
@@ -100,7 +99,7 @@ impl Core {
         }
         for _ in 0..FLIGHTS {
             let token = self.join(target, wanted, deadline).await?;
-            if token.satisfies(&wanted, &Moment::now()) {
+            if token.satisfies(&wanted, &self.now()) {
                 return Ok(self.use_now(target, token));
             }
             refresh::outlives(&token, &wanted)?;
@@ -115,7 +114,7 @@ impl Core {
         if !away {
             match timeout(LOOK, self.load(target)).await {
                 Ok(Ok(known)) => {
-                    let token = known.token.filter(|token| token.satisfies(wanted, &Moment::now()))?;
+                    let token = known.token.filter(|token| token.satisfies(wanted, &self.now()))?;
                     self.count_lookup(target, "store");
                     return Some(token);
                 }
@@ -133,7 +132,7 @@ impl Core {
 
     fn use_now(self: &Arc<Self>, target: &Target, token: Arc<Token>) -> Arc<Token> {
         // Marks the slot as used, so that the token is refreshed ahead of its end.
-        let _ = target.slot.valid(&Wanted::default(), &Moment::now());
+        let _ = target.slot.valid(&Wanted::default(), &self.now());
         self.consider_ahead(target, &token);
         token
     }

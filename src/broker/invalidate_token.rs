@@ -109,7 +109,7 @@ impl Broker {
         let deadline = Instant::now() + self.core.timing.max_wait;
         let (outcome, token) = match self.core.report(&target, &report.rejected, deadline).await? {
             Replaced::With(outcome, token) => (outcome, token),
-            Replaced::HeldBack(wait) => return Ok(held_back(wait)),
+            Replaced::HeldBack(wait) => return Ok(held_back(wait, &self.core.now())),
         };
         let detail = match outcome {
             Outcome::Refreshed => "the token was replaced",
@@ -121,7 +121,7 @@ impl Broker {
     }
 }
 
-fn held_back(wait: Duration) -> Reported {
+fn held_back(wait: Duration, now: &Moment) -> Reported {
     let seconds = wait.as_secs_f64().ceil();
     Reported {
         outcome: Outcome::HeldBack(wait),
@@ -129,7 +129,7 @@ fn held_back(wait: Duration) -> Reported {
         detail: format!(
             "a token this fresh was already rejected; the next one is asked for in {seconds} s at the earliest"
         ),
-        next_attempt_at: Some(Moment::now().after(wait).wall()),
+        next_attempt_at: Some(now.after(wait).wall()),
     }
 }
 
@@ -152,7 +152,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Replaced, Error> {
         if let Rejected::Generation(generation) = rejected
-            && let Some(newer) = target.slot.fresh(&newer_than(*generation), &Moment::now())
+            && let Some(newer) = target.slot.fresh(&newer_than(*generation), &self.now())
         {
             self.count_report(target, "already_replaced");
             return Ok(Replaced::With(Outcome::AlreadyReplaced, newer));

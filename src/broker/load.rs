@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Core, Error, Target};
-use crate::{cache::Epoch, clock::Moment, store::Loaded, token::Token};
+use crate::{cache::Epoch, store::Loaded, token::Token};
 
 /// What the store knows of a target.
 pub(super) struct Known {
@@ -31,8 +31,8 @@ impl Core {
 
     /// Keeps a token in memory and has it refreshed in time.
     pub(super) fn keep(&self, target: &Target, token: &Arc<Token>, epoch: Epoch) {
-        if target.slot.put(token, epoch, &Moment::now()) {
-            self.ahead.schedule(target, token, self.jitter());
+        if target.slot.put(token, epoch, &self.now()) {
+            self.schedule_ahead(target, token);
         }
     }
 }

@@ -15,7 +15,6 @@ use super::{
     seed, static_secret,
 };
 use crate::{
-    clock::Moment,
     grant::Grant,
     store::{AttemptId, Claim, Claimed, Event, UnitName},
     token::{Generation, Token, Wanted},
@@ -34,7 +33,7 @@ pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) ->
         return Err(Error::invalid("refused_generation", "no token of this generation was ever issued"));
     }
     if let Some(token) = &token {
-        if token.satisfies(&wanted, &Moment::now()) {
+        if token.satisfies(&wanted, &core.now()) {
             core.count_lookup(target, "store");
             return Ok(Arc::clone(token));
         }
