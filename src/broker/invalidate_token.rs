@@ -157,16 +157,18 @@ impl Core {
             self.count_report(target, "already_replaced");
             return Ok(Replaced::With(Outcome::AlreadyReplaced, newer));
         }
-        // Memory may be behind the store, so what a report means is read there.
+        // Memory may be behind the store, so what a report means is read there. But a token that is gone from the store may
+        // still be served from memory, and is then known by its value here only.
+        let held = target.slot.valid(&Wanted::default(), &self.now());
         let Known { mut loaded, token, epoch: _ } = self.load(target).await?;
         if let Grant::Static { form, first: _ } = &target.credential.grant {
             let current = static_secret::token(target, form, &loaded, &Wanted::default())?;
             loaded.token = Some(Token::clone(&current));
         }
-        let current = loaded.token.as_ref().or(token.as_deref());
+        let known = [loaded.token.as_ref(), token.as_deref(), held.as_deref()];
         let generation = match rejected {
             Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, current),
+            Rejected::AccessToken(value) => generation_of(value, known),
         };
         match decide::report(generation, &loaded, target.credential.min_age()) {
             ReportPlan::Reject { strikes } => self.reject(target, generation, strikes, deadline).await,
@@ -214,13 +216,41 @@ impl Core {
     }
 }
 
-/// The generation of a token that was named by itself. One that is not the current one counts as an older one.
-fn generation_of(value: &SecretString, current: Option<&Token>) -> Generation {
-    current
-        .filter(|token| same(token.value.expose_secret(), value.expose_secret()))
+/// The generation of a token that was named by itself. One that nobody knows counts as an older one.
+fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) -> Generation {
+    known
+        .into_iter()
+        .flatten()
+        .find(|token| same(token.value.expose_secret(), value.expose_secret()))
         .map_or(Generation::ZERO, |token| token.generation)
 }
 
 fn newer_than(refused: Generation) -> Wanted {
     Wanted { refused, min_remaining: Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenType;
+
+    #[test]
+    fn a_token_is_known_by_its_value_wherever_it_is() {
+        let token = |value: &str, generation| Token {
+            value: value.into(),
+            kind: TokenType::Bearer,
+            generation: Generation::new(generation),
+            scopes: Scopes::default(),
+            expiry: None,
+        };
+        let (stored, held) = (token("new", 8), token("old", 7));
+        for (value, known, generation) in [
+            ("new", [Some(&stored), Some(&stored), Some(&held)], 8),
+            ("old", [Some(&stored), None, Some(&held)], 7),
+            ("old", [None, None, Some(&held)], 7),
+            ("other", [Some(&stored), None, Some(&held)], 0),
+        ] {
+            assert_eq!(generation_of(&value.into(), known), Generation::new(generation), "{value}");
+        }
+    }
 }
