@@ -234,6 +234,9 @@ pub(super) fn ahead(lifetime: Duration, remaining: Duration, refresh_ahead: Dura
 }
 
 #[cfg(test)]
+mod interleavings;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
@@ -251,7 +254,7 @@ mod tests {
         }
     }
 
-    fn rotating() -> Grant {
+    pub(super) fn rotating() -> Grant {
         Grant::RefreshToken { endpoint: endpoint(), first: None }
     }
 
