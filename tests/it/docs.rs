@@ -8,8 +8,14 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "docs/reliability.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "deploy/README.md",
+    "docs/known-mistakes.md",
+    "docs/reliability.md",
+];
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -85,11 +91,17 @@ fn links_lead_to_files() {
     }
 }
 
-/// Each test that the page on reliability names exists.
+/// Each test that a page names in the last column of its tables exists.
 #[test]
 fn the_tests_that_are_named_exist() {
-    let text = read("docs/reliability.md");
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.contains("fault | what"));
+    for document in ["docs/reliability.md", "docs/known-mistakes.md"] {
+        look_up(document);
+    }
+}
+
+fn look_up(document: &str) {
+    let text = read(document);
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.contains("(`tests/it/…`) |"));
     let mut named = 0;
     for cell in rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next()) {
         let words: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();

@@ -33,6 +33,12 @@ mod replicas;
 // A real authorization server and every way of client authentication.
 mod providers;
 
+// What an operator puts into a file is a grant's first secret and not its last.
+mod seeds;
+
+// Waiting for somebody else's refresh.
+mod waiting;
+
 // Answers that are lost on their way from real providers, each of which rotates refresh tokens in its own manner.
 mod recovery;
 
