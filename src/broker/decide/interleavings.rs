@@ -1,15 +1,23 @@
 //! Whatever order things happen in: several tries at one grant, each of which can stop at any point, driven through the
 //! functions of this file's parent and through nothing else, with a record and a provider that are as simple as can be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{tests::rotating, *};
+use super::{samples::rotating, *};
 use crate::{
-    grant::{answer::Refusal, rotation::RotationProfile},
-    store::{AttemptId, GrantSecrets, GrantState, LastFailure},
-    token::TokenType,
+    failure::FailureCause,
+    grant::{
+        answer::{Answer, Granted, Refusal, RefusalError},
+        rotation::{Recovery, RotationProfile},
+    },
+    provider::SendError,
+    store::{AttemptId, GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Verdict},
+    token::{Generation, TokenType},
 };
 
 const LEASE: u64 = 20;
@@ -17,6 +25,9 @@ const TAKEOVER: u64 = 24;
 const MARGIN: u64 = 5;
 const WINDOW: u64 = 300;
 const HOME: &str = "here";
+
+/// No wait after a failure is longer than this.
+const REST: u64 = 100;
 
 /// One thing that happens. An index says to which of the tries under way.
 #[derive(Clone, Debug)]
@@ -393,7 +404,7 @@ impl World {
     fn is_settled_by_whoever_comes(&mut self) {
         let before = self.row.revision;
         for _ in 0..4 {
-            self.now += TAKEOVER.max(LEASE) + LONGEST_WAIT.as_secs() * 2;
+            self.now += TAKEOVER.max(LEASE) + REST;
             if let Some(number) = self.claim() {
                 self.dispatch(number);
                 self.send(number, Journey::Fine);
