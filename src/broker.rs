@@ -8,7 +8,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, flight::Flights};
+use self::{ahead::Ahead, cool_down::Rests, flight::Flights};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -36,6 +36,7 @@ use crate::{
 mod ahead;
 mod attempt;
 mod call_through;
+mod cool_down;
 mod decide;
 mod describe_grant;
 mod error;
@@ -140,6 +141,7 @@ struct Core {
     clock: Clock,
     chance: Mutex<StdRng>,
     ahead: Ahead,
+    rests: Rests,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -172,6 +174,7 @@ impl Broker {
             clock: parts.clock,
             chance: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             ahead,
+            rests: Rests::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 pub use self::{
-    names::{Names, Place, Unit, UnitName},
+    names::{EndpointName, Names, Place, Unit, UnitName},
     record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material},
     seal::Ring,
 };
@@ -65,6 +65,13 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a grant by one that was handed over, if the revision is still the expected one. Tokens of the grant that
     /// was there before are never served again.
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError>;
+
+    /// Notes that a token endpoint wants to be left alone by all grants that use it, for at most [`record::MAX_WAIT`]. A
+    /// rest that lasts longer stays as it is.
+    async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError>;
+
+    /// What is left of the rest that was noted for a token endpoint; `None` if it is over or there was none.
+    async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -252,6 +259,15 @@ pub struct Import<'a> {
     pub next: Generation,
     /// The grant.
     pub secrets: &'a GrantSecrets,
+}
+
+/// A token endpoint wants to be left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Why.
+    pub cause: FailureCause,
+    /// For how long.
+    pub left: Duration,
 }
 
 /// Something changed in the store.

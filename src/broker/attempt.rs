@@ -21,8 +21,8 @@ use crate::{
     provider::SendError,
     secret::SecretString,
     store::{
-        AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Settle, StoreError, Verdict,
-        Written,
+        AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Rest, Settle, StoreError,
+        Verdict, Written,
     },
     telemetry::{CredentialLabels, CredentialOnly},
     token::{Generation, Token},
@@ -75,6 +75,11 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         // A refresh that begins while the process ends may not get to store its answer.
         release(core, target, &hold).await;
         return Err(Error::RefreshInProgress { left: LOOK_AGAIN });
+    }
+    let resting = core.rest(target).await;
+    if !matches!(resting, Ok(None)) {
+        release(core, target, &hold).await;
+        return resting.and_then(|resting| resting.map_or(Ok(None), Err));
     }
     if !credential.grant.repeating_is_harmless() {
         let allowed = dispatch(core, target, &hold).await;
@@ -149,7 +154,12 @@ async fn ask(
     };
     match decide::fate(answer, &around) {
         Fate::Store(granted) => store(core, target, hold, granted, &sent).await,
-        Fate::Note { cause, verdict } => settle(core, target, &hold, cause, verdict).await,
+        Fate::Note { cause, verdict, rest } => {
+            if let Some(left) = rest {
+                core.cool_down(target, Rest { cause, left }).await;
+            }
+            settle(core, target, &hold, cause, verdict).await
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) ->
         core.count_lookup(target, "store");
         return Ok(token);
     }
+    if let Some(resting) = core.known_rest(target) {
+        return Err(resting);
+    }
     refresh(core, target, wanted.refused.max(stale)).await
 }
 

@@ -48,7 +48,7 @@ impl Authority {
 
         let fault = self.faults.pop_front();
         let decision = match fault {
-            Some(fault @ (Fault::Status(_) | Fault::ErrorWord(_) | Fault::Body { .. })) => {
+            Some(fault @ (Fault::Status(_) | Fault::Wait { .. } | Fault::ErrorWord(_) | Fault::Body { .. })) => {
                 self.journal.record(entry);
                 return Answer::Faulted(fault);
             }

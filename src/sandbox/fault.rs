@@ -6,6 +6,13 @@
 pub enum Fault {
     /// An empty answer with this HTTP status. A number that is no status is sent as 500.
     Status(u16),
+    /// An empty answer with this HTTP status that says when to come back: in seconds or as a date (RFC 9110 §10.2.3).
+    Wait {
+        /// The HTTP status. A number that is no status is sent as 500.
+        status: u16,
+        /// The value of `Retry-After`; left out where it is not fit for a header.
+        retry_after: String,
+    },
     /// A well-formed refusal (RFC 6749 §5.2) with this `error`: status 401 for `invalid_client`, 400 for any other.
     ErrorWord(String),
     /// Any answer at all, for example a proxy's HTML page with status 200.

@@ -11,7 +11,7 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -106,6 +106,13 @@ fn error_answer(error: &str, description: &str) -> Response {
 fn faulty(fault: Fault) -> Response {
     match fault {
         Fault::Status(number) => status(number).into_response(),
+        Fault::Wait { status: number, retry_after } => {
+            let mut response = status(number).into_response();
+            if let Ok(value) = HeaderValue::from_str(&retry_after) {
+                response.headers_mut().insert(RETRY_AFTER, value);
+            }
+            response
+        }
         Fault::ErrorWord(word) => error_answer(&word, "the sandbox was told to answer so"),
         Fault::Body { status: number, content_type, body } => {
             let mut response = (status(number), body).into_response();

@@ -9,11 +9,12 @@ use tokio::sync::broadcast;
 use self::{
     file::{Changed, File, TokenRow, now_us},
     lease::Leases,
+    rest::Rests,
 };
 use super::{
-    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError, Verdict,
-    Written,
-    names::{Names, Place, UnitName},
+    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Rest, Settle, Store, StoreError,
+    Verdict, Written,
+    names::{EndpointName, Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_secrets, seal_token},
     seal::{Ring, Sealed},
 };
@@ -21,6 +22,7 @@ use crate::{clock::Moment, store::AttemptId, token::Generation};
 
 mod file;
 mod lease;
+mod rest;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
 const EVENT_BACKLOG: usize = 1_024;
@@ -30,6 +32,7 @@ pub struct Embedded {
     file: Arc<File>,
     names: Names,
     leases: Arc<Leases>,
+    rests: Rests,
     events: broadcast::Sender<Event>,
 }
 
@@ -39,7 +42,7 @@ impl Embedded {
         let file = File::open(path, ring)?;
         let names = file.names()?;
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        Ok(Self { file: Arc::new(file), names, leases: Arc::default(), events })
+        Ok(Self { file: Arc::new(file), names, leases: Arc::default(), rests: Rests::default(), events })
     }
 
     /// Deletes tokens that have expired and tells how many.
@@ -175,6 +178,15 @@ impl Store for Embedded {
         let sealed = seal_secrets(&self.file.ring, import.unit, import.next, import.secrets)?;
         let change = Change { unit: import.unit.clone(), token: None, floor: below(import.next) };
         self.advance(change, import.expected, new_row(import.next, import.attempt, sealed), None).await
+    }
+
+    async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {
+        self.rests.note(endpoint, &Rest { left: rest.left.min(MAX_WAIT), ..*rest });
+        Ok(())
+    }
+
+    async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
+        Ok(self.rests.of(endpoint))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -47,6 +47,10 @@ pub struct Place {
     pub token: TokenName,
 }
 
+/// The name of a token endpoint and a client there, for what all grants of the two have in common: a hash.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EndpointName(Arc<str>);
+
 /// A keyed hash of a secret: equal for equal secrets, and useless to whoever reads the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint(String);
@@ -92,6 +96,11 @@ impl Names {
     /// The place of a token.
     pub fn place(&self, unit: Unit<'_>, key: &TokenKey) -> Place {
         Place { unit: self.unit(unit), token: TokenName(self.token_hash(b"token", key).into()) }
+    }
+
+    /// The name of a token endpoint and client, given as a grant's binding.
+    pub fn endpoint(&self, binding: &str) -> EndpointName {
+        EndpointName(self.hash(&[b"endpoint", binding.as_bytes()]).into())
     }
 
     /// The fingerprint of a secret.
@@ -155,6 +164,19 @@ impl From<&str> for TokenName {
 }
 
 impl fmt::Debug for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl EndpointName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EndpointName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -14,9 +14,9 @@ use self::{
     script::{Scripts, Seen, View},
 };
 use super::{
-    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError,
-    Verdict, Written,
-    names::{Names, Place, UnitName},
+    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Rest, Settle, Store,
+    StoreError, Verdict, Written,
+    names::{EndpointName, Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_secrets, seal_token},
     seal::Ring,
 };
@@ -82,6 +82,10 @@ impl Redis {
             call.key(format!("{base}:token:{}", place.token.as_str()));
         }
         call
+    }
+
+    fn rest_key(&self, endpoint: &EndpointName) -> String {
+        format!("{}:{{cool/{}}}", self.prefix, endpoint.as_str())
     }
 
     async fn view(&self, call: &ScriptInvocation<'_>, place: &Place) -> Result<Seen, StoreError> {
@@ -201,6 +205,21 @@ impl Store for Redis {
         call.arg(import.attempt.as_str()).arg(import.expected.get()).arg(import.next.get());
         call.arg(sealed.0).arg(&self.channel).arg(payload(&event));
         self.write(&call).await
+    }
+
+    async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {
+        // A rest of no time at all could not be written: every key has a TTL of 1 ms at least.
+        let span = millis(rest.left.min(MAX_WAIT)).max(1);
+        let mut call = self.scripts.cool_down.prepare_invoke();
+        call.key(self.rest_key(endpoint)).arg(rest.cause.word()).arg(span).arg(millis(MAX_WAIT));
+        self.word(&call).await.map(drop)
+    }
+
+    async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
+        let mut call = self.scripts.cooling.prepare_invoke();
+        call.key(self.rest_key(endpoint));
+        let (word, left): (String, i64) = call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)?;
+        script::rest(&word, left)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

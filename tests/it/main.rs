@@ -24,6 +24,9 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// A provider that wants to be left alone for a while.
+mod cool_down;
+
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
 

@@ -16,6 +16,7 @@ use bearerd::{
 
 pub mod canary;
 mod commit;
+mod cool_down;
 mod dispatch;
 pub mod events;
 mod import;
@@ -231,6 +232,9 @@ macro_rules! contract {
         reject::{
             a_rejected_token_is_gone_and_a_newer_one_stays, only_the_place_is_rejected,
             rejecting_nothing_is_no_fault, strikes_are_kept_until_a_grant_is_imported,
+        },
+        cool_down::{
+            a_rest_is_known_until_it_is_over, a_longer_rest_is_never_shortened, no_rest_is_longer_than_an_hour,
         },
         events::{
             every_listener_hears_a_commit, every_listener_hears_a_rejection, every_listener_hears_an_import,

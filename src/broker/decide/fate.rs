@@ -28,6 +28,8 @@ pub(in crate::broker) enum Fate {
         cause: FailureCause,
         /// What it means for the grant.
         verdict: Verdict,
+        /// How long every grant at the same endpoint and client is to rest with it.
+        rest: Option<Duration>,
     },
 }
 
@@ -66,16 +68,27 @@ fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
         RefusalError::RateLimited => FailureCause::ProviderRateLimited,
         RefusalError::Unavailable => FailureCause::ProviderUnavailable,
     };
-    back_off(cause, refusal.retry_after, around)
+    let wait = wait(cause, refusal.retry_after, around);
+    Fate::Note { cause, verdict: Verdict::BackOff { wait }, rest: common_rest(&refusal, wait) }
+}
+
+/// What one grant was told that is true of all of them: who asks too often, or is told when to come back, would be told
+/// the same with any other grant of this client.
+fn common_rest(refusal: &Refusal, wait: Duration) -> Option<Duration> {
+    match refusal.error {
+        RefusalError::RateLimited => Some(wait),
+        RefusalError::Unavailable => refusal.retry_after.map(|_| wait),
+        RefusalError::InvalidGrant | RefusalError::Client | RefusalError::Scope => None,
+    }
 }
 
 fn invalid_grant(around: &Circumstances<'_>) -> Fate {
     match around.grant {
         Grant::RefreshToken { .. } if around.recovering => {
-            Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead }
+            Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead, rest: None }
         }
         Grant::RefreshToken { .. } => {
-            Fate::Note { cause: FailureCause::ReauthorizationRequired, verdict: Verdict::Dead }
+            Fate::Note { cause: FailureCause::ReauthorizationRequired, verdict: Verdict::Dead, rest: None }
         }
         // RFC 7523 §3.1: the assertion is at fault (its key, its audience, a clock), and the next one is a new one.
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. } => {
@@ -88,15 +101,15 @@ fn invalid_grant(around: &Circumstances<'_>) -> Fate {
 fn unclear(cause: FailureCause, around: &Circumstances<'_>) -> Fate {
     let wait = wait(cause, None, around);
     if !around.grant.repeating_is_harmless() {
-        return Fate::Note { cause, verdict: Verdict::OutcomeUnknown { wait } };
+        return Fate::Note { cause, verdict: Verdict::OutcomeUnknown { wait }, rest: None };
     }
     let lost = cause == FailureCause::RefreshOutcomeUnknown;
     let cause = if lost { FailureCause::ProviderUnavailable } else { cause };
-    Fate::Note { cause, verdict: Verdict::BackOff { wait } }
+    Fate::Note { cause, verdict: Verdict::BackOff { wait }, rest: None }
 }
 
 fn back_off(cause: FailureCause, asked: Option<Duration>, around: &Circumstances<'_>) -> Fate {
-    Fate::Note { cause, verdict: Verdict::BackOff { wait: wait(cause, asked, around) } }
+    Fate::Note { cause, verdict: Verdict::BackOff { wait: wait(cause, asked, around) }, rest: None }
 }
 
 /// The provider's own wish, or twice as long with each failure; up to a fifth more by chance.
@@ -126,7 +139,7 @@ mod tests {
 
     fn noted(outcome: Result<Answer, SendError>, around: &Circumstances<'_>) -> (FailureCause, Verdict) {
         match fate(outcome, around) {
-            Fate::Note { cause, verdict } => (cause, verdict),
+            Fate::Note { cause, verdict, rest: _ } => (cause, verdict),
             Fate::Store(granted) => panic!("{granted:?}"),
         }
     }
@@ -167,6 +180,27 @@ mod tests {
         }
         let (_, verdict) = noted(Err(SendError::NotSent("refused".into())), &around(&rotating, false, 0));
         assert!(matches!(verdict, Verdict::BackOff { .. }));
+    }
+
+    #[test]
+    fn what_is_true_of_every_grant_is_told_to_all() {
+        let grant = rotating();
+        let long = Some(Duration::from_secs(90));
+        for (error, retry_after, rest) in [
+            (RefusalError::RateLimited, None, Some(Duration::from_millis(500))),
+            (RefusalError::RateLimited, long, long),
+            (RefusalError::Unavailable, None, None),
+            (RefusalError::Unavailable, long, long),
+            (RefusalError::Client, long, None),
+            (RefusalError::Scope, long, None),
+            (RefusalError::InvalidGrant, long, None),
+        ] {
+            let outcome = Ok(Answer::Refused(Refusal { error, retry_after }));
+            let Fate::Note { rest: told, .. } = fate(outcome, &around(&grant, false, 0)) else { panic!("{error:?}") };
+            assert_eq!(told, rest, "{error:?} {retry_after:?}");
+        }
+        let unclear = fate(Err(SendError::OutcomeUnknown("time".into())), &around(&grant, false, 0));
+        assert!(matches!(unclear, Fate::Note { rest: None, .. }));
     }
 
     #[test]

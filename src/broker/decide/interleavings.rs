@@ -317,7 +317,7 @@ impl World {
         let around = Circumstances { grant: &grant, recovering: this.recovering, failures: this.failures, jitter: 0.5 };
         match fate(outcome, &around) {
             Fate::Store(_) => self.commit(number, heard),
-            Fate::Note { cause, verdict } => self.settle(number, cause, verdict),
+            Fate::Note { cause, verdict, rest: _ } => self.settle(number, cause, verdict),
         }
         self.tries[number].at = Stage::Over;
         self.release(number);

@@ -8,9 +8,9 @@ use redis::Script;
 use crate::{
     clock::Moment,
     store::{
-        GrantRecord, StoreError,
+        GrantRecord, Rest, StoreError,
         names::{Place, UnitName},
-        record::{GrantRow, open_token},
+        record::{GrantRow, MAX_WAIT, open_token},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
@@ -32,6 +32,8 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) reject: Script,
     pub(super) import: Script,
+    pub(super) cool_down: Script,
+    pub(super) cooling: Script,
 }
 
 impl Scripts {
@@ -45,6 +47,8 @@ impl Scripts {
             release: script!("release.lua"),
             reject: script!("reject.lua"),
             import: script!("import.lua"),
+            cool_down: script!("cool_down.lua"),
+            cooling: script!("cooling.lua"),
         }
     }
 }
@@ -114,6 +118,17 @@ fn token_of(reply: Vec<redis::Value>, ring: &Ring, place: &Place, asked: &Moment
         _ => return Ok(None),
     };
     open_token(ring, place, Generation::new(generation), &Sealed(sealed), remaining, asked).map(Some)
+}
+
+/// Reads the reply of `cooling`: the cause, empty if there is none, and the PTTL.
+pub(super) fn rest(word: &str, left: i64) -> Result<Option<Rest>, StoreError> {
+    // -1 is a key without TTL, which is not ours: nothing would ever end it.
+    let left = millis(left);
+    if word.is_empty() || left.is_zero() || left > MAX_WAIT {
+        return Ok(None);
+    }
+    let cause = word.parse().map_err(|_| StoreError::Unreadable("a rest has a cause that does not exist".into()))?;
+    Ok(Some(Rest { cause, left }))
 }
 
 fn millis(left: i64) -> Duration {

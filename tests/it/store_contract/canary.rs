@@ -24,6 +24,10 @@ pub async fn leave(store: &Arc<dyn Store>) {
         Commit { place: &desk.place, attempt: &attempt, expected: first, next, secrets: &secrets, token: &token };
     assert_eq!(store.commit(&commit).await.unwrap(), Written::Done);
     desk.reject(first).await;
+    let endpoint = store.names().endpoint(BINDING);
+    let rest = bearerd::store::Rest { cause: FailureCause::ProviderRateLimited, left: LONG };
+    store.cool_down(&endpoint, &rest).await.unwrap();
+    assert!(store.cooling(&endpoint).await.unwrap().is_some());
     assert_eq!(desk.token().await.as_deref(), Some("canary-access"));
 }
 

@@ -1,6 +1,6 @@
 //! bearerd in this process, between the sandbox provider and the sandbox API, reached over gRPC as any caller reaches it.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bearerd::{
     app::App,
@@ -15,9 +15,11 @@ use bearerd::{
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
 
+use super::Redis;
+
 /// The three of them, and clients.
 pub struct House {
-    pub sandbox: Sandbox,
+    pub sandbox: Arc<Sandbox>,
     app: App,
     pub tokens: TokenServiceClient<Channel>,
     pub grants: GrantAdminClient<Channel>,
@@ -32,14 +34,26 @@ impl House {
 
     /// A house with a sandbox of these options.
     pub async fn furnished(options: Options, credentials: &str) -> Self {
-        let sandbox = Sandbox::start(options).await.unwrap();
+        let sandbox = Arc::new(Sandbox::start(options).await.unwrap());
+        Self::open("kind = \"embedded\"\npath = \"{directory}/bearerd.redb\"", sandbox, credentials).await
+    }
+
+    /// One of several houses on one Redis, before one sandbox.
+    pub async fn beside(redis: &Redis, sandbox: &Arc<Sandbox>, credentials: &str) -> Self {
+        let store = format!(
+            "kind = \"redis\"\nurl = \"{}\"\n[seal]\nkeys = [{{ id = \"test\", env = \"SEAL\" }}]",
+            redis.url()
+        );
+        Self::open(&store, Arc::clone(sandbox), credentials).await
+    }
+
+    async fn open(store: &str, sandbox: Arc<Sandbox>, credentials: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
-             [store]\nkind = \"embedded\"\npath = \"{}/bearerd.redb\"\n{credentials}",
-            directory.path().display()
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\n{store}\n{credentials}"
         );
         let text = text
+            .replace("{directory}", &directory.path().display().to_string())
             .replace("{token_url}", &sandbox.token_url())
             .replace("{api_url}", &sandbox.api_url())
             .replace("{issuer}", &sandbox.issuer());
@@ -108,6 +122,9 @@ impl House {
     }
 }
 
+/// The seal key of houses on Redis: 32 bytes from 0 on.
+const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 /// The secrets that configurations of tests name.
 fn environment(sandbox: &Sandbox, first: String) -> impl Fn(&str) -> Option<String> + use<> {
     use bearerd::secret::ExposeSecret;
@@ -118,6 +135,7 @@ fn environment(sandbox: &Sandbox, first: String) -> impl Fn(&str) -> Option<Stri
         "REFRESH_TOKEN" => Some(first.clone()),
         "KEY" => Some(key.clone()),
         "API_KEY" => Some(sandbox::DEMO_API_KEY.to_owned()),
+        "SEAL" => Some(SEAL_KEY.to_owned()),
         "PASSWORD" => Some(sandbox::DEMO_PASSWORD.to_owned()),
         _ => None,
     }
