@@ -45,6 +45,7 @@ mod get_token;
 mod import_grant;
 mod invalidate_token;
 mod load;
+mod quarantine;
 mod refresh;
 mod seed;
 mod spooled;

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 pub use self::{
     names::{EndpointName, Names, Place, Unit, UnitName},
-    record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material},
+    record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Quarantined},
     seal::Ring,
 };
 use crate::{
@@ -65,6 +65,17 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a grant by one that was handed over, if the revision is still the expected one. Tokens of the grant that
     /// was there before are never served again.
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError>;
+
+    /// Keeps an answer beside a grant whose revision moved before the answer could be committed: its refresh token may be
+    /// the only living one. [`Written::Moved`], and nothing is kept, if there is no such grant, or another one was handed
+    /// over since the answer was asked for. An answer of a newer revision that is kept already stays. It goes with the
+    /// next commit, adoption or import.
+    async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError>;
+
+    /// Gives a grant another refresh token, if the revision is still the expected one: what was kept in quarantine, the
+    /// intent, every failure and the grant's death are gone with it, and the lease is given back. Tokens stay: it is the
+    /// same grant.
+    async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError>;
 
     /// Notes that a token endpoint wants to be left alone by all grants that use it, for at most [`record::MAX_WAIT`]. A
     /// rest that lasts longer stays as it is.
@@ -246,7 +257,7 @@ pub enum Verdict {
     Dead,
 }
 
-/// A grant that is handed over.
+/// What takes the place of a grant's refresh token: a grant that is handed over, or an answer out of quarantine.
 #[derive(Clone, Copy, Debug)]
 pub struct Import<'a> {
     /// Where it belongs.
@@ -258,6 +269,19 @@ pub struct Import<'a> {
     /// The revision it becomes.
     pub next: Generation,
     /// The grant.
+    pub secrets: &'a GrantSecrets,
+}
+
+/// An answer that came too late.
+#[derive(Clone, Copy, Debug)]
+pub struct Quarantine<'a> {
+    /// Where it belongs.
+    pub unit: &'a UnitName,
+    /// The revision it was computed from.
+    pub expected: Generation,
+    /// The revision it would have become.
+    pub next: Generation,
+    /// What the grant would have been.
     pub secrets: &'a GrantSecrets,
 }
 

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     decide::{self, Circumstances, Fate, Plan},
+    quarantine,
 };
 use crate::{
     clock::Moment,
@@ -40,6 +41,13 @@ pub(super) struct Hold {
     pub(super) record: Option<GrantRecord>,
     /// The generation that a commit makes.
     pub(super) next: Generation,
+}
+
+impl Hold {
+    /// The revision that was found; zero if there was none.
+    pub(super) fn revision(&self) -> Generation {
+        self.record.as_ref().map_or(Generation::ZERO, |record| record.revision)
+    }
 }
 
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
@@ -117,7 +125,7 @@ async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Err
     let dispatch = Dispatch {
         unit: &target.slot.place.unit,
         attempt: &hold.attempt,
-        expected: record.map_or(Generation::ZERO, |record| record.revision),
+        expected: hold.revision(),
         seen: record.and_then(|record| record.intent.as_ref()).map(|intent| &intent.attempt),
         need: core.timing.http_timeout + core.timing.commit_budget,
     };
@@ -158,6 +166,13 @@ async fn ask(
             if let Some(left) = rest {
                 core.cool_down(target, Rest { cause, left }).await;
             }
+            if verdict == Verdict::Dead {
+                let left = quarantine::is_something_left(core, target, &hold).await;
+                if !matches!(left, Ok(false)) {
+                    release(core, target, &hold).await;
+                    return left.map(|_| None);
+                }
+            }
             settle(core, target, &hold, cause, verdict).await
         }
     }
@@ -193,7 +208,7 @@ async fn store(
     let commit = Commit {
         place: &target.slot.place,
         attempt: &hold.attempt,
-        expected: hold.record.as_ref().map_or(Generation::ZERO, |record| record.revision),
+        expected: hold.revision(),
         next: hold.next,
         secrets: &secrets,
         token: &token,
@@ -212,7 +227,7 @@ async fn store(
             Ok(Some(token))
         }
         Written::Moved => {
-            warn!(credential = %target.credential.name, "another revision was stored meanwhile; it is used instead");
+            warn!(credential = %target.credential.name, "another revision was stored meanwhile; what is there is used");
             Ok(None)
         }
     }
@@ -242,7 +257,7 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
     let mut wait = COMMIT_RETRY_FIRST;
     let mut kept = false;
     loop {
-        match core.store.commit(commit).await {
+        match quarantine::commit_or_keep(core, commit).await {
             Ok(written) => {
                 if let Some(spool) = spool.filter(|_| kept) {
                     spool.forget(commit.attempt).await;
@@ -275,13 +290,8 @@ async fn settle(
 ) -> Result<Option<Arc<Token>>, Error> {
     count(core, target, cause.word());
     target.slot.set_degraded(true);
-    let settle = Settle {
-        unit: &target.slot.place.unit,
-        attempt: &hold.attempt,
-        expected: hold.record.as_ref().map_or(Generation::ZERO, |record| record.revision),
-        verdict,
-        cause,
-    };
+    let settle =
+        Settle { unit: &target.slot.place.unit, attempt: &hold.attempt, expected: hold.revision(), verdict, cause };
     match core.store.settle(&settle).await {
         Ok(Written::Moved) => return Ok(None),
         Ok(Written::Done) => {}

@@ -3,7 +3,7 @@
 pub(super) use self::{
     ahead::ahead,
     fate::{Circumstances, Fate, fate},
-    plan::{Plan, may_replace_ahead, plan},
+    plan::{Plan, may_replace_ahead, plan, spare},
     report::{ReportPlan, report},
 };
 

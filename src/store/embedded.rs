@@ -12,10 +12,10 @@ use self::{
     rest::Rests,
 };
 use super::{
-    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Rest, Settle, Store, StoreError,
-    Verdict, Written,
+    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest, Settle, Store,
+    StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{GrantRow, MAX_WAIT, micros, seal_secrets, seal_token},
+    record::{GrantRow, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
 };
 use crate::{clock::Moment, store::AttemptId, token::Generation};
@@ -178,6 +178,21 @@ impl Store for Embedded {
         let sealed = seal_secrets(&self.file.ring, import.unit, import.next, import.secrets)?;
         let change = Change { unit: import.unit.clone(), token: None, floor: below(import.next) };
         self.advance(change, import.expected, new_row(import.next, import.attempt, sealed), None).await
+    }
+
+    async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError> {
+        let (unit, expected, next) = (quarantine.unit.clone(), quarantine.expected, quarantine.next);
+        let sealed = seal_quarantine(&self.file.ring, &unit, next, quarantine.secrets)?;
+        self.blocking(move |file| file.quarantine(&unit, expected, next, sealed)).await
+    }
+
+    async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError> {
+        let (unit, expected) = (adopt.unit.clone(), adopt.expected);
+        let sealed = seal_secrets(&self.file.ring, &unit, adopt.next, adopt.secrets)?;
+        let new = new_row(adopt.next, adopt.attempt, sealed);
+        let written = self.blocking(move |file| file.adopt(&unit, expected, new)).await;
+        self.leases.release(adopt.unit, adopt.attempt);
+        written
     }
 
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {

@@ -37,6 +37,8 @@ pub struct GrantRecord {
     pub failure: Option<LastFailure>,
     /// How often in a row a token was rejected soon after it was allowed to be replaced.
     pub strikes: u32,
+    /// An answer that came after another revision was stored.
+    pub quarantine: Option<Quarantined>,
 }
 
 impl GrantRecord {
@@ -44,6 +46,15 @@ impl GrantRecord {
     pub fn is_resting(&self) -> bool {
         self.state != GrantState::Active || self.failure.is_some_and(|failure| !failure.wait.is_zero())
     }
+}
+
+/// An answer that came too late to be committed, with what may be the only living refresh token.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// The revision that it would have become.
+    pub revision: Generation,
+    /// What the grant would have been.
+    pub secrets: GrantSecrets,
 }
 
 /// Whether a grant gives tokens.
@@ -141,6 +152,10 @@ pub struct GrantRow {
     pub strikes: u32,
     /// [`GrantSecrets`], sealed; absent as long as only a failure was noted.
     pub sealed: Option<Sealed>,
+    /// The revision of [`Self::q_sealed`].
+    pub q_rev: Generation,
+    /// [`GrantSecrets`] in quarantine, sealed.
+    pub q_sealed: Option<Sealed>,
 }
 
 impl GrantRow {
@@ -153,12 +168,17 @@ impl GrantRow {
             None => GrantSecrets::default(),
             Some(sealed) => open_secrets(ring, unit, self.rev, sealed)?,
         };
+        let quarantine = self.q_sealed.as_ref().map(|sealed| {
+            let secrets = open_at(ring, &quarantine_seat(unit, self.q_rev), sealed)?;
+            Ok(Quarantined { revision: self.q_rev, secrets })
+        });
         Ok(GrantRecord {
             revision: self.rev,
             state: self.state(unit)?,
             intent: self.intent(now_us),
             failure: self.failure(unit, now_us)?,
             strikes: self.strikes,
+            quarantine: quarantine.transpose()?,
             secrets,
         })
     }
@@ -238,6 +258,20 @@ pub fn seal_secrets(
     revision: Generation,
     secrets: &GrantSecrets,
 ) -> Result<Sealed, StoreError> {
+    seal_at(ring, &grant_seat(unit, revision), secrets)
+}
+
+/// Seals the secrets of an answer that came too late, for the revision that they would have become.
+pub fn seal_quarantine(
+    ring: &Ring,
+    unit: &UnitName,
+    revision: Generation,
+    secrets: &GrantSecrets,
+) -> Result<Sealed, StoreError> {
+    seal_at(ring, &quarantine_seat(unit, revision), secrets)
+}
+
+fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Sealed, StoreError> {
     let (refresh_token, static_secret) = match &secrets.material {
         Material::Nothing => (None, None),
         Material::RefreshToken(token) => (Some(token.expose_secret().to_owned()), None),
@@ -251,7 +285,7 @@ pub fn seal_secrets(
         binding: secrets.binding.clone(),
         seeds: secrets.seeds.iter().map(|seed| seed.as_str().to_owned()).collect(),
     };
-    seal(ring, &grant_seat(unit, revision), &payload)
+    seal(ring, seat, &payload)
 }
 
 /// Opens the secrets of a grant of this revision.
@@ -261,7 +295,11 @@ pub fn open_secrets(
     revision: Generation,
     sealed: &Sealed,
 ) -> Result<GrantSecrets, StoreError> {
-    let mut payload: SecretsPayload = open(ring, &grant_seat(unit, revision), sealed)?;
+    open_at(ring, &grant_seat(unit, revision), sealed)
+}
+
+fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets, StoreError> {
+    let mut payload: SecretsPayload = open(ring, seat, sealed)?;
     let material = match (payload.refresh_token.take(), payload.static_secret.take()) {
         (Some(token), _) => Material::RefreshToken(token.into()),
         (None, Some(secret)) => Material::Static(secret.into()),
@@ -314,6 +352,10 @@ pub fn open_token(
 
 fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "grant", revision }
+}
+
+fn quarantine_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
+    Seat { key: unit.as_str(), field: "quarantine", revision }
 }
 
 fn token_key(place: &Place) -> String {
@@ -376,6 +418,20 @@ mod tests {
             let row = GrantRow { rev: Generation::new(rev), sealed: Some(sealed.clone()), ..GrantRow::default() };
             assert!(matches!(row.open(&ring(), &unit, 0), Err(StoreError::Unreadable(_))), "{rev}");
         }
+    }
+
+    #[test]
+    fn a_quarantine_is_sealed_for_its_own_field_and_revision() {
+        let (unit, rev) = (UnitName::from("crm/abc"), Generation::new(9));
+        let sealed = seal_quarantine(&ring(), &unit, rev, &GrantSecrets::default()).unwrap();
+        let row = |rev, q_rev, sealed: &Sealed| {
+            let row = GrantRow { rev, q_rev, q_sealed: Some(sealed.clone()), ..GrantRow::default() };
+            row.open(&ring(), &unit, 0).map(|record| record.quarantine.map(|kept| kept.revision))
+        };
+        assert_eq!(row(Generation::new(10), rev, &sealed).unwrap(), Some(rev));
+        assert!(row(rev, Generation::new(10), &sealed).is_err());
+        let grant = seal_secrets(&ring(), &unit, rev, &GrantSecrets::default()).unwrap();
+        assert!(row(rev, rev, &grant).is_err());
     }
 
     #[test]

@@ -14,10 +14,10 @@ use self::{
     script::{Scripts, Seen, View},
 };
 use super::{
-    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Rest, Settle, Store,
-    StoreError, Verdict, Written,
+    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest, Settle,
+    Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{MAX_WAIT, micros, seal_secrets, seal_token},
+    record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
 };
 use crate::{clock::Moment, secret::SecretString, token::Generation};
@@ -204,6 +204,20 @@ impl Store for Redis {
         let mut call = self.on(&self.scripts.import, import.unit, None);
         call.arg(import.attempt.as_str()).arg(import.expected.get()).arg(import.next.get());
         call.arg(sealed.0).arg(&self.channel).arg(payload(&event));
+        self.write(&call).await
+    }
+
+    async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError> {
+        let sealed = seal_quarantine(&self.ring, quarantine.unit, quarantine.next, quarantine.secrets)?;
+        let mut call = self.on(&self.scripts.quarantine, quarantine.unit, None);
+        call.arg(quarantine.expected.get()).arg(quarantine.next.get()).arg(sealed.0);
+        self.write(&call).await
+    }
+
+    async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError> {
+        let sealed = seal_secrets(&self.ring, adopt.unit, adopt.next, adopt.secrets)?;
+        let mut call = self.on(&self.scripts.adopt, adopt.unit, None);
+        call.arg(adopt.attempt.as_str()).arg(adopt.expected.get()).arg(adopt.next.get()).arg(sealed.0);
         self.write(&call).await
     }
 

@@ -21,6 +21,7 @@ mod dispatch;
 pub mod events;
 mod import;
 mod lease;
+mod quarantine;
 mod race;
 mod reject;
 mod settle;
@@ -232,6 +233,11 @@ macro_rules! contract {
         reject::{
             a_rejected_token_is_gone_and_a_newer_one_stays, only_the_place_is_rejected,
             rejecting_nothing_is_no_fault, strikes_are_kept_until_a_grant_is_imported,
+        },
+        quarantine::{
+            a_late_answer_is_kept_beside_the_grant, the_newest_late_answer_is_kept,
+            nothing_is_kept_for_a_grant_that_is_not_there, a_commit_ends_the_quarantine,
+            an_adoption_revives_the_same_grant, no_late_answer_outlives_an_import,
         },
         cool_down::{
             a_rest_is_known_until_it_is_over, a_longer_rest_is_never_shortened, no_rest_is_longer_than_an_hour,

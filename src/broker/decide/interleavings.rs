@@ -202,6 +202,7 @@ impl World {
                 wait: Duration::from_secs(until.saturating_sub(self.now)),
             }),
             strikes: 0,
+            quarantine: None,
         }
     }
 

@@ -6,8 +6,8 @@ use crate::{
         Grant,
         rotation::{Need, Recovery, Unanswered},
     },
-    secret::SecretString,
-    store::{GrantRecord, Intent, Material},
+    secret::{ExposeSecret, SecretString, same},
+    store::{GrantRecord, GrantSecrets, Intent, Material},
 };
 
 /// What to do with a lease that was just taken.
@@ -61,6 +61,18 @@ pub(in crate::broker) fn may_replace_ahead(record: Option<&GrantRecord>, recover
     intent.is_none_or(|intent| recovery.allows(&unanswered(intent), Need::Ahead))
 }
 
+/// What else can be tried when the provider says that the refresh token of this record is no good: an answer that came
+/// too late, if it belongs to the same provider and client and is not the very token that was refused.
+pub(in crate::broker) fn spare<'a>(record: &'a GrantRecord, binding: &str) -> Option<&'a GrantSecrets> {
+    let kept = &record.quarantine.as_ref()?.secrets;
+    let Material::RefreshToken(token) = &kept.material else { return None };
+    let refused = match &record.secrets.material {
+        Material::RefreshToken(refused) => same(refused.expose_secret(), token.expose_secret()),
+        Material::Nothing | Material::Static(_) => false,
+    };
+    (!refused && kept.binding == binding).then_some(kept)
+}
+
 fn unanswered(intent: &Intent) -> Unanswered {
     Unanswered { age: intent.age, quiet: intent.quiet, settled: intent.settled }
 }
@@ -73,7 +85,8 @@ mod tests {
     use crate::{
         broker::decide::samples::{record, rotating},
         grant::rotation::RotationProfile,
-        store::AttemptId,
+        store::{AttemptId, Quarantined},
+        token::Generation,
     };
 
     const STRICT: Recovery = Recovery {
@@ -111,6 +124,25 @@ mod tests {
             assert_eq!(may_replace_ahead(Some(&stored), &recovery), ahead, "{recovery:?} {stored:?}");
         }
         assert!(may_replace_ahead(None, &STRICT));
+    }
+
+    #[test]
+    fn only_another_refresh_token_of_the_same_client_is_a_spare() {
+        let kept = |token: Option<&str>, binding: &str| {
+            let material = token.map_or(Material::Nothing, |token| Material::RefreshToken(token.into()));
+            let secrets = GrantSecrets { material, binding: binding.into(), ..GrantSecrets::default() };
+            Some(Quarantined { revision: Generation::new(2), secrets })
+        };
+        for (quarantine, is_spare) in [
+            (kept(Some("other"), "here"), true),
+            (kept(Some("other"), "elsewhere"), false),
+            (kept(Some("rt"), "here"), false),
+            (kept(None, "here"), false),
+            (None, false),
+        ] {
+            let stored = GrantRecord { quarantine, ..record(None) };
+            assert_eq!(spare(&stored, "here").is_some(), is_spare, "{:?}", stored.quarantine);
+        }
     }
 
     #[test]

@@ -30,5 +30,6 @@ pub(super) fn record(intent: Option<Intent>) -> GrantRecord {
         intent,
         failure: None,
         strikes: 0,
+        quarantine: None,
     }
 }

@@ -152,6 +152,38 @@ impl File {
         })
     }
 
+    /// Keeps an answer beside a grant, unless another grant took the place of its own, or a newer answer is kept.
+    pub(super) fn quarantine(
+        &self,
+        unit: &UnitName,
+        expected: Generation,
+        next: Generation,
+        sealed: Sealed,
+    ) -> Result<Written, StoreError> {
+        self.write(|transaction| {
+            let row = read_row(transaction, unit)?;
+            if row.rev == Generation::ZERO || row.since > expected {
+                return Ok(Written::Moved);
+            }
+            if row.q_rev < next {
+                write_row(transaction, unit, &GrantRow { q_rev: next, q_sealed: Some(sealed), ..row })?;
+            }
+            Ok(Written::Done)
+        })
+    }
+
+    /// Writes a new revision of the same grant, which keeps its tokens.
+    pub(super) fn adopt(&self, unit: &UnitName, expected: Generation, new: GrantRow) -> Result<Written, StoreError> {
+        self.write(|transaction| {
+            let row = read_row(transaction, unit)?;
+            if row.rev != expected {
+                return Ok(if row.attempt == new.attempt { Written::Done } else { Written::Moved });
+            }
+            write_row(transaction, unit, &GrantRow { since: row.since, strikes: row.strikes, ..new })?;
+            Ok(Written::Done)
+        })
+    }
+
     /// Changes a grant if it has the expected revision and the change itself does not refuse.
     pub(super) fn change(
         &self,

@@ -7,7 +7,7 @@ if revision() ~= ARGV[2] then
   return done and 'done' or 'moved'
 end
 local _, time = now()
-redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sent_us', 'sends', 'fail', 'failures', 'retry_us', 'settled')
+forget()
 redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4], 'made_us', text(time))
 redis.call('DEL', KEYS[3])
 redis.call('HSET', KEYS[3], 'gen', ARGV[3], 'sealed', ARGV[5])

@@ -44,3 +44,9 @@ local function release(owner)
     redis.call('DEL', KEYS[2])
   end
 end
+
+-- Whatever was noted of the revision before.
+local function forget()
+  redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sent_us', 'sends', 'fail', 'failures', 'retry_us', 'settled',
+    'q_rev', 'q_sealed')
+end

@@ -32,6 +32,8 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) reject: Script,
     pub(super) import: Script,
+    pub(super) quarantine: Script,
+    pub(super) adopt: Script,
     pub(super) cool_down: Script,
     pub(super) cooling: Script,
 }
@@ -47,6 +49,8 @@ impl Scripts {
             release: script!("release.lua"),
             reject: script!("reject.lua"),
             import: script!("import.lua"),
+            quarantine: script!("quarantine.lua"),
+            adopt: script!("adopt.lua"),
             cool_down: script!("cool_down.lua"),
             cooling: script!("cooling.lua"),
         }
@@ -81,6 +85,7 @@ pub(super) fn open(view: View, ring: &Ring, place: &Place, asked: &Moment) -> Re
 
 fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow, StoreError> {
     let sealed = fields.remove("sealed").map(Sealed);
+    let q_sealed = fields.remove("q_sealed").map(Sealed);
     let word = |name: &str| fields.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     Ok(GrantRow {
         rev: Generation::new(number(unit, word("rev"))?),
@@ -98,6 +103,8 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         made_us: number(unit, word("made_us"))?,
         strikes: number(unit, word("strikes"))?,
         sealed,
+        q_rev: Generation::new(number(unit, word("q_rev"))?),
+        q_sealed,
     })
 }
 

@@ -1,11 +1,13 @@
 //! Words that must never be found in what a store keeps, sends or says.
 
+use bearerd::store::{Quarantine, Rest};
+
 use super::*;
 
 const SUBJECT: &str = "canary-subject@example.org";
 const SCOPE: &str = "canary-scope";
 const BINDING: &str = "https://canary-binding.example/token";
-const SECRETS: [&str; 3] = ["canary-first-refresh", "canary-second-refresh", "canary-access"];
+const SECRETS: [&str; 4] = ["canary-first-refresh", "canary-second-refresh", "canary-late-refresh", "canary-access"];
 
 /// Takes a grant through its life, with such words wherever a caller or a provider has a say. The token stays.
 pub async fn leave(store: &Arc<dyn Store>) {
@@ -23,9 +25,13 @@ pub async fn leave(store: &Arc<dyn Store>) {
     let commit =
         Commit { place: &desk.place, attempt: &attempt, expected: first, next, secrets: &secrets, token: &token };
     assert_eq!(store.commit(&commit).await.unwrap(), Written::Done);
+    let late = refreshable("canary-late-refresh");
+    let quarantine = Quarantine { unit: &desk.place.unit, expected: first, next: beside(first, 2), secrets: &late };
+    assert_eq!(store.quarantine(&quarantine).await.unwrap(), Written::Done);
+    assert!(desk.record().await.quarantine.is_some());
     desk.reject(first).await;
     let endpoint = store.names().endpoint(BINDING);
-    let rest = bearerd::store::Rest { cause: FailureCause::ProviderRateLimited, left: LONG };
+    let rest = Rest { cause: FailureCause::ProviderRateLimited, left: LONG };
     store.cool_down(&endpoint, &rest).await.unwrap();
     assert!(store.cooling(&endpoint).await.unwrap().is_some());
     assert_eq!(desk.token().await.as_deref(), Some("canary-access"));

@@ -71,6 +71,7 @@ async fn a_sealed_value_that_was_cut_swapped_or_lost() {
         "local s = redis.call('HGET', KEYS[1], 'sealed'); redis.call('HSET', KEYS[1], 'sealed', s:sub(1, -2))",
         "local s = redis.call('HGET', KEYS[2], 'sealed'); redis.call('HSET', KEYS[2], 'sealed', s:sub(1, 20))",
         "redis.call('HSET', KEYS[1], 'sealed', '')",
+        "redis.call('HSET', KEYS[1], 'q_rev', '7', 'q_sealed', redis.call('HGET', KEYS[1], 'sealed'))",
         "redis.call('HSET', KEYS[2], 'sealed', '')",
         "redis.call('HSET', KEYS[1], 'sealed', redis.call('HGET', KEYS[2], 'sealed'))",
         "redis.call('HSET', KEYS[2], 'sealed', redis.call('HGET', KEYS[1], 'sealed'))",
@@ -82,7 +83,7 @@ async fn a_sealed_value_that_was_cut_swapped_or_lost() {
 #[tokio::test]
 async fn a_number_that_is_none_or_absurd() {
     let mut damages = Vec::new();
-    for field in ["rev", "since", "retry_us", "failures", "sends", "intent_us", "made_us"] {
+    for field in ["rev", "since", "q_rev", "retry_us", "failures", "sends", "intent_us", "made_us"] {
         for number in ["x", "", "-1", "1e3", "nan", "0x10", "99999999999999999999"] {
             damages.push(format!("redis.call('HSET', KEYS[1], '{field}', '{number}')"));
         }

@@ -1,0 +1,9 @@
+-- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant.
+release(ARGV[1])
+if revision() ~= ARGV[2] then
+  return redis.call('HGET', KEYS[1], 'attempt') == ARGV[1] and 'done' or 'moved'
+end
+local _, time = now()
+forget()
+redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4], 'made_us', text(time))
+return 'done'
