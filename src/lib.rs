@@ -29,6 +29,7 @@ pub mod telemetry;
 
 pub mod caller;
 pub mod clock;
+pub mod failpoint;
 pub mod name;
 pub mod secret;
 

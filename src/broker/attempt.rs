@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    failpoint::{self, Step},
     failure::FailureCause,
     grant::{
         Grant,
@@ -53,6 +54,7 @@ impl Hold {
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
 pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
     let credential = &target.credential;
+    failpoint::reach(Step::Claimed).await;
     let (refresh_token, recovering) = match decide::plan(
         &credential.grant,
         &credential.binding(),
@@ -148,8 +150,10 @@ async fn ask(
     request: TokenRequest,
     recovering: bool,
 ) -> Result<Option<Arc<Token>>, Error> {
+    failpoint::reach(Step::Dispatched).await;
     let sent = core.now();
     let answer = core.provider.ask(request, core.timing.http_timeout).await;
+    failpoint::reach(Step::Answered).await;
     let credential = target.credential.name.to_string();
     let seconds = core.now().since(&sent).as_secs_f64();
     core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
@@ -220,6 +224,7 @@ async fn store(
     }
     match written? {
         Written::Done => {
+            failpoint::reach(Step::Committed).await;
             count(core, target, "ok");
             core.count_lookup(target, "refresh");
             info!(credential = %target.credential.name, generation = %token.generation, "token obtained");
@@ -274,6 +279,7 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
         }
         if let Some(spool) = spool.filter(|_| !kept) {
             kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
+            failpoint::reach(Step::Spooled).await;
         }
         sleep(wait).await;
         wait = (wait * 2).min(COMMIT_RETRY_LONGEST);

@@ -28,6 +28,10 @@ pub struct Args {
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
     log_to_stderr(&config.log)?;
+    #[cfg(feature = "failpoints")]
+    if let Some(directory) = std::env::var_os("BEARERD_FAILPOINTS") {
+        crate::failpoint::watch(directory.into());
+    }
     let stopped = stop_signal()?;
     let app = App::start(config).await.map_err(|error| failure(&error))?;
     app.run_until(stopped).await.map_err(|error| failure(&error))?;
