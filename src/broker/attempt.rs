@@ -11,7 +11,7 @@ use super::{
     quarantine,
 };
 use crate::{
-    clock::Moment,
+    clock::{Deadline, Moment},
     failpoint::{self, Step},
     failure::FailureCause,
     grant::{
@@ -91,6 +91,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         release(core, target, &hold).await;
         return resting.and_then(|resting| resting.map_or(Ok(None), Err));
     }
+    let send_by = core.now().after(core.timing.commit_budget);
     if !credential.grant.repeating_is_harmless() {
         let allowed = dispatch(core, target, &hold).await;
         if !matches!(allowed, Ok(true)) {
@@ -101,7 +102,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
     if recovering {
         warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");
     }
-    ask(core, target, hold, request, recovering).await
+    ask(core, target, hold, request, recovering, &send_by).await
 }
 
 /// What a caller is told to wait while somebody else's try is not settled.
@@ -149,10 +150,16 @@ async fn ask(
     hold: Hold,
     request: TokenRequest,
     recovering: bool,
+    send_by: &Deadline,
 ) -> Result<Option<Arc<Token>>, Error> {
     failpoint::reach(Step::Dispatched).await;
     let sent = core.now();
-    let answer = core.provider.ask(request, core.timing.http_timeout).await;
+    let answer = if send_by.has_passed(&sent) {
+        // This process stood still. Others may have taken over and presented the refresh token themselves.
+        Err(SendError::NotSent("it is too late to begin".into()))
+    } else {
+        core.provider.ask(request, core.timing.http_timeout).await
+    };
     failpoint::reach(Step::Answered).await;
     let credential = target.credential.name.to_string();
     let seconds = core.now().since(&sent).as_secs_f64();

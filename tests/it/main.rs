@@ -45,6 +45,9 @@ mod seeds;
 // Waiting for somebody else's refresh.
 mod waiting;
 
+// What production does to processes and networks: kills, stops, cuts and fills up, with real ones, at the worst moments.
+mod chaos;
+
 // Answers that are lost on their way from real providers, each of which rotates refresh tokens in its own manner.
 mod recovery;
 

@@ -8,93 +8,18 @@ use std::{
 };
 
 use bearerd::proto::{
-    DescribeGrantRequest, GetTokenRequest, InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Token,
-    grant_admin_client::GrantAdminClient, invalidate_token_request::Rejected, token_service_client::TokenServiceClient,
+    DescribeGrantRequest, GetTokenRequest, InvalidateTokenOutcome as Outcome, grant_admin_client::GrantAdminClient,
+    token_service_client::TokenServiceClient,
 };
 use futures_util::future::join_all;
-use tonic::{Status, transport::Channel};
 
-use crate::support::{Bearerd, PATIENCE, Provider, Redis, eventually, fingerprint};
-
-const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+use crate::support::{
+    Bearerd, PATIENCE, Provider, Redis,
+    cluster::{Cluster, SEAL_KEY, configuration, files},
+    eventually, fingerprint,
+};
 
 const SUBJECT: &str = "subject-canary@example.org";
-
-/// Three replicas, their Redis and their provider.
-struct Cluster {
-    provider: Provider,
-    redis: Redis,
-    replicas: Vec<Bearerd>,
-    clients: Vec<TokenServiceClient<Channel>>,
-    first: String,
-}
-
-impl Cluster {
-    async fn start(access_ttl: u32) -> Self {
-        let ttl = access_ttl.to_string();
-        let provider = Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await;
-        let redis = Redis::start().await;
-        let first = provider.mint_refresh_token("service", "offline_access read").await;
-        let config = configuration(&redis.url(), &provider.token_url());
-        let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
-        let replicas = join_all((0..3).map(|_| Bearerd::start(&config, &files))).await;
-        let mut clients = Vec::new();
-        for replica in &replicas {
-            clients.push(TokenServiceClient::connect(replica.grpc()).await.unwrap());
-        }
-        Self { provider, redis, replicas, clients, first }
-    }
-
-    async fn get(&self, replica: usize) -> Result<Token, Status> {
-        let request = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
-        self.clients[replica].clone().get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
-    }
-
-    async fn report(&self, replica: usize, generation: u64) -> Result<(Outcome, Token), Status> {
-        let request = InvalidateTokenRequest {
-            credential: "crm".to_owned(),
-            rejected: Some(Rejected::Generation(generation)),
-            ..InvalidateTokenRequest::default()
-        };
-        let answer = self.clients[replica].clone().invalidate_token(request).await?.into_inner();
-        Ok((answer.outcome(), answer.token.unwrap()))
-    }
-
-    /// How often the provider was asked, and that it never refused.
-    async fn refreshes(&self) -> usize {
-        let log = self.provider.log().await;
-        let bad: Vec<_> = log.iter().filter(|entry| entry.status.is_some_and(|status| status != 200)).collect();
-        assert!(bad.is_empty(), "{bad:?}");
-        let presented: HashSet<_> = log.iter().filter_map(|entry| entry.presented.as_ref()).collect();
-        assert_eq!(presented.len(), log.len(), "no refresh token is presented twice");
-        log.len()
-    }
-}
-
-fn configuration(redis: &str, token_url: &str) -> String {
-    format!(
-        r#"
-[server]
-listen = "@LISTEN@"
-admin_listen = "@ADMIN@"
-
-[store]
-kind = "redis"
-url = "{redis}"
-
-[seal]
-keys = [{{ id = "test", file = "seal" }}]
-
-[credentials.crm]
-grant = "refresh_token"
-token_url = "{token_url}"
-client_id = "web"
-client_secret = {{ file = "client-secret" }}
-refresh_token = {{ file = "refresh-token" }}
-min_age = "0s"
-"#
-    )
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_simultaneous_reports_make_one_refresh_twenty_times_in_a_row() {
@@ -239,8 +164,7 @@ async fn killing_the_one_process_of_an_embedded_store_loses_no_grant() {
     let first = provider.mint_refresh_token("service", "offline_access read").await;
     let config = configuration("", &provider.token_url())
         .replace("kind = \"redis\"\nurl = \"\"", "kind = \"embedded\"\npath = \"@DIR@/bearerd.redb\"");
-    let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
-    let mut bearerd = Bearerd::start(&config, &files).await;
+    let mut bearerd = Bearerd::start(&config, &files(&first)).await;
     let mut generation = 0;
     for _ in 0..5 {
         let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
@@ -279,8 +203,7 @@ async fn an_answer_that_redis_could_not_take_outlives_the_process() {
     let first = provider.mint_refresh_token("service", "offline_access read").await;
     let config =
         configuration(&redis.url(), &provider.token_url()).replace("[seal]", "spool = \"@DIR@/spool\"\n\n[seal]");
-    let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
-    let bearerd = Bearerd::start(&config, &files).await;
+    let bearerd = Bearerd::start(&config, &files(&first)).await;
     let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
     let ask = || GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
     let asking = tokio::spawn(async move { client.get_token(ask()).await.map(drop) });

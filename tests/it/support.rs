@@ -9,11 +9,15 @@ pub use self::{
     bearerd::Bearerd,
     process::Process,
     provider::{Provider, fingerprint},
-    proxy::Proxy,
+    proxy::{Flow, Proxy, Way},
     redis::Redis,
 };
 
+pub mod cluster;
 pub mod house;
+
+#[cfg(feature = "failpoints")]
+mod failpoints;
 
 mod bearerd;
 mod free_port;

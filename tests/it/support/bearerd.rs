@@ -1,6 +1,10 @@
 //! The real bearerd, as its operators run it.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -8,6 +12,8 @@ use super::{
     PATIENCE, Process, eventually,
     free_port::{ATTEMPTS, free_port},
 };
+
+const FAILPOINTS: &str = "failpoints";
 
 /// A running `bearerd serve`.
 pub struct Bearerd {
@@ -22,6 +28,7 @@ impl Bearerd {
     /// addresses, and `@DIR@` a directory of this replica's own, in which these files (name, content) stand.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::with_prefix("bearerd-").unwrap();
+        fs::create_dir(directory.path().join(FAILPOINTS)).unwrap();
         for (name, content) in files {
             fs::write(directory.path().join(name), content).unwrap();
         }
@@ -48,6 +55,11 @@ impl Bearerd {
     /// The directory of this replica.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where tests lay the files that hold it in the middle of a refresh.
+    pub fn failpoints(&self) -> PathBuf {
+        self.directory().join(FAILPOINTS)
     }
 
     /// What it logged so far.
@@ -93,7 +105,12 @@ fn spawn(directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
         config.replace("@LISTEN@", grpc).replace("@ADMIN@", admin).replace("@DIR@", directory.to_str().unwrap());
     let file = directory.join("bearerd.toml");
     fs::write(&file, config).unwrap();
-    Process::start(Command::new(env!("CARGO_BIN_EXE_bearerd")).args(["serve", "--config"]).arg(file))
+    Process::start(
+        Command::new(env!("CARGO_BIN_EXE_bearerd"))
+            .args(["serve", "--config"])
+            .arg(file)
+            .env("BEARERD_FAILPOINTS", directory.join(FAILPOINTS)),
+    )
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! `kill -9` of the replica that refreshes, at each step. What it did before tells what the others may do.
+
+use crate::{
+    chaos::scene::{Scene, is_lost, is_retryable},
+    support::{PATIENCE, eventually, fingerprint},
+};
+
+/// Has the first replica refresh, and kills it at this step. Its caller sees the connection break.
+async fn kill_at(scene: &mut Scene, step: &str) {
+    scene.cluster.replicas[0].hold_at(step);
+    let asking = scene.cluster.ask(0);
+    scene.cluster.replicas[0].is_held_at(step).await;
+    scene.cluster.replicas[0].process().kill();
+    assert!(asking.await.unwrap().is_err());
+}
+
+async fn nothing_is_lost_when_killed_at(step: &str) {
+    let mut scene = Scene::strict(3600).await;
+    kill_at(&mut scene, step).await;
+    let token = scene.token_from(1).await;
+    assert_eq!(scene.token_from(2).await.generation, token.generation);
+    scene.cluster.replicas[0].let_go();
+    scene.cluster.restart(0).await;
+    assert_eq!(scene.token_from(0).await.generation, token.generation);
+    assert_eq!(scene.presented().await.len(), 1);
+    scene.is_unharmed().await;
+}
+
+#[tokio::test]
+async fn killed_with_the_lease_before_the_intent_nothing_is_lost() {
+    nothing_is_lost_when_killed_at("claimed").await;
+}
+
+#[tokio::test]
+async fn killed_with_the_intent_before_the_request_nothing_is_lost() {
+    nothing_is_lost_when_killed_at("dispatched").await;
+}
+
+#[tokio::test]
+async fn killed_after_the_commit_nothing_is_lost() {
+    nothing_is_lost_when_killed_at("committed").await;
+}
+
+/// The answer was in the killed process alone. The refresh token is presented once more, because it might not have
+/// arrived; the provider takes that for theft; callers are told what happened, and it is never presented again.
+async fn the_strict_grant_ends_and_says_so(scene: &Scene) {
+    let mut last = None;
+    eventually(PATIENCE, async || {
+        let status = scene.cluster.get(1).await.unwrap_err();
+        let lost = is_lost(&status);
+        assert!(lost || is_retryable(&status), "{status:?}");
+        last = Some(status);
+        lost
+    })
+    .await;
+    assert!(is_lost(&scene.cluster.get(2).await.unwrap_err()));
+    assert!(is_lost(&scene.cluster.get(1).await.unwrap_err()));
+    let first = fingerprint(&scene.cluster.first);
+    assert_eq!(scene.presented().await, [(first.clone(), Some(200)), (first, Some(400))]);
+    assert!(!scene.cluster.provider.alive(&scene.cluster.first).await);
+}
+
+#[tokio::test]
+async fn killed_with_the_only_copy_of_a_strict_providers_answer_the_grant_ends_and_says_so() {
+    let mut scene = Scene::strict(3600).await;
+    kill_at(&mut scene, "answered").await;
+    assert!(scene.spooled(0).is_empty());
+    the_strict_grant_ends_and_says_so(&scene).await;
+}
+
+#[tokio::test]
+async fn killed_before_it_heard_a_strict_provider_the_grant_ends_and_says_so() {
+    let mut scene = Scene::strict(3600).await;
+    scene.provider_line.hold_next_answer();
+    let asking = scene.cluster.ask(0);
+    eventually(PATIENCE, async || scene.presented().await.iter().any(|(_, status)| *status == Some(200))).await;
+    scene.cluster.replicas[0].process().kill();
+    assert!(asking.await.unwrap().is_err());
+    the_strict_grant_ends_and_says_so(&scene).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_only_copy_of_an_answer_in_a_grace_period_the_next_one_gets_it_again() {
+    let mut scene = Scene::grace().await;
+    kill_at(&mut scene, "answered").await;
+    let token = scene.token_from(1).await;
+    assert_eq!(scene.token_from(2).await.generation, token.generation);
+    let first = fingerprint(&scene.cluster.first);
+    assert_eq!(scene.presented().await, [(first.clone(), Some(200)), (first, Some(200))]);
+    assert!(scene.cluster.provider.alive(&scene.cluster.first).await);
+}
+
+#[tokio::test]
+async fn killed_with_the_answer_in_the_spool_the_next_process_stores_it() {
+    let mut scene = Scene::strict(3600).await;
+    scene.cluster.replicas[0].hold_at("answered");
+    let asking = scene.cluster.ask(0);
+    scene.cluster.replicas[0].is_held_at("answered").await;
+    scene.cluster.redis.kill();
+    scene.cluster.replicas[0].hold_at("spooled");
+    std::fs::remove_file(scene.cluster.replicas[0].failpoints().join("answered.reached")).unwrap();
+    scene.cluster.replicas[0].is_held_at("spooled").await;
+    scene.cluster.replicas[0].process().kill();
+    assert!(asking.await.unwrap().is_err());
+    assert_eq!(scene.spooled(0).len(), 1);
+
+    scene.cluster.replicas[0].let_go();
+    scene.cluster.redis.start_again().await;
+    scene.cluster.restart(0).await;
+    let token = scene.token_from(0).await;
+    assert_eq!(scene.token_from(1).await.generation, token.generation);
+    assert!(scene.spooled(0).is_empty());
+    assert_eq!(scene.presented().await.len(), 1);
+    scene.is_unharmed().await;
+}

@@ -1,0 +1,122 @@
+//! Several real processes on one Redis, and a real authorization server.
+
+use std::collections::HashSet;
+
+use bearerd::proto::{
+    GetTokenRequest, InvalidateTokenOutcome, InvalidateTokenRequest, Token, invalidate_token_request::Rejected,
+    token_service_client::TokenServiceClient,
+};
+use futures_util::future::join_all;
+use tonic::{Status, transport::Channel};
+
+use super::{Bearerd, Provider, Redis};
+
+/// The key that all replicas seal with.
+pub const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// Replicas, their Redis and their provider.
+pub struct Cluster {
+    pub provider: Provider,
+    pub redis: Redis,
+    pub replicas: Vec<Bearerd>,
+    pub clients: Vec<TokenServiceClient<Channel>>,
+    /// The refresh token that they were configured with.
+    pub first: String,
+    configurations: Vec<String>,
+}
+
+impl Cluster {
+    /// Three replicas and a provider that ends a grant when a rotated refresh token is used twice.
+    pub async fn start(access_ttl: u32) -> Self {
+        let ttl = access_ttl.to_string();
+        let provider = Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await;
+        let redis = Redis::start().await;
+        let first = provider.mint_refresh_token("service", "offline_access read").await;
+        let configuration = configuration(&redis.url(), &provider.token_url());
+        Self::assemble(provider, redis, first, vec![configuration; 3]).await
+    }
+
+    /// One replica for each of these configurations.
+    pub async fn assemble(provider: Provider, redis: Redis, first: String, configurations: Vec<String>) -> Self {
+        let files = files(&first);
+        let replicas = join_all(configurations.iter().map(|text| Bearerd::start(text, &files))).await;
+        let mut clients = Vec::new();
+        for replica in &replicas {
+            clients.push(TokenServiceClient::connect(replica.grpc()).await.unwrap());
+        }
+        Self { provider, redis, replicas, clients, first, configurations }
+    }
+
+    /// Starts a replica again, in its own directory, after it was killed or not.
+    pub async fn restart(&mut self, replica: usize) {
+        let ended = self.replicas.remove(replica);
+        let started = ended.start_again(&self.configurations[replica]).await;
+        self.clients[replica] = TokenServiceClient::connect(started.grpc()).await.unwrap();
+        self.replicas.insert(replica, started);
+    }
+
+    pub async fn get(&self, replica: usize) -> Result<Token, Status> {
+        get(self.clients[replica].clone()).await
+    }
+
+    /// Asks in the background.
+    pub fn ask(&self, replica: usize) -> tokio::task::JoinHandle<Result<Token, Status>> {
+        tokio::spawn(get(self.clients[replica].clone()))
+    }
+
+    pub async fn report(&self, replica: usize, generation: u64) -> Result<(InvalidateTokenOutcome, Token), Status> {
+        let request = InvalidateTokenRequest {
+            credential: "crm".to_owned(),
+            rejected: Some(Rejected::Generation(generation)),
+            ..InvalidateTokenRequest::default()
+        };
+        let answer = self.clients[replica].clone().invalidate_token(request).await?.into_inner();
+        Ok((answer.outcome(), answer.token.unwrap()))
+    }
+
+    /// How often the provider was asked, and that it never refused.
+    pub async fn refreshes(&self) -> usize {
+        let log = self.provider.log().await;
+        let bad: Vec<_> = log.iter().filter(|entry| entry.status.is_some_and(|status| status != 200)).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        let presented: HashSet<_> = log.iter().filter_map(|entry| entry.presented.as_ref()).collect();
+        assert_eq!(presented.len(), log.len(), "no refresh token is presented twice");
+        log.len()
+    }
+}
+
+async fn get(mut client: TokenServiceClient<Channel>) -> Result<Token, Status> {
+    let request = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
+    client.get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
+}
+
+/// The secrets that [`configuration`] names.
+pub fn files(first: &str) -> [(&str, &str); 3] {
+    [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first)]
+}
+
+/// What a replica is configured with; more keys of the credential can follow.
+pub fn configuration(redis: &str, token_url: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "@LISTEN@"
+admin_listen = "@ADMIN@"
+
+[store]
+kind = "redis"
+url = "{redis}"
+
+[seal]
+keys = [{{ id = "test", file = "seal" }}]
+
+[credentials.crm]
+grant = "refresh_token"
+token_url = "{token_url}"
+client_id = "web"
+client_secret = {{ file = "client-secret" }}
+refresh_token = {{ file = "refresh-token" }}
+min_age = "0s"
+"#
+    )
+}
