@@ -133,7 +133,7 @@ async fn redis_holds_no_secret_and_no_subject_and_forgets_in_time() {
     admin.import_grant(import).await.unwrap();
     let ask =
         GetTokenRequest { credential: "crm".to_owned(), subject: SUBJECT.to_owned(), ..GetTokenRequest::default() };
-    let hers = cluster.clients[2].clone().get_token(ask).await.unwrap().into_inner().token.unwrap();
+    let hers = cluster.clients.to(2).get_token(ask).await.unwrap().into_inner().token.unwrap();
     assert_ne!(hers.access_token, token.access_token);
 
     let keys = cluster.redis.keys().await;

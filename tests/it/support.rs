@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 pub use self::{
     bearerd::Bearerd,
     process::Process,
-    provider::{Provider, fingerprint},
+    provider::{Desk, Provider, fingerprint},
     proxy::{Flow, Proxy, Way},
     redis::Redis,
 };

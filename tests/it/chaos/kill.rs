@@ -73,7 +73,7 @@ async fn killed_before_it_heard_a_strict_provider_the_grant_ends_and_says_so() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.hold_next_answer();
     let asking = scene.cluster.ask(0);
-    eventually(PATIENCE, async || scene.presented().await.iter().any(|(_, status)| *status == Some(200))).await;
+    eventually(PATIENCE, async || scene.provider_line.losses() > 0).await;
     scene.cluster.replicas[0].process().kill();
     assert!(asking.await.unwrap().is_err());
     the_strict_grant_ends_and_says_so(&scene).await;

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    Flow, PATIENCE, Provider, Proxy, Redis,
+    PATIENCE, Provider, Proxy, Redis,
     cluster::{Cluster, configuration},
     eventually,
 };
@@ -33,8 +33,8 @@ pub struct Scene {
 }
 
 /// How a provider treats a refresh token that was used, as bearerd is told.
-pub const STRICT: &str = "";
-pub const GRACE: &str = "rotation = \"grace\"\nrotation_grace = \"60s\"\n";
+const STRICT: &str = "";
+const GRACE: &str = "rotation = \"grace\"\nrotation_grace = \"60s\"\n";
 
 impl Scene {
     /// With oidc-provider.
@@ -103,17 +103,13 @@ impl Scene {
         let files = spool.read_dir().unwrap().map(|file| file.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|extension| extension == "answer")).collect()
     }
-
-    /// Cuts one replica off from Redis, at once and for every new connection.
-    pub fn cut_off(&self, replica: usize, flow: Flow) {
-        self.redis_lines[replica].set_both(flow);
-    }
 }
 
 fn furnish(redis_line: &Proxy, provider_line: &Proxy, rotation: &str) -> String {
     let redis = format!("redis://{}", redis_line.address());
     configuration(&redis, &format!("{}/token", provider_line.url()))
         .replace("[seal]", &format!("spool = \"@DIR@/spool\"\n{TIMES}\n[seal]"))
+        .replace("[store]", "shutdown_timeout = \"8s\"\n\n[store]")
         + rotation
 }
 

@@ -1,12 +1,14 @@
 //! Several real processes on one Redis, and a real authorization server.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use bearerd::proto::{
     GetTokenRequest, InvalidateTokenOutcome, InvalidateTokenRequest, Token, invalidate_token_request::Rejected,
     token_service_client::TokenServiceClient,
 };
 use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tonic::{Status, transport::Channel};
 
 use super::{Bearerd, Provider, Redis};
@@ -14,12 +16,49 @@ use super::{Bearerd, Provider, Redis};
 /// The key that all replicas seal with.
 pub const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+/// How to reach each replica; one that was started again is reached in a new way by everybody who has a clone of this.
+#[derive(Clone)]
+pub struct Clients(Arc<Vec<Mutex<TokenServiceClient<Channel>>>>);
+
+impl Clients {
+    async fn of(replicas: &[Bearerd]) -> Self {
+        let connected = join_all(replicas.iter().map(connect)).await;
+        Self(Arc::new(connected.into_iter().map(Mutex::new).collect()))
+    }
+
+    /// A client of one replica.
+    pub fn to(&self, replica: usize) -> TokenServiceClient<Channel> {
+        self.0[replica].lock().clone()
+    }
+
+    /// Asks one replica for a token.
+    pub async fn get(&self, replica: usize) -> Result<Token, Status> {
+        let request = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
+        self.to(replica).get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
+    }
+
+    /// Reports a generation to one replica.
+    pub async fn report(&self, replica: usize, generation: u64) -> Result<(InvalidateTokenOutcome, Token), Status> {
+        let request = InvalidateTokenRequest {
+            credential: "crm".to_owned(),
+            rejected: Some(Rejected::Generation(generation)),
+            ..InvalidateTokenRequest::default()
+        };
+        let answer = self.to(replica).invalidate_token(request).await?.into_inner();
+        Ok((answer.outcome(), answer.token.unwrap()))
+    }
+}
+
+async fn connect(replica: &Bearerd) -> TokenServiceClient<Channel> {
+    TokenServiceClient::connect(replica.grpc()).await.unwrap()
+}
+
 /// Replicas, their Redis and their provider.
 pub struct Cluster {
     pub provider: Provider,
     pub redis: Redis,
     pub replicas: Vec<Bearerd>,
-    pub clients: Vec<TokenServiceClient<Channel>>,
+    pub clients: Clients,
     /// The refresh token that they were configured with.
     pub first: String,
     configurations: Vec<String>,
@@ -40,10 +79,7 @@ impl Cluster {
     pub async fn assemble(provider: Provider, redis: Redis, first: String, configurations: Vec<String>) -> Self {
         let files = files(&first);
         let replicas = join_all(configurations.iter().map(|text| Bearerd::start(text, &files))).await;
-        let mut clients = Vec::new();
-        for replica in &replicas {
-            clients.push(TokenServiceClient::connect(replica.grpc()).await.unwrap());
-        }
+        let clients = Clients::of(&replicas).await;
         Self { provider, redis, replicas, clients, first, configurations }
     }
 
@@ -51,27 +87,22 @@ impl Cluster {
     pub async fn restart(&mut self, replica: usize) {
         let ended = self.replicas.remove(replica);
         let started = ended.start_again(&self.configurations[replica]).await;
-        self.clients[replica] = TokenServiceClient::connect(started.grpc()).await.unwrap();
+        *self.clients.0[replica].lock() = connect(&started).await;
         self.replicas.insert(replica, started);
     }
 
     pub async fn get(&self, replica: usize) -> Result<Token, Status> {
-        get(self.clients[replica].clone()).await
+        self.clients.get(replica).await
     }
 
     /// Asks in the background.
-    pub fn ask(&self, replica: usize) -> tokio::task::JoinHandle<Result<Token, Status>> {
-        tokio::spawn(get(self.clients[replica].clone()))
+    pub fn ask(&self, replica: usize) -> JoinHandle<Result<Token, Status>> {
+        let clients = self.clients.clone();
+        tokio::spawn(async move { clients.get(replica).await })
     }
 
     pub async fn report(&self, replica: usize, generation: u64) -> Result<(InvalidateTokenOutcome, Token), Status> {
-        let request = InvalidateTokenRequest {
-            credential: "crm".to_owned(),
-            rejected: Some(Rejected::Generation(generation)),
-            ..InvalidateTokenRequest::default()
-        };
-        let answer = self.clients[replica].clone().invalidate_token(request).await?.into_inner();
-        Ok((answer.outcome(), answer.token.unwrap()))
+        self.clients.report(replica, generation).await
     }
 
     /// How often the provider was asked, and that it never refused.
@@ -83,11 +114,6 @@ impl Cluster {
         assert_eq!(presented.len(), log.len(), "no refresh token is presented twice");
         log.len()
     }
-}
-
-async fn get(mut client: TokenServiceClient<Channel>) -> Result<Token, Status> {
-    let request = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
-    client.get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
 }
 
 /// The secrets that [`configuration`] names.

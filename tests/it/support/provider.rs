@@ -12,9 +12,15 @@ use super::{PATIENCE, Process, eventually};
 
 /// The running authorization server.
 pub struct Provider {
+    desk: Desk,
+    _process: Process,
+}
+
+/// Where the running authorization server is asked. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Desk {
     issuer: String,
     client: reqwest::Client,
-    _process: Process,
 }
 
 /// One token request, in order of arrival. Tokens appear by their [`fingerprint`].
@@ -68,37 +74,49 @@ impl Provider {
         })
         .await;
         let Started { issuer } = serde_json::from_str(&process.out()).unwrap();
-        Self { issuer, client: reqwest::Client::new(), _process: process }
+        Self { desk: Desk { issuer, client: reqwest::Client::new() }, _process: process }
+    }
+
+    /// Where it is asked, for a task that outlives a borrow.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// The issuer identifier.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.desk.issuer
     }
 
     /// The token endpoint.
     pub fn token_url(&self) -> String {
-        format!("{}/token", self.issuer)
+        format!("{}/token", self.desk.issuer)
     }
 
     /// A refresh token of the client `web`, as if this person had just consented.
     pub async fn mint_refresh_token(&self, sub: &str, scope: &str) -> String {
         let wish = json!({ "client": "web", "sub": sub, "scope": scope });
-        self.post("refresh-token", &wish).await["refresh_token"].as_str().unwrap().to_owned()
+        self.desk.post("refresh-token", &wish).await["refresh_token"].as_str().unwrap().to_owned()
     }
 
     /// Every token request so far.
     pub async fn log(&self) -> Vec<Entry> {
-        self.get("log").await
+        self.desk.get("log").await
     }
 
     /// Whether the grant of a refresh token lives, be the token itself used up or not.
     pub async fn alive(&self, refresh_token: &str) -> bool {
         let query = Url::parse_with_params("http://x/alive", [("refresh", refresh_token)]).unwrap();
-        let answer: Value = self.get(&format!("alive?{}", query.query().unwrap())).await;
+        let answer: Value = self.desk.get(&format!("alive?{}", query.query().unwrap())).await;
         answer["alive"].as_bool().unwrap()
     }
 
+    /// Whether an access token is valid.
+    pub async fn introspect(&self, access_token: &str) -> bool {
+        self.desk.introspect(access_token).await
+    }
+}
+
+impl Desk {
     /// Whether an access token is valid.
     pub async fn introspect(&self, access_token: &str) -> bool {
         self.post("introspect", &json!({ "token": access_token })).await["active"].as_bool().unwrap()
@@ -130,7 +148,7 @@ async fn a_refresh_token_is_good_for_one_use() {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("grant_type", "refresh_token"), ("refresh_token", &first)])
             .finish();
-        let request = provider.client.post(provider.token_url()).basic_auth("web", Some("web-secret"));
+        let request = provider.desk.client.post(provider.token_url()).basic_auth("web", Some("web-secret"));
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
         serde_json::from_str::<Value>(&request.send().await.unwrap().text().await.unwrap()).unwrap()
     };
