@@ -28,7 +28,7 @@ pub use self::held::{reach, watch};
 mod held {
     use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
 
-    use super::Step;
+    use crate::failpoint::Step;
 
     /// How often a process that is held looks whether it may go on.
     const LOOK: Duration = Duration::from_millis(5);
