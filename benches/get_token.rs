@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, error::Error, future::Future, hint::black_box, sync::Arc, time::Duration};
 
 use bearerd::{
-    broker::{Ask, Broker, Credential, Parts, Timing},
+    broker::{Ask, Broker, Credential, Parts, StoreOutage, Timing},
     cache::CacheConfig,
     caller::Caller,
     clock::Clock,
@@ -75,6 +75,7 @@ fn credential(sandbox: &Sandbox) -> Result<Credential, Box<dyn Error>> {
         min_age: Duration::from_secs(10),
         refresh_ahead: Duration::from_secs(300),
         keep_alive: false,
+        store_outage: StoreOutage::default(),
         call_timeout: Duration::from_secs(30),
         max_response_bytes: 1 << 20,
     })

@@ -45,6 +45,7 @@ mod get_token;
 mod import_grant;
 mod invalidate_token;
 mod load;
+mod outage;
 mod quarantine;
 mod refresh;
 mod seed;
@@ -76,10 +77,22 @@ pub struct Credential {
     pub refresh_ahead: Duration,
     /// Whether to refresh ahead of time even if nobody used the token.
     pub keep_alive: bool,
+    /// What is done without the store.
+    pub store_outage: StoreOutage,
     /// The time limit of a call through that names none.
     pub call_timeout: Duration,
     /// The largest answer of an upstream, in bytes.
     pub max_response_bytes: usize,
+}
+
+/// What is done for a credential when no valid token is in memory and the store is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreOutage {
+    /// Nothing: without the store nobody can tell what other replicas do with a refresh token.
+    #[default]
+    Fail,
+    /// This replica asks for a token of its own. Only for grants for which asking twice is harmless.
+    Serve,
 }
 
 /// How long a token request takes at most until a provider that is well has it: name, connection, TLS.

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock::{Deadline, Moment},
+    failure::FailureCause,
     store::{
         Change, Event,
         names::{Place, TokenName},
@@ -58,7 +59,22 @@ pub struct Slot {
     held: ArcSwapOption<Held>,
     used: AtomicBool,
     degraded: AtomicBool,
+    /// What this replica did for the token while the store was away.
+    pub alone: Mutex<Alone>,
     trust: Arc<Trust>,
+}
+
+/// What a replica does for a token by itself while the store is away. Nothing of it stands in the store.
+#[derive(Debug, Default)]
+pub struct Alone {
+    /// The last token that was made so.
+    pub generation: Generation,
+    /// Why the last try failed, and until when there is no other.
+    pub failure: Option<(FailureCause, Deadline)>,
+    /// How many failures in a row.
+    pub failures: u32,
+    /// How often in a row fresh tokens were rejected.
+    pub strikes: u32,
 }
 
 struct Held {
@@ -156,6 +172,7 @@ impl Slot {
             held: ArcSwapOption::empty(),
             used: AtomicBool::new(false),
             degraded: AtomicBool::new(false),
+            alone: Mutex::default(),
             trust,
         }
     }
@@ -231,13 +248,19 @@ impl Slot {
         self.drop_dead();
     }
 
-    fn floor(&self) -> Generation {
+    /// The generation at and below which tokens are dead.
+    pub fn floor(&self) -> Generation {
         Generation::new(self.floor.load(Ordering::SeqCst))
     }
 
     fn drop_dead(&self) {
         let floor = self.floor();
         self.held.rcu(|current| current.as_ref().filter(|held| held.token.generation > floor).cloned());
+    }
+
+    /// The newest generation that this replica knows of.
+    pub fn newest_known(&self) -> Generation {
+        self.floor().max(self.generation().unwrap_or(Generation::ZERO))
     }
 
     /// Whether the token was used since this was last asked.

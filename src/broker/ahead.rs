@@ -102,7 +102,12 @@ impl Core {
         }
     }
 
-    fn refresh_ahead(self: &Arc<Self>, target: &Target, generation: Generation, savable_until: Option<Instant>) {
+    pub(super) fn refresh_ahead(
+        self: &Arc<Self>,
+        target: &Target,
+        generation: Generation,
+        savable_until: Option<Instant>,
+    ) {
         if !target.slot.ask_ahead(generation) {
             return;
         }
@@ -121,13 +126,19 @@ impl Core {
     }
 
     async fn replace_ahead(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(), Error> {
-        let known = self.load(target).await?;
-        if !decide::may_replace_ahead(known.loaded.record.as_ref(), &self.recovery(&target.credential)) {
+        // Where asking twice is harmless there is no fate to look for, and nothing that the store would have to be there
+        // for.
+        if !target.credential.grant.repeating_is_harmless() && !self.may_replace_ahead(target).await? {
             // The refresh token's fate is unknown. As long as the token is valid, nothing is risked for a newer one.
             let cause = FailureCause::RefreshOutcomeUnknown;
             return Err(Error::Failed { cause, retry_after: Some(RETRY) });
         }
         let wanted = Wanted { refused: generation, min_remaining: Duration::ZERO };
         self.join(target, wanted, Instant::now() + self.timing.max_wait).await.map(drop)
+    }
+
+    async fn may_replace_ahead(&self, target: &Target) -> Result<bool, Error> {
+        let known = self.load(target).await?;
+        Ok(decide::may_replace_ahead(known.loaded.record.as_ref(), &self.recovery(&target.credential)))
     }
 }

@@ -109,9 +109,14 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a request that could not be built is not tried again.
-const BUILD_RETRY: Duration = Duration::from_secs(5);
+pub(super) const BUILD_RETRY: Duration = Duration::from_secs(5);
 
-fn build(target: &Target, refresh_token: Option<&SecretString>, now: &Moment) -> Result<TokenRequest, BuildError> {
+/// Puts a token request together.
+pub(super) fn build(
+    target: &Target,
+    refresh_token: Option<&SecretString>,
+    now: &Moment,
+) -> Result<TokenRequest, BuildError> {
     let key = &target.slot.key;
     let asked = Asked {
         subject: &key.grant.subject,
@@ -158,13 +163,9 @@ async fn ask(
         // This process stood still. Others may have taken over and presented the refresh token themselves.
         Err(SendError::NotSent("it is too late to begin".into()))
     } else {
-        core.provider.ask(request, core.timing.http_timeout).await
+        send(core, target, request, &sent).await
     };
     failpoint::reach(Step::Answered).await;
-    let credential = target.credential.name.to_string();
-    let seconds = core.now().since(&sent).as_secs_f64();
-    core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
-    log_failure(target, &answer);
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering,
@@ -189,6 +190,21 @@ async fn ask(
     }
 }
 
+/// Sends one request, once, and notes how long it took.
+pub(super) async fn send(
+    core: &Core,
+    target: &Target,
+    request: TokenRequest,
+    sent: &Moment,
+) -> Result<Answer, SendError> {
+    let answer = core.provider.ask(request, core.timing.http_timeout).await;
+    let credential = target.credential.name.to_string();
+    let seconds = core.now().since(sent).as_secs_f64();
+    core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
+    log_failure(target, &answer);
+    answer
+}
+
 fn log_failure(target: &Target, answer: &Result<Answer, SendError>) {
     let credential = &target.credential.name;
     match answer {
@@ -208,13 +224,7 @@ async fn store(
     sent: &Moment,
 ) -> Result<Option<Arc<Token>>, Error> {
     let secrets = secrets(target, hold.record.as_ref(), &granted);
-    let token = Arc::new(Token {
-        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
-        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
-        value: granted.access_token,
-        kind: granted.kind,
-        generation: hold.next,
-    });
+    let token = Arc::new(token(target, granted, sent, hold.next));
     let epoch = target.slot.epoch();
     let commit = Commit {
         place: &target.slot.place,
@@ -242,6 +252,17 @@ async fn store(
             warn!(credential = %target.credential.name, "another revision was stored meanwhile; what is there is used");
             Ok(None)
         }
+    }
+}
+
+/// What was granted, as a token of this generation.
+pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation: Generation) -> Token {
+    Token {
+        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
+        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
+        value: granted.access_token,
+        kind: granted.kind,
+        generation,
     }
 }
 
@@ -325,7 +346,8 @@ async fn release(core: &Core, target: &Target, hold: &Hold) {
     }
 }
 
-fn count(core: &Core, target: &Target, result: &'static str) {
+/// Counts what became of a refresh.
+pub(super) fn count(core: &Core, target: &Target, result: &'static str) {
     let credential = target.credential.name.to_string();
     core.telemetry.refreshes.get_or_create(&CredentialLabels { credential, result }).inc();
 }

@@ -68,12 +68,16 @@ impl Core {
 
     /// Has every grant of this client rest.
     pub(super) async fn cool_down(&self, target: &Target, rest: Rest) {
-        let (endpoint, rest) = (self.endpoint(target), Rest { left: rest.left.min(MAX_WAIT), ..rest });
-        self.rests.note(&endpoint, &rest);
-        warn!(credential = %target.credential.name, wait = ?rest.left, "the provider wants a rest; all its grants wait");
-        if let Err(error) = self.store.cool_down(&endpoint, &rest).await {
+        self.rest_here(target, &rest);
+        if let Err(error) = self.store.cool_down(&self.endpoint(target), &rest).await {
             warn!(credential = %target.credential.name, %error, "other replicas could not be told of a provider's rest");
         }
+    }
+
+    /// Has every grant of this client rest on this replica.
+    pub(super) fn rest_here(&self, target: &Target, rest: &Rest) {
+        warn!(credential = %target.credential.name, wait = ?rest.left, "the provider wants a rest; all its grants wait");
+        self.rests.note(&self.endpoint(target), &Rest { left: rest.left.min(MAX_WAIT), ..*rest });
     }
 
     fn endpoint(&self, target: &Target) -> EndpointName {

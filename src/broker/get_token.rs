@@ -109,14 +109,15 @@ impl Core {
 
     /// Looks into the store, with a token at hand that may have been replaced. While the store is away, that token is
     /// better than none: it is valid as far as this replica knows. `None`: the store holds no token that would do.
-    async fn look(&self, target: &Target, wanted: &Wanted, at_hand: Arc<Token>) -> Option<Arc<Token>> {
+    async fn look(self: &Arc<Self>, target: &Target, wanted: &Wanted, at_hand: Arc<Token>) -> Option<Arc<Token>> {
         let away = self.away_until.lock().is_some_and(|until| Instant::now() < until);
         if !away {
             match timeout(LOOK, self.load(target)).await {
                 Ok(Ok(known)) => {
-                    let token = known.token.filter(|token| token.satisfies(wanted, &self.now()))?;
-                    self.count_lookup(target, "store");
-                    return Some(token);
+                    let token = known.token.filter(|token| token.satisfies(wanted, &self.now()));
+                    let is_stored = token.is_some();
+                    self.count_lookup(target, if is_stored { "store" } else { "memory" });
+                    return token.or_else(|| self.hand_back(target, &at_hand).then_some(at_hand));
                 }
                 Ok(Err(Error::StoreUnavailable(_))) | Err(_) => {
                     *self.away_until.lock() = Some(Instant::now() + LEFT_ALONE);

@@ -11,7 +11,7 @@ use super::{
     Broker, Core, Error, Served, Target,
     decide::{self, ReportPlan},
     load::Known,
-    static_secret,
+    outage, static_secret,
 };
 use crate::{
     clock::Moment,
@@ -160,7 +160,11 @@ impl Core {
         // Memory may be behind the store, so what a report means is read there. But a token that is gone from the store may
         // still be served from memory, and is then known by its value here only.
         let held = target.slot.valid(&Wanted::default(), &self.now());
-        let Known { mut loaded, token, epoch: _ } = self.load(target).await?;
+        let known = self.load(target).await;
+        if known.as_ref().is_err_and(|error| outage::is_bridged(target, error)) {
+            return self.report_alone(target, rejected, held.as_deref(), deadline).await;
+        }
+        let Known { mut loaded, token, epoch: _ } = known?;
         if let Grant::Static { form, first: _ } = &target.credential.grant {
             let current = static_secret::token(target, form, &loaded, &Wanted::default())?;
             loaded.token = Some(Token::clone(&current));
@@ -199,7 +203,7 @@ impl Core {
         Ok(Replaced::With(Outcome::Refreshed, token))
     }
 
-    async fn stand_by(
+    pub(super) async fn stand_by(
         self: &Arc<Self>,
         target: &Target,
         result: &'static str,
@@ -210,14 +214,14 @@ impl Core {
         Ok(Replaced::With(Outcome::AlreadyReplaced, token))
     }
 
-    fn count_report(&self, target: &Target, result: &'static str) {
+    pub(super) fn count_report(&self, target: &Target, result: &'static str) {
         let credential = target.credential.name.to_string();
         self.telemetry.reports.get_or_create(&CredentialLabels { credential, result }).inc();
     }
 }
 
 /// The generation of a token that was named by itself. One that nobody knows counts as an older one.
-fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) -> Generation {
+pub(super) fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) -> Generation {
     known
         .into_iter()
         .flatten()
@@ -225,7 +229,8 @@ fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) -> Generation
         .map_or(Generation::ZERO, |token| token.generation)
 }
 
-fn newer_than(refused: Generation) -> Wanted {
+/// A token that is newer than a rejected one.
+pub(super) fn newer_than(refused: Generation) -> Wanted {
     Wanted { refused, min_remaining: Duration::ZERO }
 }
 

@@ -9,7 +9,7 @@ use crate::{cache::Epoch, store::Loaded, token::Token};
 pub(super) struct Known {
     /// As it was read.
     pub(super) loaded: Loaded,
-    /// Its token, if it belongs to the credential as it is configured now.
+    /// Its token, if it belongs to the credential as it is configured now, and is not known to be dead.
     pub(super) token: Option<Arc<Token>>,
     /// When the reading began.
     pub(super) epoch: Epoch,
@@ -20,7 +20,9 @@ impl Core {
     pub(super) async fn load(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
         let loaded = self.store.load(&target.slot.place).await?;
-        let token = loaded.token.clone().filter(|_| belongs(&loaded, target)).map(Arc::new);
+        let token =
+            loaded.token.clone().filter(|token| belongs(&loaded, target) && token.generation > target.slot.floor());
+        let token = token.map(Arc::new);
         if let Some(token) = &token {
             self.keep(target, token, epoch);
             let failing = loaded.record.as_ref().is_some_and(|record| record.failure.is_some());

@@ -12,7 +12,7 @@ use super::{
     Core, Error, Target,
     attempt::{self, Hold},
     load::Known,
-    seed, static_secret,
+    outage, seed, static_secret,
 };
 use crate::{
     grant::Grant,
@@ -24,8 +24,17 @@ use crate::{
 const POLL_FIRST: Duration = Duration::from_millis(25);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
 
-/// Gets a token as fresh as wanted: from the store if another replica was there before, else from the provider.
+/// Gets a token as fresh as wanted; while the store is away, for this replica alone where that is harmless and wished.
 pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
+    let result = coordinated(core, target, wanted).await;
+    match result {
+        Err(error) if outage::is_bridged(target, &error) => outage::obtain(core, target, wanted, error).await,
+        Ok(_) | Err(_) => result,
+    }
+}
+
+/// Gets one from the store if another replica was there before, else from the provider.
+async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
     let Known { loaded, token, epoch } = core.load(target).await?;
     // Generations are not ahead of the store's clock: such a one was never issued, and asking the provider for one that
     // is newer still would go on for ever.
@@ -50,7 +59,8 @@ pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) ->
     if let Some(resting) = core.known_rest(target) {
         return Err(resting);
     }
-    refresh(core, target, wanted.refused.max(stale)).await
+    // A token at the floor or below is dead here, even if the store could not be told.
+    refresh(core, target, wanted.refused.max(stale).max(target.slot.floor())).await
 }
 
 /// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.

@@ -18,7 +18,7 @@ use super::{
     value::{self, Wrong, boolean, bytes, duration, some_time, string},
 };
 use crate::{
-    broker::Credential,
+    broker::{Credential, StoreOutage},
     name::{CredentialName, Resources, Scopes},
     rejection::Rules,
 };
@@ -31,6 +31,7 @@ mod rotation;
 
 const OAUTH: With = With { choice: "grant", words: &["client_credentials", "refresh_token", "jwt_bearer"] };
 const BEARER: &[With] = &[With { choice: "grant", words: &["jwt_bearer"] }];
+const HARMLESS: &[With] = &[With { choice: "grant", words: &["client_credentials", "jwt_bearer"] }];
 const REFRESHING: With = With { choice: "grant", words: &["refresh_token"] };
 const REFRESH: &[With] = &[REFRESHING];
 const GRACE: &[With] = &[REFRESHING, With { choice: "rotation", words: &["grace"] }];
@@ -56,6 +57,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("min_age").with(&[OAUTH]),
     Key::new("refresh_ahead").with(&[OAUTH]),
     Key::new("keep_alive").with(&[OAUTH]),
+    Key::new("store_outage").with(HARMLESS),
     Key::hidden("refresh_token").with(REFRESH),
     Key::new("provider").with(REFRESH),
     Key::new("rotation").with(REFRESH),
@@ -77,6 +79,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("call_timeout"),
     Key::new("max_response_bytes"),
 ];
+
+const OUTAGES: &[(&str, StoreOutage)] = &[("fail", StoreOutage::Fail), ("serve", StoreOutage::Serve)];
 
 /// All credentials: those that could be read, and the names of the others too.
 #[derive(Default)]
@@ -133,6 +137,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let min_age = reader.optional("min_age", duration).unwrap_or(Duration::from_secs(10));
     let refresh_ahead = reader.optional("refresh_ahead", duration).unwrap_or(Duration::from_secs(300));
     let keep_alive = reader.optional("keep_alive", boolean).unwrap_or(false);
+    let store_outage = reader.choose("store_outage", OUTAGES, Some("fail")).unwrap_or_default();
     let call_timeout = reader.optional("call_timeout", some_time).unwrap_or(Duration::from_secs(30));
     let size = reader.optional("max_response_bytes", bytes(1024..=256 * 1024 * 1024));
     reader.finish();
@@ -148,6 +153,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
         min_age,
         refresh_ahead,
         keep_alive,
+        store_outage,
         call_timeout,
         max_response_bytes: size.unwrap_or(3 * 1024 * 1024),
     })

@@ -24,6 +24,9 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// Tokens for one replica alone, while the store is away.
+mod outage;
+
 // Answers that find another revision in the store than the one they were asked from.
 mod quarantine;
 

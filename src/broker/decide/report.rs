@@ -44,7 +44,7 @@ fn age(generation: Generation, loaded: &Loaded) -> Duration {
 
 /// An upstream that refuses every token must not make bearerd flood the provider: each token that is rejected soon after
 /// it could be doubles the time for which the next one is kept.
-fn damp(age: Duration, strikes: u32, min_age: Duration) -> ReportPlan {
+pub(in crate::broker) fn damp(age: Duration, strikes: u32, min_age: Duration) -> ReportPlan {
     let hold = min_age.saturating_mul(1_u32 << strikes.min(16)).min(LONGEST_HOLD.max(min_age));
     if age < hold {
         ReportPlan::HeldBack { wait: hold - age }

@@ -1,7 +1,7 @@
 //! Bad credentials: every rule has a case.
 
 use super::{mistakes::each_is_reported, *};
-use crate::grant::rotation::RotationProfile;
+use crate::{broker::StoreOutage, grant::rotation::RotationProfile};
 
 #[test]
 fn credentials() {
@@ -135,6 +135,24 @@ fn rotations() {
         (&refresh("provider = 5"), "must be a string"),
         (&credential("rotation = \"grace\""), "this goes with grant = \"refresh_token\""),
         (&credential("provider = \"okta\""), "this goes with grant = \"refresh_token\""),
+    ]);
+}
+
+#[test]
+fn only_what_may_be_asked_twice_is_served_without_the_store() {
+    let outage = "store_outage = \"serve\"";
+    let served = |text: &str| {
+        let config = Place::new().parse(text).unwrap_or_else(|errors| panic!("{text}: {errors}"));
+        config.credentials.into_values().next().unwrap().store_outage
+    };
+    assert_eq!(served(&credential("")), StoreOutage::Fail);
+    assert_eq!(served(&credential("store_outage = \"fail\"")), StoreOutage::Fail);
+    assert_eq!(served(&credential(outage)), StoreOutage::Serve);
+    let right = "this goes with grant = \"client_credentials\" or \"jwt_bearer\"";
+    each_is_reported(&[
+        (&granted("refresh_token", &format!("{REFRESH}{outage}")), right),
+        (&granted("static", &format!("scheme = \"bearer\"\n{outage}")), right),
+        (&credential("store_outage = \"ignore\""), "one of \"fail\" or \"serve\""),
     ]);
 }
 

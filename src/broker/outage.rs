@@ -1,0 +1,167 @@
+//! Tokens for this replica alone, while the store is away (`store_outage = "serve"`).
+//!
+//! Only for grants for which asking twice is harmless: every replica asks for itself, and nothing is lost with what it
+//! gets. One flight, growing waits and the damping of reports hold as ever, from what this replica remembers. A token that
+//! was made so has the generation after the newest one that is known here. The store's are its time in µs, so that
+//! whatever it gives out when it is back is newer.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt,
+    decide::{self, Circumstances, Fate, ReportPlan},
+    invalidate_token::{Replaced, generation_of, newer_than},
+};
+use crate::{
+    clock::Moment,
+    failure::FailureCause,
+    grant::answer::Granted,
+    store::{Rest, Verdict},
+    token::{Generation, Token, Wanted},
+};
+
+/// Whether a credential is served when this went wrong.
+pub(super) fn is_bridged(target: &Target, error: &Error) -> bool {
+    matches!(error, Error::StoreUnavailable(_)) && target.credential.store_outage == StoreOutage::Serve
+}
+
+/// Gets a token for this replica alone. `unavailable` is why the store was of no help.
+pub(super) async fn obtain(
+    core: &Arc<Core>,
+    target: &Target,
+    wanted: Wanted,
+    unavailable: Error,
+) -> Result<Arc<Token>, Error> {
+    // Nobody here can tell whether there ever was such a generation, and the store might never reach the one after it.
+    if wanted.refused > target.slot.newest_known() {
+        return Err(unavailable);
+    }
+    if let Some(resting) = core.known_rest(target).or_else(|| own_rest(core, target)) {
+        return Err(resting);
+    }
+    let Ok(request) = attempt::build(target, None, &core.now()) else {
+        return Err(failed(core, target, FailureCause::ClientConfigurationRejected, attempt::BUILD_RETRY));
+    };
+    let sent = core.now();
+    let answer = attempt::send(core, target, request, &sent).await;
+    let around = Circumstances {
+        grant: &target.credential.grant,
+        recovering: false,
+        failures: target.slot.alone.lock().failures,
+        jitter: core.jitter(),
+    };
+    match decide::fate(answer, &around) {
+        Fate::Store(granted) => Ok(keep(core, target, granted, &sent)),
+        Fate::Note { cause, verdict, rest } => {
+            if let Some(left) = rest {
+                core.rest_here(target, &Rest { cause, left });
+            }
+            let (Verdict::BackOff { wait } | Verdict::OutcomeUnknown { wait }) = verdict else {
+                return Err(Error::Failed { cause, retry_after: None });
+            };
+            Err(failed(core, target, cause, wait))
+        }
+    }
+}
+
+fn own_rest(core: &Core, target: &Target) -> Option<Error> {
+    let (cause, until) = target.slot.alone.lock().failure?;
+    let left = until.remaining(&core.now());
+    (!left.is_zero()).then_some(Error::Failed { cause, retry_after: Some(left) })
+}
+
+fn failed(core: &Core, target: &Target, cause: FailureCause, wait: Duration) -> Error {
+    attempt::count(core, target, cause.word());
+    target.slot.set_degraded(true);
+    let mut alone = target.slot.alone.lock();
+    alone.failures = alone.failures.saturating_add(1);
+    alone.failure = Some((cause, core.now().after(wait)));
+    Error::Failed { cause, retry_after: Some(wait) }
+}
+
+fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> Arc<Token> {
+    let slot = &target.slot;
+    let generation = Generation::new(slot.newest_known().get().saturating_add(1));
+    let token = Arc::new(attempt::token(target, granted, sent, generation));
+    {
+        let mut alone = slot.alone.lock();
+        (alone.generation, alone.failure, alone.failures) = (generation, None, 0);
+    }
+    core.keep(target, &token, slot.epoch());
+    // Whoever gets it is told that it is not as it should be.
+    slot.set_degraded(true);
+    attempt::count(core, target, "alone");
+    core.count_lookup(target, "refresh");
+    info!(credential = %target.credential.name, %generation, "the store is away; a token for this replica alone");
+    token
+}
+
+impl Core {
+    /// Acts on a report while the store is away: what it means is read from this replica's memory.
+    pub(super) async fn report_alone(
+        self: &Arc<Self>,
+        target: &Target,
+        rejected: &Rejected,
+        held: Option<&Token>,
+        deadline: Instant,
+    ) -> Result<Replaced, Error> {
+        let generation = match rejected {
+            Rejected::Generation(generation) => *generation,
+            Rejected::AccessToken(value) => generation_of(value, [held, None, None]),
+        };
+        match held {
+            Some(token) if token.generation > generation => self.stand_by(target, "already_replaced", deadline).await,
+            Some(token) if token.generation == generation => {
+                let strikes = target.slot.alone.lock().strikes;
+                match decide::damp(self.age(token), strikes, target.credential.min_age()) {
+                    ReportPlan::HeldBack { wait } => {
+                        self.count_report(target, "held_back");
+                        Ok(Replaced::HeldBack(wait))
+                    }
+                    ReportPlan::Reject { strikes } => {
+                        target.slot.alone.lock().strikes = strikes;
+                        target.slot.raise_floor(generation);
+                        self.replace_alone(target, generation, deadline).await
+                    }
+                    ReportPlan::AlreadyReplaced | ReportPlan::NeverIssued => {
+                        self.stand_by(target, "already_replaced", deadline).await
+                    }
+                }
+            }
+            // It was rejected a moment ago, and the flight for its successor is under way.
+            None if generation <= target.slot.newest_known() => self.replace_alone(target, generation, deadline).await,
+            Some(_) | None => self.stand_by(target, "never_issued", deadline).await,
+        }
+    }
+
+    async fn replace_alone(
+        self: &Arc<Self>,
+        target: &Target,
+        generation: Generation,
+        deadline: Instant,
+    ) -> Result<Replaced, Error> {
+        self.count_report(target, "rejected");
+        let token = self.token(target, newer_than(generation), deadline).await?;
+        Ok(Replaced::With(Outcome::Refreshed, token))
+    }
+
+    /// How old a token is, by this process's clocks: its life less what is left of it.
+    fn age(&self, token: &Token) -> Duration {
+        let age = token.expiry.map(|expiry| expiry.lifetime.saturating_sub(expiry.deadline.remaining(&self.now())));
+        age.unwrap_or_default()
+    }
+
+    /// Whether a token was made by this replica alone. When the store is back it knows nothing of it; then it is served
+    /// until there is one that the store knows too, which is asked for in the background.
+    pub(super) fn hand_back(self: &Arc<Self>, target: &Target, token: &Arc<Token>) -> bool {
+        let is_own = target.slot.alone.lock().generation == token.generation;
+        if is_own {
+            warn!(credential = %target.credential.name, "the store is back; a token of this replica alone is replaced");
+            self.refresh_ahead(target, token.generation, None);
+        }
+        is_own
+    }
+}
