@@ -8,7 +8,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, cool_down::Rests, flight::Flights};
+use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -44,6 +44,7 @@ mod flight;
 mod get_token;
 mod import_grant;
 mod invalidate_token;
+mod lately;
 mod load;
 mod outage;
 mod quarantine;
@@ -156,6 +157,7 @@ struct Core {
     chance: Mutex<StdRng>,
     ahead: Ahead,
     rests: Rests,
+    lately: Lately,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -189,6 +191,7 @@ impl Broker {
             chance: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             ahead,
             rests: Rests::default(),
+            lately: Lately::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -303,6 +306,7 @@ async fn listen(core: std::sync::Weak<Core>, mut events: tokio::sync::broadcast:
         for event in heard {
             if event == Event::Heard {
                 *core.heard.lock() = Instant::now();
+                core.tasks.spawn(Arc::clone(&core).write_all_again());
             }
             core.cache.apply(&event);
         }

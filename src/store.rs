@@ -77,6 +77,12 @@ pub trait Store: Send + Sync + 'static {
     /// same grant.
     async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError>;
 
+    /// Writes once more what this store has acknowledged before, if it has gone back in time: only if the stored revision
+    /// is older, or there is none. Nothing that was noted of the older revision stays but its strikes, and tokens of other
+    /// places that were made before are not served any more: some may be of a grant that was replaced. Every replica is
+    /// told; no lease is touched.
+    async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError>;
+
     /// Notes that a token endpoint wants to be left alone by all grants that use it, for at most [`record::MAX_WAIT`]. A
     /// rest that lasts longer stays as it is.
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError>;
@@ -283,6 +289,21 @@ pub struct Quarantine<'a> {
     pub next: Generation,
     /// What the grant would have been.
     pub secrets: &'a GrantSecrets,
+}
+
+/// A write that the store has acknowledged before.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged<'a> {
+    /// The grant.
+    pub unit: &'a UnitName,
+    /// Which try wrote it.
+    pub attempt: &'a AttemptId,
+    /// The revision that it made.
+    pub revision: Generation,
+    /// The grant of that revision.
+    pub secrets: &'a GrantSecrets,
+    /// The token of that revision and its place in this unit, where one came with it.
+    pub token: Option<(&'a Place, &'a Token)>,
 }
 
 /// A token endpoint wants to be left alone.

@@ -53,6 +53,12 @@ impl Hold {
 
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
 pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
+    // The record was read before, but the store may have gone back since then.
+    let went_back = core.went_back(&target.slot.place.unit, hold.revision()).await;
+    if !matches!(went_back, Ok(false)) {
+        release(core, target, &hold).await;
+        return went_back.map(|_| None).map_err(Error::from);
+    }
     let credential = &target.credential;
     failpoint::reach(Step::Claimed).await;
     let (refresh_token, recovering) = match decide::plan(

@@ -44,6 +44,7 @@ impl Broker {
                 secrets: &secrets,
             };
             if self.core.store.import(&write).await? == Written::Done {
+                self.core.lately.imported(&write);
                 tracing::info!(credential = %target.credential.name, generation = %loaded.next, "a grant was imported");
                 return Ok(loaded.next);
             }

@@ -19,7 +19,11 @@ impl Core {
     /// Reads what the store knows, and keeps its token in memory.
     pub(super) async fn load(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
-        let loaded = self.store.load(&target.slot.place).await?;
+        let place = &target.slot.place;
+        let mut loaded = self.store.load(place).await?;
+        if self.went_back(&place.unit, loaded.revision()).await? {
+            loaded = self.store.load(place).await?;
+        }
         let token =
             loaded.token.clone().filter(|token| belongs(&loaded, target) && token.generation > target.slot.floor());
         let token = token.map(Arc::new);

@@ -18,6 +18,9 @@ use crate::{
 /// Commits what the provider gave; if the revision moved meanwhile it is kept in quarantine. Can be repeated as a whole.
 pub(super) async fn commit_or_keep(core: &Core, commit: &Commit<'_>) -> Result<Written, StoreError> {
     let written = core.store.commit(commit).await?;
+    if written == Written::Done {
+        core.lately.committed(commit);
+    }
     let may_be_the_last = matches!(commit.secrets.material, Material::RefreshToken(_));
     if written == Written::Moved && may_be_the_last {
         keep(core, commit).await?;
@@ -68,6 +71,7 @@ async fn adopt(
     let secrets = GrantSecrets { seeds: record.secrets.seeds.clone(), ..spare.clone() };
     let adopt = Import { unit, attempt, expected: record.revision, next, secrets: &secrets };
     if core.store.adopt(&adopt).await? == Written::Done {
+        core.lately.imported(&adopt);
         warn!(?unit, "the provider refused the stored refresh token; one that came too late takes its place");
     }
     Ok(())

@@ -33,6 +33,7 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
         };
         match core.store.import(&import).await? {
             Written::Done => {
+                core.lately.imported(&import);
                 tracing::info!(credential = %target.credential.name, "the configured secret was taken over");
             }
             // Another replica was faster, most likely with the same secret: look again.

@@ -12,13 +12,17 @@ use self::{
     rest::Rests,
 };
 use super::{
-    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest, Settle, Store,
-    StoreError, Verdict, Written,
+    Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest,
+    Settle, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
 };
-use crate::{clock::Moment, store::AttemptId, token::Generation};
+use crate::{
+    clock::Moment,
+    store::AttemptId,
+    token::{Generation, Token},
+};
 
 mod file;
 mod lease;
@@ -59,6 +63,14 @@ impl Embedded {
         tokio::task::spawn_blocking(move || work(&file))
             .await
             .map_err(|error| StoreError::Unavailable(format!("the store's task ended: {error}")))?
+    }
+
+    fn token_row(&self, place: &Place, token: &Token) -> Result<TokenRow, StoreError> {
+        Ok(TokenRow {
+            generation: token.generation,
+            expires_us: token.remaining(&Moment::now()).map(|left| now_us().saturating_add(micros(left))),
+            sealed: seal_token(&self.file.ring, place, token)?,
+        })
     }
 
     /// Writes a new revision and tells of it in one go, so that whoever gives up waiting takes neither with him. A
@@ -137,11 +149,7 @@ impl Store for Embedded {
     async fn commit(&self, commit: &Commit<'_>) -> Result<Written, StoreError> {
         let (place, next) = (commit.place, commit.next);
         let sealed = seal_secrets(&self.file.ring, &place.unit, next, commit.secrets)?;
-        let token = TokenRow {
-            generation: next,
-            expires_us: commit.token.remaining(&Moment::now()).map(|left| now_us().saturating_add(micros(left))),
-            sealed: seal_token(&self.file.ring, place, commit.token)?,
-        };
+        let token = self.token_row(place, commit.token)?;
         let change = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: below(next) };
         let new = new_row(next, commit.attempt, sealed);
         let written = self.advance(change, commit.expected, new, Some((place.clone(), token))).await?;
@@ -193,6 +201,23 @@ impl Store for Embedded {
         let written = self.blocking(move |file| file.adopt(&unit, expected, new)).await;
         self.leases.release(adopt.unit, adopt.attempt);
         written
+    }
+
+    async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError> {
+        let (unit, revision) = (known.unit.clone(), known.revision);
+        let sealed = seal_secrets(&self.file.ring, &unit, revision, known.secrets)?;
+        let new = GrantRow { since: revision, ..new_row(revision, known.attempt, sealed) };
+        let token = known.token.map(|(place, token)| Ok((place.clone(), self.token_row(place, token)?)));
+        let token = token.transpose()?;
+        let events = self.events.clone();
+        self.blocking(move |file| {
+            let written = file.reassert(&unit, new, token.as_ref().map(|(place, token)| (place, token)))?;
+            if written == Written::Done {
+                publish(&events, Change { unit, token: None, floor: below(revision) });
+            }
+            Ok(written)
+        })
+        .await
     }
 
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {

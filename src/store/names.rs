@@ -103,6 +103,11 @@ impl Names {
         EndpointName(self.hash(&[b"endpoint", binding.as_bytes()]).into())
     }
 
+    /// Whether these are made with the same key.
+    pub fn are_the_same(&self, other: &Names) -> bool {
+        self.hash(&[b"probe"]) == other.hash(&[b"probe"])
+    }
+
     /// The fingerprint of a secret.
     pub fn fingerprint(&self, secret: &SecretString) -> Fingerprint {
         Fingerprint(self.hash(&[b"fingerprint", secret.expose_secret().as_bytes()]))
@@ -236,6 +241,8 @@ mod tests {
         let one = Names::new(&[1; 32]).unit(Unit::Grant(&token.grant));
         let other = Names::new(&[2; 32]).unit(Unit::Grant(&token.grant));
         assert_ne!(one, other);
+        assert!(Names::new(&[1; 32]).are_the_same(&Names::new(&[1; 32])));
+        assert!(!Names::new(&[1; 32]).are_the_same(&Names::new(&[2; 32])));
         assert!(one.as_str().starts_with("crm/") && !one.as_str().contains("jane"));
     }
 }

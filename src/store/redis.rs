@@ -11,21 +11,27 @@ use self::{
     dial::Dialer,
     event::payload,
     link::{Link, opening, unavailable},
+    root::Root,
     script::{Scripts, Seen, View},
 };
 use super::{
-    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest, Settle,
-    Store, StoreError, Verdict, Written,
+    Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine,
+    Rest, Settle, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
 };
-use crate::{clock::Moment, secret::SecretString, token::Generation};
+use crate::{
+    clock::Moment,
+    secret::SecretString,
+    token::{Generation, Token},
+};
 
 mod checkup;
 mod dial;
 mod event;
 mod link;
+mod root;
 mod script;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
@@ -51,6 +57,7 @@ pub struct Redis {
     link: Link,
     scripts: Scripts,
     ring: Ring,
+    root: Root,
     names: Names,
     prefix: String,
     channel: String,
@@ -68,9 +75,9 @@ impl Redis {
         let channel = format!("{}:events", config.prefix);
         let mut link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
         examine(&mut link).await?;
-        let names = names(&mut link, &config.prefix, &ring).await?;
+        let (root, names) = Root::open(&mut link, &config.prefix, &ring, events.subscribe()).await?;
         let prefix = config.prefix.clone();
-        Ok(Self { link, scripts: Scripts::new(), ring, names, prefix, channel, events })
+        Ok(Self { link, scripts: Scripts::new(), ring, root, names, prefix, channel, events })
     }
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
@@ -90,12 +97,19 @@ impl Redis {
 
     async fn view(&self, call: &ScriptInvocation<'_>, place: &Place) -> Result<Seen, StoreError> {
         let asked = Moment::now();
-        let view: View = call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)?;
+        let view: View = self.run(call).await?;
         script::open(view, &self.ring, place, &asked)
     }
 
     async fn word(&self, call: &ScriptInvocation<'_>) -> Result<String, StoreError> {
-        call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)
+        self.run(call).await
+    }
+
+    /// Runs a script, once it is certain that this is the store that was opened.
+    async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
+        let link = &mut self.link.clone();
+        self.root.check(link, &self.ring, &self.names).await?;
+        call.invoke_async(link).await.map_err(unavailable)
     }
 
     async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Written, StoreError> {
@@ -221,6 +235,25 @@ impl Store for Redis {
         self.write(&call).await
     }
 
+    async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError> {
+        // A store that lost this may have lost the root too, and must not be given another one by whoever starts next.
+        self.root.look(&mut self.link.clone(), &self.ring, &self.names).await?;
+        let sealed = seal_secrets(&self.ring, known.unit, known.revision, known.secrets)?;
+        // One that has ended meanwhile is not written: a TTL of 0 would mean that it never ends.
+        let left = |token: &Token| {
+            token.remaining(&Moment::now()).map_or(Some(0), |left| Some(millis(left)).filter(|&ms| ms > 0))
+        };
+        let token = known.token.and_then(|(place, token)| Some((place, token, left(token)?)));
+        let sealed_token = token.map(|(place, token, _)| seal_token(&self.ring, place, token)).transpose()?;
+        let floor = Generation::new(known.revision.get().saturating_sub(1));
+        let event = Change { unit: known.unit.clone(), token: None, floor };
+        let mut call = self.on(&self.scripts.reassert, known.unit, token.map(|(place, _, _)| place));
+        call.arg(known.attempt.as_str()).arg(known.revision.get()).arg(sealed.0);
+        call.arg(sealed_token.map(|token| token.0).unwrap_or_default()).arg(token.map_or(0, |(_, _, ttl)| ttl));
+        call.arg(&self.channel).arg(payload(&event));
+        self.write(&call).await
+    }
+
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {
         // A rest of no time at all could not be written: every key has a TTL of 1 ms at least.
         let span = millis(rest.left.min(MAX_WAIT)).max(1);
@@ -232,12 +265,13 @@ impl Store for Redis {
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         let mut call = self.scripts.cooling.prepare_invoke();
         call.key(self.rest_key(endpoint));
-        let (word, left): (String, i64) = call.invoke_async(&mut self.link.clone()).await.map_err(unavailable)?;
+        let (word, left): (String, i64) = self.run(&call).await?;
         script::rest(&word, left)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.link.look().await.map_err(unavailable)
+        self.link.look().await.map_err(unavailable)?;
+        self.root.look(&mut self.link.clone(), &self.ring, &self.names).await
     }
 }
 
@@ -255,17 +289,6 @@ async fn examine(link: &mut Link) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// The first replica draws the key of names; `SET NX` makes all of them use the same one.
-async fn names(link: &mut Link, prefix: &str, ring: &Ring) -> Result<Names, StoreError> {
-    let key = format!("{prefix}:root");
-    let fresh = Names::draw_sealed_key(ring)?;
-    let mut set = redis::cmd("SET");
-    set.arg(&key).arg(fresh).arg("NX");
-    set.query_async::<Option<String>>(link).await.map_err(opening)?;
-    let sealed: Vec<u8> = redis::cmd("GET").arg(&key).query_async(link).await.map_err(opening)?;
-    Names::open(ring, &sealed)
 }
 
 fn millis(span: std::time::Duration) -> u64 {

@@ -27,6 +27,9 @@ mod policy;
 // Tokens for one replica alone, while the store is away.
 mod outage;
 
+// A Redis that goes back in time.
+mod rollback;
+
 // Answers that find another revision in the store than the one they were asked from.
 mod quarantine;
 

@@ -23,6 +23,7 @@ mod import;
 mod lease;
 mod quarantine;
 mod race;
+mod reassert;
 mod reject;
 mod settle;
 
@@ -238,6 +239,10 @@ macro_rules! contract {
             a_late_answer_is_kept_beside_the_grant, the_newest_late_answer_is_kept,
             nothing_is_kept_for_a_grant_that_is_not_there, a_commit_ends_the_quarantine,
             an_adoption_revives_the_same_grant, no_late_answer_outlives_an_import,
+        },
+        reassert::{
+            what_is_older_is_written_again, what_is_gone_is_written_again, what_is_there_or_newer_stays,
+            tokens_of_an_older_revision_are_not_served, a_token_that_ended_meanwhile_is_not_written,
         },
         cool_down::{
             a_rest_is_known_until_it_is_over, a_longer_rest_is_never_shortened, no_rest_is_longer_than_an_hour,

@@ -17,13 +17,14 @@ use tokio::{
 
 use crate::{
     store_contract::{Desk, LONG, bearer, canary, events::change},
-    support::{PATIENCE, Redis},
+    support::{PATIENCE, Redis, eventually},
 };
 
 mod acl;
 mod checkup;
 mod connection;
 mod damage;
+mod root;
 mod tls;
 
 fn ring(id: &str, byte: u8) -> Ring {

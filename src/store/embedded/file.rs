@@ -184,6 +184,26 @@ impl File {
         })
     }
 
+    /// Writes a revision that is newer than the stored one, and its token.
+    pub(super) fn reassert(
+        &self,
+        unit: &UnitName,
+        new: GrantRow,
+        token: Option<(&Place, &TokenRow)>,
+    ) -> Result<Written, StoreError> {
+        self.write(|transaction| {
+            let row = read_row(transaction, unit)?;
+            if row.rev >= new.rev {
+                return Ok(Written::Moved);
+            }
+            write_row(transaction, unit, &GrantRow { strikes: row.strikes, ..new })?;
+            if let Some((place, token)) = token {
+                put_token(transaction, &token_key(place), token)?;
+            }
+            Ok(Written::Done)
+        })
+    }
+
     /// Changes a grant if it has the expected revision and the change itself does not refuse.
     pub(super) fn change(
         &self,

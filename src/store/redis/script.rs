@@ -34,6 +34,7 @@ pub(super) struct Scripts {
     pub(super) import: Script,
     pub(super) quarantine: Script,
     pub(super) adopt: Script,
+    pub(super) reassert: Script,
     pub(super) cool_down: Script,
     pub(super) cooling: Script,
 }
@@ -51,6 +52,7 @@ impl Scripts {
             import: script!("import.lua"),
             quarantine: script!("quarantine.lua"),
             adopt: script!("adopt.lua"),
+            reassert: script!("reassert.lua"),
             cool_down: script!("cool_down.lua"),
             cooling: script!("cooling.lua"),
         }

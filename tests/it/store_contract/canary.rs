@@ -1,6 +1,6 @@
 //! Words that must never be found in what a store keeps, sends or says.
 
-use bearerd::store::{Quarantine, Rest};
+use bearerd::store::{Acknowledged, Quarantine, Rest};
 
 use super::*;
 
@@ -25,8 +25,18 @@ pub async fn leave(store: &Arc<dyn Store>) {
     let commit =
         Commit { place: &desk.place, attempt: &attempt, expected: first, next, secrets: &secrets, token: &token };
     assert_eq!(store.commit(&commit).await.unwrap(), Written::Done);
+    let attempt = AttemptId::random();
+    let known = Acknowledged {
+        unit: &desk.place.unit,
+        attempt: &attempt,
+        revision: beside(next, 1),
+        secrets: &secrets,
+        token: Some((&desk.place, &Token { generation: beside(next, 1), ..token })),
+    };
+    assert_eq!(store.reassert(&known).await.unwrap(), Written::Done);
     let late = refreshable("canary-late-refresh");
-    let quarantine = Quarantine { unit: &desk.place.unit, expected: first, next: beside(first, 2), secrets: &late };
+    let quarantine =
+        Quarantine { unit: &desk.place.unit, expected: beside(next, 1), next: beside(next, 2), secrets: &late };
     assert_eq!(store.quarantine(&quarantine).await.unwrap(), Written::Done);
     assert!(desk.record().await.quarantine.is_some());
     desk.reject(first).await;

@@ -6,7 +6,6 @@ use bearerd::store::Event;
 use tempfile::TempDir;
 
 use super::*;
-use crate::support::eventually;
 
 /// The line of `deploy/README.md`, as it would stand in an ACL file.
 fn documented() -> String {

@@ -1,6 +1,6 @@
 //! A real Redis server.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use ::redis::{Client, FromRedisValue, RedisError, cmd};
 use tempfile::TempDir;
@@ -82,6 +82,20 @@ impl Redis {
         assert!(self.answers().await, "the port is taken: {:?}", self.process);
     }
 
+    /// A copy of the server's files, which must not be changing: of a server that is killed.
+    pub fn snapshot(&self) -> TempDir {
+        let copy = TempDir::with_prefix("bearerd-redis-then-").unwrap();
+        copy_all(self.directory.path(), copy.path());
+        copy
+    }
+
+    /// Puts a killed server's files back to what they were.
+    pub fn roll_back(&mut self, then: &TempDir) {
+        let directory = TempDir::with_prefix("bearerd-redis-").unwrap();
+        copy_all(then.path(), directory.path());
+        self.directory = directory;
+    }
+
     /// All that stands in the server's files: everything that was ever written to it, key names included.
     pub fn files(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -114,6 +128,18 @@ impl Redis {
     async fn try_cli<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
         let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
         cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in from.read_dir().unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

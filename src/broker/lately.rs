@@ -1,0 +1,192 @@
+//! What the store acknowledged to this process lately, in case the store goes back in time: a Redis that comes up with an
+//! older file, or a replica of it that was promoted without the last writes.
+//!
+//! A refresh token that is older than the one the provider gave last is worth nothing, and presenting it may end the
+//! grant. So whatever is read is held against this before it is used, and written again if the store has less. Nothing is
+//! kept of grants for which asking twice is harmless.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::Core;
+use crate::{
+    store::{Acknowledged, AttemptId, Commit, GrantSecrets, Import, Material, Place, StoreError, UnitName, Written},
+    token::{Generation, Token},
+};
+
+/// How long it is remembered: longer than a failover takes, and than a server that comes up from its files.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How many writes are remembered; older ones go.
+const MOST: usize = 4_096;
+
+/// The last acknowledged writes, by unit.
+#[derive(Default)]
+pub(super) struct Lately {
+    writes: Mutex<Writes>,
+}
+
+#[derive(Default)]
+struct Writes {
+    newest: HashMap<UnitName, Arc<Write>>,
+    order: VecDeque<Arc<Write>>,
+}
+
+/// One write that was acknowledged.
+pub(super) struct Write {
+    at: Instant,
+    unit: UnitName,
+    attempt: AttemptId,
+    revision: Generation,
+    secrets: GrantSecrets,
+    token: Option<(Place, Token)>,
+}
+
+impl Lately {
+    /// Remembers a commit.
+    pub(super) fn committed(&self, commit: &Commit<'_>) {
+        let Commit { place, attempt, expected: _, next, secrets, token } = *commit;
+        self.remember(&place.unit, attempt, next, secrets, Some((place.clone(), token.clone())));
+    }
+
+    /// Remembers an import or an adoption.
+    pub(super) fn imported(&self, import: &Import<'_>) {
+        let Import { unit, attempt, expected: _, next, secrets } = *import;
+        self.remember(unit, attempt, next, secrets, None);
+    }
+
+    fn remember(
+        &self,
+        unit: &UnitName,
+        attempt: &AttemptId,
+        revision: Generation,
+        secrets: &GrantSecrets,
+        token: Option<(Place, Token)>,
+    ) {
+        if matches!(secrets.material, Material::Nothing) {
+            return;
+        }
+        let (unit, attempt, secrets) = (unit.clone(), attempt.clone(), secrets.clone());
+        let write = Arc::new(Write { at: Instant::now(), unit, attempt, revision, secrets, token });
+        let mut writes = self.writes.lock();
+        if writes.newest.get(&write.unit).is_some_and(|newest| newest.revision > revision) {
+            return;
+        }
+        writes.newest.insert(write.unit.clone(), Arc::clone(&write));
+        writes.order.push_back(write);
+        writes.forget();
+    }
+
+    /// What is remembered of a unit, if it is newer than what was read.
+    fn newer_than(&self, unit: &UnitName, read: Generation) -> Option<Arc<Write>> {
+        let mut writes = self.writes.lock();
+        writes.forget();
+        writes.newest.get(unit).filter(|write| write.revision > read).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Write>> {
+        let mut writes = self.writes.lock();
+        writes.forget();
+        writes.newest.values().cloned().collect()
+    }
+}
+
+impl Writes {
+    fn forget(&mut self) {
+        while let Some(oldest) = self.order.front()
+            && (self.order.len() > MOST || oldest.at.elapsed() > REMEMBERED)
+        {
+            if self.newest.get(&oldest.unit).is_some_and(|newest| Arc::ptr_eq(newest, oldest)) {
+                self.newest.remove(&oldest.unit);
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+impl Core {
+    /// Whether the store has less than it acknowledged to this process. If so it has it again when this returns, or
+    /// something newer still: whatever was read is to be read again.
+    pub(super) async fn went_back(&self, unit: &UnitName, read: Generation) -> Result<bool, StoreError> {
+        match self.lately.newer_than(unit, read) {
+            Some(write) => self.write_again(&write).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// After events were missed: others may read what the store lost before this process has a reason to.
+    pub(super) async fn write_all_again(self: Arc<Self>) {
+        for write in self.lately.all() {
+            if let Err(error) = self.write_again(&write).await {
+                // Then it happens when the unit is read, or when the store is back once more.
+                warn!(%error, "what the store may have lost could not be written again");
+                return;
+            }
+        }
+    }
+
+    async fn write_again(&self, write: &Write) -> Result<(), StoreError> {
+        let Write { at: _, unit, attempt, revision, secrets, token } = write;
+        let token = token.as_ref().map(|(place, token)| (place, token));
+        let known = Acknowledged { unit, attempt, revision: *revision, secrets, token };
+        if self.store.reassert(&known).await? == Written::Done {
+            error!(?unit, %revision, "the store went back in time; what it had acknowledged is written again");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(lately: &Lately, unit: &str, revision: u64) {
+        let (unit, attempt) = (&UnitName::from(unit), &AttemptId::random());
+        let secrets = &GrantSecrets { material: Material::RefreshToken("rt".into()), ..GrantSecrets::default() };
+        let (expected, next) = (Generation::ZERO, Generation::new(revision));
+        lately.imported(&Import { unit, attempt, expected, next, secrets });
+    }
+
+    fn known(lately: &Lately, unit: &str, read: u64) -> Option<u64> {
+        lately.newer_than(&UnitName::from(unit), Generation::new(read)).map(|write| write.revision.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_write_of_a_unit_is_known_for_a_while() {
+        let lately = Lately::default();
+        for revision in [7, 9, 8] {
+            write(&lately, "crm/a", revision);
+        }
+        assert_eq!(known(&lately, "crm/b", 0), None);
+        for (read, newer) in [(0, Some(9)), (8, Some(9)), (9, None), (10, None)] {
+            assert_eq!(known(&lately, "crm/a", read), newer, "{read}");
+        }
+        tokio::time::advance(REMEMBERED).await;
+        write(&lately, "crm/b", 1);
+        assert_eq!(known(&lately, "crm/a", 0), Some(9));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(known(&lately, "crm/a", 0), None);
+        assert_eq!(lately.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_are_known_and_nothing_without_a_secret() {
+        let lately = Lately::default();
+        for number in 0..=MOST {
+            write(&lately, &format!("crm/{number}"), 1);
+        }
+        assert_eq!((known(&lately, "crm/0", 0), known(&lately, "crm/1", 0)), (None, Some(1)));
+        assert_eq!(lately.all().len(), MOST);
+        let (unit, attempt, secrets) = (&UnitName::from("crm/x"), &AttemptId::random(), &GrantSecrets::default());
+        let (expected, next) = (Generation::ZERO, Generation::new(1));
+        lately.imported(&Import { unit, attempt, expected, next, secrets });
+        assert_eq!(known(&lately, "crm/x", 0), None);
+    }
+}

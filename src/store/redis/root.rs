@@ -1,0 +1,82 @@
+//! The store's first record: the key that names are made with. As long as it is the one that this process opened the store
+//! with, the names that are used here lead to the grants that other replicas see.
+//!
+//! A server that comes back may have lost it, or be another one. So it is looked at once after events were missed, before
+//! anything else is asked; and it is put back where it is missing.
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast::{Receiver, error::TryRecvError};
+use tracing::error;
+
+use super::link::{Link, opening, unavailable};
+use crate::store::{Event, Names, Ring, StoreError};
+
+/// The root as this process knows it.
+pub(super) struct Root {
+    key: String,
+    sealed: Vec<u8>,
+    trust: Mutex<Trust>,
+}
+
+/// Whether the root was seen on the connection of the moment.
+struct Trust {
+    events: Receiver<Event>,
+    seen: bool,
+    told: bool,
+}
+
+impl Root {
+    /// Reads the root, or writes it: the first replica draws the key of names, and `SET NX` makes all of them use it.
+    pub(super) async fn open(
+        link: &mut Link,
+        prefix: &str,
+        ring: &Ring,
+        events: Receiver<Event>,
+    ) -> Result<(Self, Names), StoreError> {
+        let key = format!("{prefix}:root");
+        let fresh = Names::draw_sealed_key(ring)?;
+        let sealed = put(link, &key, &fresh).await.map_err(opening)?;
+        let names = Names::open(ring, &sealed)?;
+        let trust = Mutex::new(Trust { events, seen: true, told: false });
+        Ok((Self { key, sealed, trust }, names))
+    }
+
+    /// Makes sure that the root is there, if anything could have happened to it.
+    pub(super) async fn check(&self, link: &mut Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
+        if self.is_seen() { Ok(()) } else { self.look(link, ring, names).await }
+    }
+
+    /// Makes sure that the root is there.
+    pub(super) async fn look(&self, link: &mut Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
+        let found = put(link, &self.key, &self.sealed).await.map_err(unavailable)?;
+        // The same key may have been sealed anew.
+        let is_ours = found == self.sealed || Names::open(ring, &found).is_ok_and(|found| found.are_the_same(names));
+        let mut trust = self.trust.lock();
+        trust.seen = is_ours;
+        if is_ours {
+            trust.told = false;
+            return Ok(());
+        }
+        if !std::mem::replace(&mut trust.told, true) {
+            error!(key = %self.key, "another store is here than the one that was opened; bearerd has to be started again");
+        }
+        Err(StoreError::Unreadable("another store is here than the one that was opened".into()))
+    }
+
+    fn is_seen(&self) -> bool {
+        let mut trust = self.trust.lock();
+        loop {
+            match trust.events.try_recv() {
+                Ok(Event::Gap) | Err(TryRecvError::Lagged(_)) => trust.seen = false,
+                Ok(Event::Changed(_) | Event::Heard) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return trust.seen,
+            }
+        }
+    }
+}
+
+/// Writes the root where there is none, and returns the one that is there.
+async fn put(link: &mut Link, key: &str, sealed: &[u8]) -> redis::RedisResult<Vec<u8>> {
+    redis::cmd("SET").arg(key).arg(sealed).arg("NX").query_async::<Option<String>>(link).await?;
+    redis::cmd("GET").arg(key).query_async(link).await
+}

@@ -1,0 +1,90 @@
+//! A Redis that goes back in time, and a provider that ends a grant when a refresh token is used twice.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bearerd::{
+    proto::{DescribeGrantRequest, ImportGrantRequest, import_grant_request::Secret},
+    sandbox::{Options, Outcome, Sandbox},
+};
+
+use crate::support::{
+    PATIENCE, Redis, eventually,
+    house::{House, ROTATING},
+};
+
+async fn set_out() -> (Redis, Arc<Sandbox>, House) {
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(Options::default()).await.unwrap()));
+    let house = House::beside(&redis, &sandbox, ROTATING).await;
+    (redis, sandbox, house)
+}
+
+/// Replaces the current token as soon as the store is there, and returns the new one's generation.
+async fn replaced(house: &House, generation: u64) -> u64 {
+    let mut newer = None;
+    eventually(PATIENCE, async || {
+        newer = house.report("demo", generation).await.ok().and_then(|(_, token)| token);
+        newer.is_some()
+    })
+    .await;
+    newer.unwrap().generation
+}
+
+/// How often the provider was asked; each time with another refresh token, and it never refused.
+fn refreshes(sandbox: &Sandbox) -> usize {
+    let journal = sandbox.journal();
+    assert!(journal.iter().all(|entry| entry.outcome == Outcome::Issued), "{journal:?}");
+    let presented: HashSet<_> = journal.iter().map(|entry| entry.presented).collect();
+    assert_eq!(presented.len(), journal.len(), "{journal:?}");
+    journal.len()
+}
+
+/// The revision of the one grant that Redis has.
+async fn stored(redis: &Redis) -> Option<u64> {
+    let key = redis.keys().await.into_iter().find(|key| key.ends_with(":grant"))?;
+    redis.cli::<Option<u64>>(&["HGET", &key, "rev"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_lost_is_there_again_before_anybody_asks() {
+    let (mut redis, sandbox, house) = set_out().await;
+    let first = house.get("demo").await.unwrap().generation;
+    redis.kill();
+    let then = redis.snapshot();
+    redis.start_again().await;
+    let second = replaced(&house, first).await;
+    redis.kill();
+    redis.roll_back(&then);
+    redis.start_again().await;
+    // Nobody calls, and yet other replicas can read what was lost.
+    eventually(PATIENCE, async || stored(&redis).await == Some(second)).await;
+    assert!(replaced(&house, second).await > second);
+    assert_eq!(refreshes(&sandbox), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_is_gone_is_not_begun_anew() {
+    let (redis, sandbox, house) = set_out().await;
+    let first = house.get("demo").await.unwrap().generation;
+    // Without a lost connection, which would be a hint. The first refresh token of the configuration is spent.
+    let _: () = redis.cli(&["FLUSHALL"]).await;
+    assert_eq!(house.get("demo").await.unwrap().generation, first);
+    let second = replaced(&house, first).await;
+    assert!(second > first);
+    assert_eq!(refreshes(&sandbox), 2);
+    // So is an import, of which there is no token yet.
+    let import = ImportGrantRequest {
+        credential: "demo".to_owned(),
+        secret: Some(Secret::RefreshToken(sandbox.mint_refresh_token("jane"))),
+        ..ImportGrantRequest::default()
+    };
+    let imported = house.grants.clone().import_grant(import).await.unwrap().into_inner().generation;
+    let _: () = redis.cli(&["FLUSHALL"]).await;
+    let ask = DescribeGrantRequest { credential: "demo".to_owned(), ..DescribeGrantRequest::default() };
+    assert_eq!(house.grants.clone().describe_grant(ask.clone()).await.unwrap().into_inner().generation, imported);
+    house.get("demo").await.unwrap();
+    assert_eq!(refreshes(&sandbox), 3);
+    // So is the key of names, without which a replica that starts now would look elsewhere.
+    let _: () = redis.cli(&["FLUSHALL"]).await;
+    house.grants.clone().describe_grant(ask).await.unwrap();
+    assert!(redis.keys().await.contains(&"bearerd:root".to_owned()));
+}
