@@ -166,7 +166,8 @@ async fn ask(
     failpoint::reach(Step::Dispatched).await;
     let sent = core.now();
     let answer = if send_by.has_passed(&sent) {
-        // This process stood still. Others may have taken over and presented the refresh token themselves.
+        // Others may have taken over and presented the refresh token themselves.
+        warn!(credential = %target.credential.name, "this process stood still for too long; the request is not sent");
         Err(SendError::NotSent("it is too late to begin".into()))
     } else {
         send(core, target, request, &sent).await
