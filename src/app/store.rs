@@ -53,15 +53,28 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
             let ring = if seal.keys.is_empty() { own_ring(path)? } else { ring(seal)? };
             Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?)))
         }
-        config::Store::Redis { url, prefix, username, password, ca, spool: _ } => {
+        config::Store::Redis {
+            url,
+            prefix,
+            username,
+            password,
+            sentinel_username,
+            sentinel_password,
+            ca,
+            spool: _,
+        } => {
             let settings = RedisConfig {
                 url: url.clone(),
                 username: username.clone(),
                 password: password.clone(),
+                sentinel_username: sentinel_username.clone(),
+                sentinel_password: sentinel_password.clone(),
                 prefix: prefix.clone(),
                 ca: ca.clone(),
             };
-            Ok(OpenStore::Redis(Arc::new(Redis::open(&settings, ring(seal)?).await?)))
+            // Boxed: what it takes to find a server is deeper than the compiler follows from here.
+            let opened = Box::pin(Redis::open(&settings, ring(seal)?)).await?;
+            Ok(OpenStore::Redis(Arc::new(opened)))
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use url::Url;
-
 use super::{
     key::{Key, With},
     reader::{Reader, Value},
-    value::{Wrong, has_user, string, text},
+    value::{Wrong, string, text},
 };
-use crate::secret::{ExposeSecret, SecretString};
+use crate::{
+    secret::{ExposeSecret, SecretString},
+    store::redis::address::{Address, Kind as Setup},
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 const REDIS: &[With] = &[With { choice: "kind", words: &["redis"] }];
 
@@ -21,6 +22,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("prefix").with(REDIS),
     Key::new("username").with(REDIS),
     Key::hidden("password").with(REDIS),
+    Key::new("sentinel_username").with(REDIS),
+    Key::hidden("sentinel_password").with(REDIS),
     Key::new("spool").with(REDIS),
     Key::hidden("ca").with(REDIS),
 ];
@@ -33,9 +36,9 @@ pub enum Store {
         /// The file; a relative path begins at the working directory.
         path: PathBuf,
     },
-    /// A Redis server, which replicas share.
+    /// A Redis server, one that Sentinels watch over, or a Redis Cluster, which replicas share.
     Redis {
-        /// A `redis://` or `rediss://` URL; it may hold a password.
+        /// What [`Address`] reads; it may hold a password.
         url: SecretString,
         /// What every key in Redis begins with.
         prefix: String,
@@ -43,9 +46,13 @@ pub enum Store {
         username: Option<String>,
         /// The password, if the URL does not hold one.
         password: Option<SecretString>,
+        /// The ACL user for the Sentinels, where they ask for one.
+        sentinel_username: Option<String>,
+        /// The password for the Sentinels, likewise.
+        sentinel_password: Option<SecretString>,
         /// A directory for answers of providers that Redis could not take at once.
         spool: Option<PathBuf>,
-        /// The authorities that may vouch for a `rediss://` server, in PEM (RFC 7468); else those of the system.
+        /// The authorities that may vouch for the servers of a `rediss` URL, in PEM (RFC 7468); else those of the system.
         ca: Option<String>,
     },
 }
@@ -71,25 +78,38 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Store> {
 
 fn redis(reader: &Reader<'_>) -> Option<Store> {
     let prefix = reader.optional("prefix", prefix).unwrap_or("bearerd".into());
-    let username = reader.optional("username", string);
-    let password = reader.secret("password");
     let spool = reader.optional("spool", string).map(PathBuf::from);
-    if reader.value("username").is_some() && reader.value("password").is_none() {
-        reader.misfit("username", "is there without a password", "add password = { file = \"/path\" }");
-    }
-    let (url, secret) = address(reader)?;
-    if has_user(&url) && reader.value("password").is_some() {
+    let (username, password) = login(reader, "username", "password");
+    let (sentinel_username, sentinel_password) = login(reader, "sentinel_username", "sentinel_password");
+    let (address, url) = address(reader)?;
+    if address.has_login() && reader.value("password").is_some() {
         reader.misfit(
             "password",
             "is there twice: the URL holds a user name or password too",
             "leave it out of the URL",
         );
     }
+    if reader.value("sentinel_password").is_some() && !matches!(address.kind(), Setup::Sentinel { .. }) {
+        let right = "write redis+sentinel://h1:26379,h2:26379/mymaster or leave it out";
+        reader.misfit("sentinel_password", "is there, but the URL names no Sentinels", right);
+    }
     let ca = authorities(reader);
-    if reader.value("ca").is_some() && url.scheme() != "rediss" {
+    if reader.value("ca").is_some() && !address.is_encrypted() {
         reader.misfit("ca", "is there, but the URL does not encrypt", "write rediss:// or leave it out");
     }
-    Some(Store::Redis { url: secret, prefix, username, password, ca, spool })
+    Some(Store::Redis { url, prefix, username, password, sentinel_username, sentinel_password, spool, ca })
+}
+
+fn login(
+    reader: &Reader<'_>,
+    username: &'static str,
+    password: &'static str,
+) -> (Option<String>, Option<SecretString>) {
+    if reader.value(username).is_some() && reader.value(password).is_none() {
+        let right = format!("add {password} = {{ file = \"/path\" }}");
+        reader.misfit(username, "is there without a password", &right);
+    }
+    (reader.optional(username, string), reader.secret(password))
 }
 
 fn authorities(reader: &Reader<'_>) -> Option<String> {
@@ -106,7 +126,7 @@ fn authorities(reader: &Reader<'_>) -> Option<String> {
 }
 
 /// The URL, written here or kept elsewhere because a password is in it.
-fn address(reader: &Reader<'_>) -> Option<(Url, SecretString)> {
+fn address(reader: &Reader<'_>) -> Option<(Address, SecretString)> {
     let value = reader.value("url");
     let secret = match value.filter(|value| value.get_ref().is_str()) {
         Some(value) => {
@@ -121,33 +141,14 @@ fn address(reader: &Reader<'_>) -> Option<(Url, SecretString)> {
             None
         }
     }?;
-    match check(secret.expose_secret()) {
-        Ok(url) => Some((url, secret)),
-        Err((what, right)) => {
-            value.into_iter().for_each(|value| reader.wrong("url", Wrong::new(value, what, right)));
+    match Address::parse(secret.expose_secret()) {
+        Ok(address) => Some((address, secret)),
+        Err(error) => {
+            let wrong = |value| Wrong::new(value, error.to_string(), error.remedy());
+            value.into_iter().for_each(|value| reader.wrong("url", wrong(value)));
             None
         }
     }
-}
-
-fn check(text: &str) -> Result<Url, (&'static str, &'static str)> {
-    let form = "write it in the form \"redis://host:6379/0\" or \"rediss://host:6379/0\"";
-    let url = Url::parse(text).map_err(|_| ("is not a URL", form))?;
-    let database = url.path().trim_start_matches('/');
-    match url.scheme() {
-        "redis" | "rediss" => {}
-        _ => return Err(("has a scheme that is not known here", "this version speaks redis:// and rediss://")),
-    }
-    if url.host().is_none() {
-        return Err(("names no host", form));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(("has a query or fragment", form));
-    }
-    if !database.is_empty() && database.parse::<u32>().is_err() {
-        return Err(("has a path that is no database number", form));
-    }
-    Ok(url)
 }
 
 fn prefix(value: &Value<'_>) -> Result<String, Wrong> {

@@ -56,7 +56,9 @@ impl Place {
             "WAREHOUSE_KEY" | "MAIL_KEY" | "KEY" => Some(self.key.clone()),
             "SEAL_2026_05" => Some(STANDARD.encode([5; 32])),
             "REDIS_URL" => Some("redis://me:hunter2@redis.example".to_owned()),
-            "REDIS_PASSWORD" | "WEATHER_KEY" | "LEGACY_PASSWORD" | "S" => Some("hunter2".to_owned()),
+            "REDIS_PASSWORD" | "SENTINEL_PASSWORD" | "WEATHER_KEY" | "LEGACY_PASSWORD" | "S" => {
+                Some("hunter2".to_owned())
+            }
             "EMPTY" => Some(String::new()),
             "TWO_LINES" => Some("hunter2\nhunter2".to_owned()),
             _ => None,
@@ -170,6 +172,13 @@ fn redis_urls_are_written_or_referred_to() {
         ("url = { env = \"REDIS_URL\" }", "redis://me:hunter2@redis.example", None),
         ("url = \"redis://r\"\nusername = \"me\"\npassword = { env = \"S\" }", "redis://r", Some("hunter2")),
         ("url = \"rediss://r\"\nca = { file = \"secrets/tls.crt\" }", "rediss://r", None),
+        (
+            "url = \"rediss+sentinel://a,b/m/1\"\nca = { file = \"secrets/tls.crt\" }\nusername = \"me\"\n\
+             password = { env = \"S\" }\nsentinel_username = \"you\"\nsentinel_password = { env = \"S\" }",
+            "rediss+sentinel://a,b/m/1",
+            Some("hunter2"),
+        ),
+        ("url = \"redis+cluster://a,b:7000,c\"", "redis+cluster://a,b:7000,c", None),
     ] {
         let config = Place::new().parse(&format!("[store]\nkind = \"redis\"\n{lines}\n{seal}")).unwrap();
         let Store::Redis { url: read, password: secret, prefix, ca, .. } = &config.store else { panic!("{lines}") };

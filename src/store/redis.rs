@@ -2,17 +2,18 @@
 //! together or not at all.
 
 use async_trait::async_trait;
-use redis::{Script, ScriptInvocation};
 use tokio::sync::broadcast;
 use tracing::warn;
 
 use self::{
     checkup::Finding,
+    contact::in_time,
     dial::Dialer,
     event::payload,
-    link::{Link, opening, unavailable},
+    link::{Link, RESPONSE_TIMEOUT, opening, unavailable},
+    primaries::{Node, is_absence},
     root::Root,
-    script::{Scripts, Seen, View},
+    script::{Call, Script, Scripts, Seen, View},
 };
 use super::{
     Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine,
@@ -27,12 +28,17 @@ use crate::{
     token::{Generation, Token},
 };
 
+pub mod address;
+
 mod checkup;
+mod contact;
 mod dial;
 mod event;
 mod link;
+mod primaries;
 mod root;
 mod script;
+mod slot;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
 const EVENT_BACKLOG: usize = 4_096;
@@ -40,15 +46,19 @@ const EVENT_BACKLOG: usize = 4_096;
 /// How to reach Redis.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis://` or `rediss://`; it may hold a password.
+    /// An [`address::Address`]; it may hold a password.
     pub url: SecretString,
     /// The ACL user, where it does not stand in the URL.
     pub username: Option<String>,
     /// Its password, likewise.
     pub password: Option<SecretString>,
+    /// The ACL user for the Sentinels, where they ask for one.
+    pub sentinel_username: Option<String>,
+    /// Its password, likewise.
+    pub sentinel_password: Option<SecretString>,
     /// What all key names begin with.
     pub prefix: String,
-    /// The authorities that may vouch for a `rediss://` server, in PEM; without them, those that the system trusts.
+    /// The authorities that may vouch for servers and Sentinels of a `rediss` URL, in PEM; without them, those that the system trusts.
     pub ca: Option<String>,
 }
 
@@ -73,17 +83,17 @@ impl Redis {
     pub async fn open(config: &RedisConfig, ring: Ring) -> Result<Self, StoreError> {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let channel = format!("{}:events", config.prefix);
-        let mut link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
-        examine(&mut link).await?;
-        let (root, names) = Root::open(&mut link, &config.prefix, &ring, events.subscribe()).await?;
+        let link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
+        examine(&link).await?;
+        let (root, names) = Root::open(&link, &config.prefix, &ring, events.subscribe()).await?;
         let prefix = config.prefix.clone();
         Ok(Self { link, scripts: Scripts::new(), ring, root, names, prefix, channel, events })
     }
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
-    fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> ScriptInvocation<'a> {
+    fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> Call<'a> {
         let base = format!("{}:{{{}}}", self.prefix, unit.as_str());
-        let mut call = script.prepare_invoke();
+        let mut call = script.call();
         call.key(format!("{base}:grant")).key(format!("{base}:lease"));
         if let Some(place) = token {
             call.key(format!("{base}:token:{}", place.token.as_str()));
@@ -95,24 +105,23 @@ impl Redis {
         format!("{}:{{cool/{}}}", self.prefix, endpoint.as_str())
     }
 
-    async fn view(&self, call: &ScriptInvocation<'_>, place: &Place) -> Result<Seen, StoreError> {
+    async fn view(&self, call: &Call<'_>, place: &Place) -> Result<Seen, StoreError> {
         let asked = Moment::now();
         let view: View = self.run(call).await?;
         script::open(view, &self.ring, place, &asked)
     }
 
-    async fn word(&self, call: &ScriptInvocation<'_>) -> Result<String, StoreError> {
+    async fn word(&self, call: &Call<'_>) -> Result<String, StoreError> {
         self.run(call).await
     }
 
     /// Runs a script, once it is certain that this is the store that was opened.
-    async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let link = &mut self.link.clone();
-        self.root.check(link, &self.ring, &self.names).await?;
-        call.invoke_async(link).await.map_err(unavailable)
+    async fn run<T: redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        self.root.check(&self.link, &self.ring, &self.names).await?;
+        call.run(&self.link).await.map_err(unavailable)
     }
 
-    async fn write(&self, call: &ScriptInvocation<'_>) -> Result<Written, StoreError> {
+    async fn write(&self, call: &Call<'_>) -> Result<Written, StoreError> {
         match self.word(call).await?.as_str() {
             "done" => Ok(Written::Done),
             "moved" => Ok(Written::Moved),
@@ -237,7 +246,7 @@ impl Store for Redis {
 
     async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError> {
         // A store that lost this may have lost the root too, and must not be given another one by whoever starts next.
-        self.root.look(&mut self.link.clone(), &self.ring, &self.names).await?;
+        self.root.look(&self.link, &self.ring, &self.names).await?;
         let sealed = seal_secrets(&self.ring, known.unit, known.revision, known.secrets)?;
         // One that has ended meanwhile is not written: a TTL of 0 would mean that it never ends.
         let left = |token: &Token| {
@@ -257,13 +266,13 @@ impl Store for Redis {
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {
         // A rest of no time at all could not be written: every key has a TTL of 1 ms at least.
         let span = millis(rest.left.min(MAX_WAIT)).max(1);
-        let mut call = self.scripts.cool_down.prepare_invoke();
+        let mut call = self.scripts.cool_down.call();
         call.key(self.rest_key(endpoint)).arg(rest.cause.word()).arg(span).arg(millis(MAX_WAIT));
         self.word(&call).await.map(drop)
     }
 
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
-        let mut call = self.scripts.cooling.prepare_invoke();
+        let mut call = self.scripts.cooling.call();
         call.key(self.rest_key(endpoint));
         let (word, left): (String, i64) = self.run(&call).await?;
         script::rest(&word, left)
@@ -271,24 +280,34 @@ impl Store for Redis {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.link.look().await.map_err(unavailable)?;
-        self.root.look(&mut self.link.clone(), &self.ring, &self.names).await
+        self.root.look(&self.link, &self.ring, &self.names).await
     }
 }
 
-/// Refuses a server that is set up to lose grants; what is merely a risk is logged.
-async fn examine(link: &mut Link) -> Result<(), StoreError> {
-    let findings = match redis::cmd("INFO").query_async::<String>(link).await {
-        Ok(info) => checkup::settings(&info),
-        Err(error) if error.code().is_some() => vec![checkup::unchecked(&error.to_string())],
-        Err(error) => return Err(opening(error)),
-    };
-    for finding in findings {
-        match finding {
-            Finding::Refused(why) => return Err(StoreError::Open(format!("this Redis cannot be used: {why}"))),
-            Finding::Warning(why) => warn!("about this Redis: {why}"),
+/// Refuses a set-up that would lose grants; what is merely a risk is logged.
+async fn examine(link: &Link) -> Result<(), StoreError> {
+    let primaries = link.primaries().await.map_err(opening)?;
+    for node in primaries.nodes() {
+        for finding in findings(node).await? {
+            match finding {
+                Finding::Refused(why) => {
+                    return Err(StoreError::Open(format!("the Redis at {} cannot be used: {why}", node.endpoint)));
+                }
+                Finding::Warning(why) => warn!("about the Redis at {}: {why}", node.endpoint),
+            }
         }
     }
     Ok(())
+}
+
+async fn findings(node: &Node) -> Result<Vec<Finding>, StoreError> {
+    let answer = in_time(RESPONSE_TIMEOUT, node.send(&redis::cmd("INFO"))).await;
+    match answer.and_then(|info| Ok(redis::from_redis_value::<String>(info)?)) {
+        Ok(info) => Ok(checkup::settings(&info)),
+        // It may not be asked, or is a node that is away while the others are there.
+        Err(error) if error.code().is_some() || is_absence(&error) => Ok(vec![checkup::unchecked(&error.to_string())]),
+        Err(error) => Err(opening(error)),
+    }
 }
 
 fn millis(span: std::time::Duration) -> u64 {

@@ -38,6 +38,8 @@ impl Rival {
             url: redis.url().as_str().into(),
             username: None,
             password: None,
+            sentinel_username: None,
+            sentinel_password: None,
             prefix: "bearerd".into(),
             ca: None,
         };

@@ -270,4 +270,6 @@ macro_rules! contract {
 contract! {
     embedded: crate::store_embedded::new_store;
     redis: crate::store_redis::new_store;
+    redis_sentinel: crate::store_redis::sentinel::new_store;
+    redis_cluster: crate::store_redis::cluster::new_store;
 }

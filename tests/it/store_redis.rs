@@ -22,9 +22,11 @@ use crate::{
 
 mod acl;
 mod checkup;
+pub mod cluster;
 mod connection;
 mod damage;
 mod root;
+pub mod sentinel;
 mod tls;
 
 fn ring(id: &str, byte: u8) -> Ring {
@@ -32,7 +34,20 @@ fn ring(id: &str, byte: u8) -> Ring {
 }
 
 fn settings(url: &str) -> RedisConfig {
-    RedisConfig { url: url.into(), username: None, password: None, prefix: "test".into(), ca: None }
+    RedisConfig {
+        url: url.into(),
+        username: None,
+        password: None,
+        sentinel_username: None,
+        sentinel_password: None,
+        prefix: "test".into(),
+        ca: None,
+    }
+}
+
+/// The same with a prefix that nobody else has, for servers that several use.
+fn own(url: &str) -> RedisConfig {
+    RedisConfig { prefix: AttemptId::random().as_str().to_owned(), ..settings(url) }
 }
 
 async fn open_with(redis: &Redis, ring: Ring) -> Result<RedisStore, StoreError> {

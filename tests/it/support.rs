@@ -10,7 +10,7 @@ pub use self::{
     process::Process,
     provider::{Desk, Provider, fingerprint},
     proxy::{Flow, Proxy, Way},
-    redis::Redis,
+    redis::{Cluster, Redis, Sentinel, Watched},
 };
 
 pub mod cluster;
@@ -25,6 +25,7 @@ mod process;
 mod provider;
 mod proxy;
 mod redis;
+mod shared;
 
 /// How long a test waits for what should come at once. Far beyond what a busy machine needs, so that only a fault
 /// reaches it.

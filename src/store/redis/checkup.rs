@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use redis::{Value, from_redis_value_ref};
 
+use super::address::Kind;
+
 /// The oldest major version that the tests run against.
 const OLDEST_TESTED: u32 = 7;
 
@@ -16,17 +18,46 @@ pub(super) enum Finding {
     Warning(String),
 }
 
+/// Why a server is not the one to use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// Somebody has to change the configuration.
+    Always(String),
+    /// Whoever named it will name another one soon.
+    Now(String),
+}
+
 /// Whether the server that answered `HELLO` takes writes; else what it is. Every ACL user may ask this, so it can be
 /// asked on each new connection.
-pub(super) fn takes_writes(hello: &HashMap<String, Value>) -> Result<(), String> {
-    let word = |name| hello.get(name).and_then(|value| from_redis_value_ref::<String>(value).ok()).unwrap_or_default();
-    match (word("mode").as_str(), word("role").as_str()) {
-        ("sentinel", _) => Err("this is a Redis Sentinel; store.url must be the address of a primary".into()),
-        ("cluster", _) => Err("this is a node of a Redis Cluster, which is not supported; use a single server".into()),
+pub(super) fn takes_writes(hello: &HashMap<String, Value>, kind: &Kind) -> Result<(), Unfit> {
+    is_of(hello, kind)?;
+    let role = match word(hello, "role") {
         // A server that does not tell its role is found out at the first write.
-        (_, "master" | "") => Ok(()),
-        (_, role) => Err(format!("this server is a {role} and takes no writes; store.url must be the primary's")),
+        role if role == "master" || role.is_empty() => return Ok(()),
+        role => role,
+    };
+    let what = format!("this server is a {role} and takes no writes");
+    match kind {
+        Kind::Server => Err(Unfit::Always(format!("{what}; store.url must be the primary's"))),
+        Kind::Sentinel { .. } | Kind::Cluster => Err(Unfit::Now(what)),
     }
+}
+
+/// Whether the server that answered `HELLO` is of this kind, and stands alone or in a cluster as the address says.
+pub(super) fn is_of(hello: &HashMap<String, Value>, kind: &Kind) -> Result<(), Unfit> {
+    let why = match (word(hello, "mode").as_str(), kind) {
+        ("sentinel", _) => "this is a Redis Sentinel; write redis+sentinel://host/name-of-the-primary in store.url",
+        ("cluster", Kind::Server | Kind::Sentinel { .. }) => {
+            "this is a node of a Redis Cluster; write redis+cluster:// in store.url"
+        }
+        ("cluster", Kind::Cluster) | (_, Kind::Server | Kind::Sentinel { .. }) => return Ok(()),
+        (_, Kind::Cluster) => "this server is no node of a Redis Cluster; write redis:// in store.url",
+    };
+    Err(Unfit::Always(why.into()))
+}
+
+fn word(hello: &HashMap<String, Value>, name: &str) -> String {
+    hello.get(name).and_then(|value| from_redis_value_ref(value).ok()).unwrap_or_default()
 }
 
 /// What the text of `INFO` gives to say about a server.
@@ -135,24 +166,36 @@ mod tests {
     }
 
     #[test]
-    fn only_a_primary_of_its_own_takes_writes() {
-        for (mode, role, refused) in [
-            ("standalone", "master", None),
-            ("standalone", "", None),
-            ("standalone", "replica", Some("is a replica and takes no writes")),
-            ("standalone", "slave", Some("is a slave and takes no writes")),
-            ("cluster", "master", Some("Redis Cluster")),
-            ("sentinel", "", Some("Redis Sentinel")),
+    fn only_a_primary_of_the_right_kind_takes_writes() {
+        use Unfit::{Always, Now};
+        let (server, sentinel, cluster) = (Kind::Server, Kind::Sentinel { primary: "mymaster".into() }, Kind::Cluster);
+        let text = str::to_owned;
+        for (mode, role, kind, expected) in [
+            ("standalone", "master", &server, None),
+            ("standalone", "", &server, None),
+            ("standalone", "replica", &server, Some(Always(text("is a replica and takes no writes; store.url must")))),
+            ("standalone", "slave", &server, Some(Always(text("is a slave and takes no writes")))),
+            ("cluster", "master", &server, Some(Always(text("write redis+cluster://")))),
+            ("sentinel", "", &server, Some(Always(text("write redis+sentinel://")))),
+            ("standalone", "master", &sentinel, None),
+            // It was demoted since the Sentinels were asked, or is not promoted yet.
+            ("standalone", "replica", &sentinel, Some(Now(text("is a replica and takes no writes")))),
+            ("cluster", "master", &sentinel, Some(Always(text("write redis+cluster://")))),
+            ("cluster", "master", &cluster, None),
+            ("cluster", "replica", &cluster, Some(Now(text("is a replica and takes no writes")))),
+            ("standalone", "master", &cluster, Some(Always(text("is no node of a Redis Cluster")))),
+            ("sentinel", "", &cluster, Some(Always(text("write redis+sentinel://")))),
         ] {
             let words = [("mode", mode), ("role", role)].into_iter().filter(|(_, word)| !word.is_empty());
             let mut hello: HashMap<String, Value> =
                 words.map(|(name, word)| (name.to_owned(), Value::BulkString(word.into()))).collect();
             hello.insert("id".into(), Value::Int(5));
             hello.insert("modules".into(), Value::Array(Vec::new()));
-            match (takes_writes(&hello), refused) {
+            match (takes_writes(&hello, kind), expected) {
                 (Ok(()), None) => {}
-                (Err(why), Some(words)) if why.contains(words) => {}
-                (got, _) => panic!("{mode} {role}: {got:?}"),
+                (Err(Always(why)), Some(Always(words))) | (Err(Now(why)), Some(Now(words))) if why.contains(&words) => {
+                }
+                (got, _) => panic!("{mode} {role} {kind:?}: {got:?}"),
             }
         }
     }

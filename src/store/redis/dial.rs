@@ -1,90 +1,121 @@
-//! Makes connections to Redis: address, encryption, login, a look at who answers, and the subscription.
+//! Finds the servers that hold the data, connects to them and listens on the store's channel.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    RedisError, RedisResult, TlsCertificates, Value, aio::MultiplexedConnection,
+use redis::RedisResult;
+use tokio::sync::mpsc;
+
+use self::{cluster::Seeds, sentinel::Sentinels};
+use super::{
+    RedisConfig,
+    address::{Address, Endpoint, Kind},
+    contact::{Contact, Pusher, Pushes, in_time, look, passing},
+    primaries::Primaries,
 };
-use tokio::{sync::mpsc, time::timeout};
-
-use super::{RedisConfig, checkup};
 use crate::{secret::ExposeSecret, store::StoreError};
 
-/// How long it may take until a new connection can be used.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+mod cluster;
+mod sentinel;
 
-/// What the server sends unasked on a connection.
-pub(super) type Pushes = mpsc::UnboundedReceiver<PushInfo>;
+/// How long it may take until new connections can be used: somebody who knows is asked, and then who was named.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Makes connections to the configured server.
+/// Makes connections to the configured set-up.
 pub(super) struct Dialer {
-    client: Client,
+    contact: Arc<Contact>,
+    way: Way,
     channel: String,
+}
+
+/// Who says where the data is.
+enum Way {
+    Server(Endpoint),
+    Sentinels(Sentinels),
+    Cluster(Seeds),
 }
 
 impl Dialer {
     /// Makes nothing yet; the error is about the configuration.
     pub(super) fn new(config: &RedisConfig, channel: &str) -> Result<Self, StoreError> {
-        let refused = |error: RedisError| StoreError::Open(format!("the Redis URL is not usable: {error}"));
-        let info = info(config).map_err(refused)?;
-        let client = match &config.ca {
-            None => Client::open(info).map_err(refused)?,
-            Some(pem) => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.as_bytes().to_vec()) };
-                Client::build_with_tls(info, certificates)
-                    .map_err(|error| StoreError::Open(format!("store.ca is not usable: {error}")))?
-            }
+        let address = Address::parse(config.url.expose_secret())
+            .map_err(|error| StoreError::Open(format!("store.url {error}: {}", error.remedy())))?;
+        let contact = Arc::new(contact(config, &address)?);
+        let endpoints = address.endpoints().to_vec();
+        let way = match address.kind() {
+            Kind::Server => Way::Server(first(&endpoints)?),
+            Kind::Sentinel { primary } => Way::Sentinels(Sentinels::new(config, &address, primary)),
+            Kind::Cluster => Way::Cluster(Seeds::new(endpoints)),
         };
-        Ok(Self { client, channel: channel.to_owned() })
+        Ok(Self { contact, way, channel: channel.to_owned() })
     }
 
-    /// The database that connections use.
-    pub(super) fn database(&self) -> i64 {
-        self.client.get_connection_info().redis_settings().db()
+    /// Makes connections to servers that take writes, and listens on the channel.
+    pub(super) async fn dial(&self) -> RedisResult<(Primaries, Pushes)> {
+        in_time(DIAL_TIMEOUT, self.connect()).await
     }
 
-    /// Makes a connection to a server that takes writes, and listens on the channel.
-    pub(super) async fn dial(&self) -> RedisResult<(MultiplexedConnection, Pushes)> {
-        timeout(CONNECT_TIMEOUT, self.connect()).await.unwrap_or_else(|_| Err(timed_out()))
+    async fn connect(&self) -> RedisResult<(Primaries, Pushes)> {
+        let (pusher, pushes) = mpsc::unbounded_channel();
+        let primaries = self.primaries(&pusher).await?;
+        // A cluster passes every message on to all of its nodes, so that one of them is enough to listen to.
+        let (_, mut listener) = primaries.present().next().ok_or_else(|| passing("no node is there to listen to"))?;
+        listener.subscribe(&self.channel).await?;
+        Ok((primaries, pushes))
     }
 
-    async fn connect(&self) -> RedisResult<(MultiplexedConnection, Pushes)> {
-        let (sender, pushes) = mpsc::unbounded_channel();
-        // Time is limited here and by whoever asks, once for everything that belongs together.
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_push_sender(sender);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&settings).await?;
-        look(&mut connection).await?;
-        connection.subscribe(&self.channel).await?;
-        Ok((connection, pushes))
+    async fn primaries(&self, pusher: &Pusher) -> RedisResult<Primaries> {
+        match &self.way {
+            Way::Server(server) => Primaries::one(&self.contact, &Kind::Server, server.clone(), pusher).await,
+            Way::Sentinels(sentinels) => {
+                let primary = sentinels.primary().await?;
+                Primaries::one(&self.contact, &sentinels.kind(), primary, pusher).await
+            }
+            Way::Cluster(seeds) => Primaries::many(&self.contact, &seeds.find(&self.contact).await?, pusher).await,
+        }
+    }
+
+    /// Looks whether these are still the servers that hold the data and take writes.
+    pub(super) async fn look(&self, primaries: &Primaries) -> RedisResult<()> {
+        match &self.way {
+            Way::Server(_) => look_at(primaries, &Kind::Server).await,
+            Way::Sentinels(sentinels) => {
+                let kind = sentinels.kind();
+                let (answer, primary) = tokio::join!(look_at(primaries, &kind), sentinels.primary());
+                answer?;
+                // As long as the primary answers, Sentinels that do not are no reason to leave it.
+                match primary.ok().filter(|primary| primaries.nodes().iter().all(|node| node.endpoint != *primary)) {
+                    Some(other) => Err(passing(format!("the Sentinels name another primary now, {other}"))),
+                    None => Ok(()),
+                }
+            }
+            Way::Cluster(seeds) => seeds.look(primaries).await,
+        }
     }
 }
 
-/// Looks who answers: a server that takes writes, and that has loaded its data.
-pub(super) async fn look(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    let hello: HashMap<String, Value> = redis::cmd("HELLO").arg(3).query_async(connection).await?;
-    checkup::takes_writes(&hello).map_err(|why| (ErrorKind::InvalidClientConfig, "not the right server", why))?;
-    redis::cmd("PING").query_async(connection).await
+async fn look_at(primaries: &Primaries, kind: &Kind) -> RedisResult<()> {
+    for (_, mut connection) in primaries.present() {
+        look(&mut connection, kind).await?;
+    }
+    Ok(())
 }
 
-/// The error of an answer that did not come in time.
-pub(super) fn timed_out() -> RedisError {
-    io::Error::from(io::ErrorKind::TimedOut).into()
-}
-
-/// RESP3, because events come as pushes on the same connection. The client does not introduce itself: it would need a
-/// right of its own for that.
-fn info(config: &RedisConfig) -> RedisResult<ConnectionInfo> {
-    let info = config.url.expose_secret().into_connection_info()?;
-    let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+fn contact(config: &RedisConfig, address: &Address) -> Result<Contact, StoreError> {
+    let mut login = address.login().clone();
     if let Some(username) = &config.username {
         login = login.set_username(username);
     }
     if let Some(password) = &config.password {
         login = login.set_password(password.expose_secret());
     }
-    Ok(info.set_redis_settings(login))
+    let contact = Contact::new(login, address.is_encrypted(), config.ca.clone());
+    contact.client(&first(address.endpoints())?).map_err(|error| match config.ca {
+        Some(_) => StoreError::Open(format!("store.ca is not usable: {error}")),
+        None => StoreError::Open(format!("store.url is not usable: {error}")),
+    })?;
+    Ok(contact)
+}
+
+fn first(endpoints: &[Endpoint]) -> Result<Endpoint, StoreError> {
+    endpoints.first().cloned().ok_or_else(|| StoreError::Open("store.url names no host".into()))
 }

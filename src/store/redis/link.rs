@@ -1,13 +1,9 @@
 //! The connection of the moment, and the task behind it that makes a new one whenever it is lost or leads to a server
 //! that takes no writes any more.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
-use redis::{
-    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, error::Elapsed, sleep, timeout_at},
@@ -15,14 +11,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    dial::{Dialer, Pushes, look, timed_out},
+    contact::{Pushes, timed_out},
+    dial::Dialer,
     event::event_of,
+    primaries::{Primaries, is_absence},
 };
 use crate::store::{Event, StoreError};
 
 /// A command that has no answer after this long is given up, whether it waited for a connection or for the server; the
 /// store may still have run it.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the first connection is tried for: Redis may be starting at the same time.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,48 +35,81 @@ const STEADY: Duration = Duration::from_secs(10);
 /// What commands find: a connection, or why there is none; nothing while a new one is being made.
 type State = Option<RedisResult<Line>>;
 
-/// One connection, and which one it is.
+/// The connections of the moment, and which ones they are.
 #[derive(Clone)]
 struct Line {
-    connection: MultiplexedConnection,
+    primaries: Arc<Primaries>,
     number: u64,
 }
 
-/// The way to Redis, for everybody who has a clone of it. When the last one is gone the connection ends.
+/// The way to Redis, for everybody who has a clone of it. When the last one is gone the connections end.
 #[derive(Clone)]
 pub(super) struct Link {
+    dialer: Arc<Dialer>,
     state: watch::Receiver<State>,
-    /// The newest connection that was found to be of no use.
+    /// The newest line that was found to be of no use.
     useless: watch::Sender<u64>,
-    database: i64,
 }
 
 impl Link {
     /// Connects and stays connected; what is heard goes to `events`.
     pub(super) async fn open(dialer: Dialer, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
-        let (connection, pushes) = first(&dialer).await.map_err(opening)?;
-        let (state, seen) = watch::channel(Some(Ok(Line { connection, number: 1 })));
+        let dialer = Arc::new(dialer);
+        let (primaries, pushes) = first(&dialer).await.map_err(opening)?;
+        let (state, seen) = watch::channel(Some(Ok(Line { primaries: Arc::new(primaries), number: 1 })));
         let (useless, told) = watch::channel(0);
-        let database = dialer.database();
-        tokio::spawn(Keeper { dialer, state, useless: told, events, pause: FIRST_PAUSE }.keep(pushes));
-        Ok(Self { state: seen, useless, database })
+        let keeper = Keeper { dialer: Arc::clone(&dialer), state, useless: told, events, pause: FIRST_PAUSE };
+        tokio::spawn(keeper.keep(pushes));
+        Ok(Self { dialer, state: seen, useless })
     }
 
-    /// Whether the server answers and takes writes.
+    /// Sends a command to whoever holds this key, and gives its answer; an error of the server is one here too.
+    pub(super) async fn send(&self, key: &str, command: &Cmd) -> RedisResult<Value> {
+        let end = Instant::now() + RESPONSE_TIMEOUT;
+        let mut spent = 0;
+        loop {
+            let line = self.line(spent, end).await?;
+            let answer = timeout_at(end, line.primaries.send(key, command)).await;
+            match self.judged(line.number, answer) {
+                // Nothing was done, and the next line leads to the node that the key was given to.
+                Err(error) if error.code() == Some("MOVED") => spent = line.number,
+                // Likewise, if another node took over from it.
+                Err(error) if is_absence(&error) && self.look_at(&line, end).await.is_err() => spent = line.number,
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Whether the servers that hold the data answer and take writes.
     pub(super) async fn look(&self) -> RedisResult<()> {
         let end = Instant::now() + RESPONSE_TIMEOUT;
-        let mut line = self.line(end).await?;
-        let answer = timeout_at(end, look(&mut line.connection)).await;
+        let line = self.line(0, end).await?;
+        self.look_at(&line, end).await
+    }
+
+    async fn look_at(&self, line: &Line, end: Instant) -> RedisResult<()> {
+        let answer = timeout_at(end, self.dialer.look(&line.primaries)).await;
         self.judged(line.number, answer)
     }
 
-    async fn line(&self, end: Instant) -> RedisResult<Line> {
+    /// The servers that hold the data.
+    pub(super) async fn primaries(&self) -> RedisResult<Arc<Primaries>> {
+        self.line(0, Instant::now() + RESPONSE_TIMEOUT).await.map(|line| line.primaries)
+    }
+
+    /// A line that comes after this one.
+    async fn line(&self, spent: u64, end: Instant) -> RedisResult<Line> {
         let mut state = self.state.clone();
-        let known = timeout_at(end, state.wait_for(Option::is_some)).await;
+        let settled = |state: &State| match state {
+            None => false,
+            Some(Ok(line)) => line.number > spent,
+            Some(Err(_)) => true,
+        };
+        let known = timeout_at(end, state.wait_for(settled)).await;
         known.ok().and_then(|state| state.ok()?.clone()).unwrap_or_else(|| Err(timed_out()))
     }
 
-    /// Passes an answer on, and has the connection replaced if that is what it calls for.
+    /// Passes an answer on, and has the connections replaced if that is what it calls for.
     fn judged<T>(&self, number: u64, answer: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
         let answer = answer.unwrap_or_else(|_| Err(timed_out()));
         if answer.as_ref().is_err_and(wants_another) {
@@ -88,40 +119,9 @@ impl Link {
     }
 }
 
-impl ConnectionLike for Link {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let asked = async move {
-            let end = Instant::now() + RESPONSE_TIMEOUT;
-            let mut line = self.line(end).await?;
-            let answer = timeout_at(end, line.connection.send_packed_command(cmd)).await;
-            self.judged(line.number, answer.map(|answer| answer.and_then(Value::extract_error)))
-        };
-        asked.boxed()
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        let asked = async move {
-            let end = Instant::now() + RESPONSE_TIMEOUT;
-            let mut line = self.line(end).await?;
-            let answer = timeout_at(end, line.connection.send_packed_commands(pipeline, offset, count)).await;
-            self.judged(line.number, answer)
-        };
-        asked.boxed()
-    }
-
-    fn get_db(&self) -> i64 {
-        self.database
-    }
-}
-
-/// What makes connections, one at a time and for as long as somebody has a [`Link`].
+/// What makes connections, one line at a time and for as long as somebody has a [`Link`].
 struct Keeper {
-    dialer: Dialer,
+    dialer: Arc<Dialer>,
     state: watch::Sender<State>,
     useless: watch::Receiver<u64>,
     events: broadcast::Sender<Event>,
@@ -141,9 +141,9 @@ impl Keeper {
             warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
             self.state.send_replace(None);
             tell(&self.events, Event::Gap);
-            let Some((connection, heard)) = self.redial().await else { return };
+            let Some((primaries, heard)) = self.redial().await else { return };
             info!("connected to Redis again");
-            self.state.send_replace(Some(Ok(Line { connection, number: number + 1 })));
+            self.state.send_replace(Some(Ok(Line { primaries: Arc::new(primaries), number: number + 1 })));
             tell(&self.events, Event::Heard);
             pushes = heard;
         }
@@ -165,7 +165,7 @@ impl Keeper {
     }
 
     /// Tries until there is a connection. Meanwhile commands fail at once, with the reason.
-    async fn redial(&mut self) -> Option<(MultiplexedConnection, Pushes)> {
+    async fn redial(&mut self) -> Option<(Primaries, Pushes)> {
         while !self.state.is_closed() {
             // Many replicas lose the same server at the same time.
             sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -184,7 +184,7 @@ fn tell(events: &broadcast::Sender<Event>, event: Event) {
     let _ = events.send(event);
 }
 
-async fn first(dialer: &Dialer) -> RedisResult<(MultiplexedConnection, Pushes)> {
+async fn first(dialer: &Dialer) -> RedisResult<(Primaries, Pushes)> {
     let (give_up, mut pause) = (Instant::now() + OPEN_PATIENCE, FIRST_PAUSE);
     loop {
         match dialer.dial().await {
@@ -196,10 +196,17 @@ async fn first(dialer: &Dialer) -> RedisResult<(MultiplexedConnection, Pushes)> 
     }
 }
 
-/// Whether another connection may lead further: to the server that takes writes now, behind the same address.
+/// Whether another connection may lead further: to the server that takes writes now, behind the same address or by
+/// the word of those who know it.
 fn wants_another(error: &RedisError) -> bool {
-    let demoted = matches!(error.code(), Some("READONLY" | "LOADING" | "MASTERDOWN" | "NOREPLICAS"));
-    demoted || error.is_io_error() || error.is_unrecoverable_error() || error.kind() == ErrorKind::InvalidClientConfig
+    if is_absence(error) {
+        return false;
+    }
+    let elsewhere = ["READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "MOVED", "UNBLOCKED"];
+    error.code().is_some_and(|code| elsewhere.contains(&code))
+        || error.is_io_error()
+        || error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::InvalidClientConfig
 }
 
 /// Whether trying again is useless until somebody changes the configuration.

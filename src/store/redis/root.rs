@@ -28,7 +28,7 @@ struct Trust {
 impl Root {
     /// Reads the root, or writes it: the first replica draws the key of names, and `SET NX` makes all of them use it.
     pub(super) async fn open(
-        link: &mut Link,
+        link: &Link,
         prefix: &str,
         ring: &Ring,
         events: Receiver<Event>,
@@ -42,12 +42,12 @@ impl Root {
     }
 
     /// Makes sure that the root is there, if anything could have happened to it.
-    pub(super) async fn check(&self, link: &mut Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
+    pub(super) async fn check(&self, link: &Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
         if self.is_seen() { Ok(()) } else { self.look(link, ring, names).await }
     }
 
     /// Makes sure that the root is there.
-    pub(super) async fn look(&self, link: &mut Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
+    pub(super) async fn look(&self, link: &Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
         let found = put(link, &self.key, &self.sealed).await.map_err(unavailable)?;
         // The same key may have been sealed anew.
         let is_ours = found == self.sealed || Names::open(ring, &found).is_ok_and(|found| found.are_the_same(names));
@@ -76,7 +76,8 @@ impl Root {
 }
 
 /// Writes the root where there is none, and returns the one that is there.
-async fn put(link: &mut Link, key: &str, sealed: &[u8]) -> redis::RedisResult<Vec<u8>> {
-    redis::cmd("SET").arg(key).arg(sealed).arg("NX").query_async::<Option<String>>(link).await?;
-    redis::cmd("GET").arg(key).query_async(link).await
+async fn put(link: &Link, key: &str, sealed: &[u8]) -> redis::RedisResult<Vec<u8>> {
+    link.send(key, redis::cmd("SET").arg(key).arg(sealed).arg("NX")).await?;
+    let found = link.send(key, redis::cmd("GET").arg(key)).await?;
+    Ok(redis::from_redis_value(found)?)
 }

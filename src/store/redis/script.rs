@@ -3,8 +3,9 @@
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
-use redis::Script;
+use redis::{Cmd, FromRedisValue, RedisResult, ToRedisArgs, Value, cmd, from_redis_value};
 
+use super::link::Link;
 use crate::{
     clock::Moment,
     store::{
@@ -20,6 +21,61 @@ macro_rules! script {
     ($file:literal) => {
         Script::new(concat!(include_str!("prelude.lua"), "\n", include_str!($file)))
     };
+}
+
+/// A script, and the name that servers give it.
+pub(super) struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+/// A script with the keys that it works on, which belong together, and its arguments.
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, hash: redis::Script::new(source).get_hash().to_owned() }
+    }
+
+    /// A call of it, of which keys and arguments are still to be said.
+    pub(super) fn call(&self) -> Call<'_> {
+        Call { script: self, keys: Vec::new(), arguments: Vec::new() }
+    }
+}
+
+impl Call<'_> {
+    pub(super) fn key(&mut self, key: String) -> &mut Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
+        self.arguments.extend(argument.to_redis_args());
+        self
+    }
+
+    /// Sends it to whoever holds the keys. A server that does not have the script, because it is new or has forgotten
+    /// it, gets it whole: to load it everywhere would ask servers that have nothing to do with it.
+    pub(super) async fn run<T: FromRedisValue>(&self, link: &Link) -> RedisResult<T> {
+        let key = self.keys.first().map_or("", String::as_str);
+        let answer = match link.send(key, &self.command("EVALSHA", &self.script.hash)).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                link.send(key, &self.command("EVAL", self.script.source)).await
+            }
+            settled => settled,
+        };
+        Ok(from_redis_value(answer?)?)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
 }
 
 /// Every script of the store.
@@ -61,7 +117,7 @@ impl Scripts {
 
 /// The reply of `load` and `claim`: status, what is left of another's lease in ms, the grant's fields, the token
 /// (generation, sealed, PTTL) or nothing, and the time (s, µs).
-pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<redis::Value>, (u64, u64));
+pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<Value>, (u64, u64));
 
 /// What a [`View`] says, opened.
 pub(super) struct Seen {
@@ -114,12 +170,12 @@ fn number<T: FromStr + Default>(unit: &UnitName, word: Option<String>) -> Result
     word.map_or(Ok(T::default()), |word| word.parse()).map_err(|_| damaged(unit))
 }
 
-fn token_of(reply: Vec<redis::Value>, ring: &Ring, place: &Place, asked: &Moment) -> Result<Option<Token>, StoreError> {
+fn token_of(reply: Vec<Value>, ring: &Ring, place: &Place, asked: &Moment) -> Result<Option<Token>, StoreError> {
     if reply.is_empty() {
         return Ok(None);
     }
     let (generation, sealed, left): (u64, Vec<u8>, i64) =
-        redis::from_redis_value(redis::Value::Array(reply)).map_err(|_| damaged(&place.unit))?;
+        from_redis_value(Value::Array(reply)).map_err(|_| damaged(&place.unit))?;
     // PTTL: -1 is a key without TTL, 0 and -2 one that goes in this very moment.
     let remaining = match left {
         -1 => None,

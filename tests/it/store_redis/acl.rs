@@ -1,4 +1,4 @@
-//! The ACL user that the documentation shows: it may do what bearerd does, and nothing else.
+//! The ACL users that the documentation shows: each may do what bearerd does, and nothing else.
 
 use std::{collections::BTreeSet, fs};
 
@@ -6,32 +6,48 @@ use bearerd::store::Event;
 use tempfile::TempDir;
 
 use super::*;
+use crate::support::{Cluster, Sentinel, eventually};
 
-/// The line of `deploy/README.md`, as it would stand in an ACL file.
-fn documented() -> String {
+/// The lines of `deploy/README.md`, as they would stand in an ACL file: for a server, a node of a cluster, a Sentinel.
+fn documented() -> [String; 3] {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md")).unwrap();
-    let mut lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("user "));
-    let line = lines.next().expect("a line for an ACL file").to_owned();
-    assert_eq!(lines.next(), None);
-    line
+    let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("user ")).map(str::to_owned);
+    lines.collect::<Vec<_>>().try_into().expect("three lines for ACL files")
+}
+
+/// The name and the password of a line.
+fn login(line: &str) -> (String, String) {
+    let mut words = line.split(' ');
+    let name = words.nth(1).unwrap();
+    (name.to_owned(), words.find_map(|word| word.strip_prefix('>')).unwrap().to_owned())
+}
+
+/// The settings of whoever is that user.
+fn as_user(line: &str, url: &str) -> RedisConfig {
+    let (username, password) = login(line);
+    let password = Some(password.as_str().into());
+    RedisConfig { username: Some(username), password, prefix: "bearerd".into(), ..settings(url) }
+}
+
+fn commands(line: &str) -> BTreeSet<String> {
+    line.split(' ').filter_map(|word| word.strip_prefix('+').map(str::to_owned)).collect()
+}
+
+/// An ACL file, and its directory.
+fn file(line: &str) -> (String, TempDir) {
+    let directory = TempDir::with_prefix("bearerd-acl-").unwrap();
+    let file = directory.path().join("users.acl");
+    fs::write(&file, line).unwrap();
+    (file.to_str().unwrap().to_owned(), directory)
 }
 
 /// A server with that user, the user's settings, what the user may run, and the directory of the ACL file.
 async fn guarded() -> (Redis, RedisConfig, BTreeSet<String>, TempDir) {
-    let line = documented();
-    let directory = TempDir::with_prefix("bearerd-acl-").unwrap();
-    let file = directory.path().join("users.acl");
-    fs::write(&file, &line).unwrap();
-    let redis = Redis::start_with(&["--aclfile", file.to_str().unwrap()]).await;
-    let (username, password) = (line.split(' ').nth(1), line.split(' ').find_map(|word| word.strip_prefix('>')));
-    let config = RedisConfig {
-        username: username.map(str::to_owned),
-        password: password.map(Into::into),
-        prefix: "bearerd".into(),
-        ..settings(&redis.url())
-    };
-    let commands = line.split(' ').filter_map(|word| word.strip_prefix('+').map(str::to_owned)).collect();
-    (redis, config, commands, directory)
+    let [line, _, _] = documented();
+    let (file, directory) = file(&line);
+    let redis = Redis::start_with(&["--aclfile", &file]).await;
+    let config = as_user(&line, &redis.url());
+    (redis, config, commands(&line), directory)
 }
 
 /// How often the server denied something.
@@ -84,4 +100,54 @@ async fn without_info_the_server_is_taken_as_it_is() {
     let _: () = redis.cli(&["REPLICAOF", "127.0.0.1", "1"]).await;
     eventually(PATIENCE, async || store.ping().await.is_err_and(|error| error.to_string().contains("replica"))).await;
     assert!(refusal(&config).await.contains("is a replica"));
+}
+
+#[tokio::test]
+async fn in_a_cluster_the_user_may_ask_for_the_nodes() {
+    let [single, line, _] = documented();
+    let more: Vec<String> = commands(&line).difference(&commands(&single)).cloned().collect();
+    assert_eq!(more, ["cluster|info", "cluster|slots"]);
+    assert!(commands(&single).is_subset(&commands(&line)));
+
+    let (file, _directory) = file(&line);
+    let cluster = Cluster::start_with(&["--aclfile", &file]).await;
+    let config = as_user(&line, &cluster.url());
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&config, ring("a", 1)).await.unwrap());
+    let mut events = store.events();
+    for number in 0..20 {
+        Desk::of(&store, &format!("subject {number}"), "read").refresh("first").await;
+    }
+    assert!(matches!(events.recv().await, Ok(Event::Changed(_))));
+    store.ping().await.unwrap();
+    assert!(cluster.on_primaries::<Vec<redis::Value>>(&["ACL", "LOG"]).await.iter().all(Vec::is_empty));
+
+    for missing in more {
+        cluster.on_primaries::<()>(&["ACL", "SETUSER", "bearerd", &format!("-{missing}")]).await;
+        let why = refusal(&config).await;
+        assert!(why.contains("NoPerm") && why.contains(&missing), "{missing}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn at_a_sentinel_the_user_may_ask_for_the_primary() {
+    let [_, _, line] = documented();
+    let redis = Redis::start().await;
+    let sentinel = Sentinel::start(&redis, 1, &[&line]).await;
+    let (username, password) = login(&line);
+    let config = RedisConfig {
+        sentinel_username: Some(username.clone()),
+        sentinel_password: Some(password.as_str().into()),
+        ..settings(&format!("redis+sentinel://127.0.0.1:{}/mymaster", sentinel.port()))
+    };
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&config, ring("a", 1)).await.unwrap());
+    Desk::new(&store).refresh("first").await;
+    store.ping().await.unwrap();
+    assert!(sentinel.cli::<Vec<redis::Value>>(&["ACL", "LOG"]).await.is_empty());
+
+    for missing in commands(&line) {
+        let _: () = sentinel.cli(&["ACL", "SETUSER", &username, &format!("-{missing}")]).await;
+        let why = refusal(&config).await;
+        assert!(why.contains("NoPerm") && why.contains(&missing), "{missing}: {why}");
+        let _: () = sentinel.cli(&["ACL", "SETUSER", &username, &format!("+{missing}")]).await;
+    }
 }

@@ -73,7 +73,7 @@ async fn a_replica_is_refused() {
 async fn a_node_of_a_cluster_is_refused() {
     let redis = Redis::start_with(&["--cluster-enabled", "yes"]).await;
     let why = refusal(&settings(&redis.url())).await;
-    assert!(why.contains("Redis Cluster, which is not supported"), "{why}");
+    assert!(why.contains("this is a node of a Redis Cluster; write redis+cluster://"), "{why}");
 }
 
 #[tokio::test]

@@ -14,12 +14,12 @@ use super::*;
 use crate::{store_contract::events::change, support::eventually};
 
 /// Waits for an event of this kind, past others.
-async fn heard(events: &mut Receiver<Event>, wanted: &Event) {
+pub(super) async fn heard(events: &mut Receiver<Event>, wanted: &Event) {
     while timeout(PATIENCE, events.recv()).await.unwrap_or_else(|_| panic!("no {wanted:?}")).unwrap() != *wanted {}
 }
 
 /// Tries to write; nothing is there to write, so that it can be done again and again.
-async fn write(desk: &Desk) -> Result<(), StoreError> {
+pub(super) async fn write(desk: &Desk) -> Result<(), StoreError> {
     let owner = AttemptId::random();
     let claim = Claim { place: &desk.place, owner: &owner, lease: LONG, refused: Generation::MAX };
     desk.store.claim(&claim).await.map(drop)?;
@@ -27,7 +27,7 @@ async fn write(desk: &Desk) -> Result<(), StoreError> {
 }
 
 #[track_caller]
-fn assert_away(answer: Result<impl std::fmt::Debug, StoreError>, word: &str) {
+pub(super) fn assert_away(answer: Result<impl std::fmt::Debug, StoreError>, word: &str) {
     match answer {
         Err(StoreError::Unavailable(why)) => assert!(why.contains(word), "{why}"),
         other => panic!("not away but {other:?}"),
@@ -37,11 +37,7 @@ fn assert_away(answer: Result<impl std::fmt::Debug, StoreError>, word: &str) {
 /// Makes a server the replica of another, and waits until it has what that one has.
 async fn follow(replica: &Redis, primary: &Redis) {
     let _: () = replica.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
-    eventually(PATIENCE, async || {
-        let info: String = replica.cli(&["INFO", "replication"]).await;
-        info.contains("master_link_status:up") && info.contains("master_sync_in_progress:0")
-    })
-    .await;
+    eventually(PATIENCE, async || replica.is_in_sync().await).await;
 }
 
 #[tokio::test]

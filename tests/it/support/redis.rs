@@ -1,4 +1,4 @@
-//! A real Redis server.
+//! A real Redis server, and several of them together.
 
 use std::{path::Path, process::Command};
 
@@ -9,6 +9,14 @@ use super::{
     PATIENCE, Process, eventually,
     free_port::{ATTEMPTS, free_port},
 };
+
+pub use self::{
+    cluster::Cluster,
+    sentinel::{Sentinel, Watched},
+};
+
+mod cluster;
+mod sentinel;
 
 /// A Redis server on a port of its own. Every write is in its append-only file before it is acknowledged, so that the
 /// server can be killed and started again as it was.
@@ -125,10 +133,21 @@ impl Redis {
         self.process.ended().is_none()
     }
 
-    async fn try_cli<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
-        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
-        cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+    /// Whether this replica has what its primary has.
+    pub async fn is_in_sync(&self) -> bool {
+        let info = self.try_cli::<String>(&["INFO", "replication"]).await.unwrap_or_default();
+        info.contains("master_link_status:up") && info.contains("master_sync_in_progress:0")
     }
+
+    /// Runs one command, which the server may refuse.
+    pub async fn try_cli<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, RedisError> {
+        command(&self.url(), words).await
+    }
+}
+
+async fn command<T: FromRedisValue>(url: &str, words: &[&str]) -> Result<T, RedisError> {
+    let mut connection = Client::open(url)?.get_multiplexed_async_connection().await?;
+    cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
 }
 
 fn copy_all(from: &Path, to: &Path) {
