@@ -25,6 +25,7 @@ mod checkup;
 pub mod cluster;
 mod connection;
 mod damage;
+mod heartbeat;
 mod root;
 pub mod sentinel;
 mod tls;

@@ -10,15 +10,18 @@ use super::{
     RedisConfig,
     address::{Address, Endpoint, Kind},
     contact::{Contact, Pusher, Pushes, in_time, look, passing},
+    event::{HEARTBEAT, Push, meaning},
     primaries::Primaries,
+    pulse::PERIOD,
 };
 use crate::{secret::ExposeSecret, store::StoreError};
 
 mod cluster;
 mod sentinel;
 
-/// How long it may take until new connections can be used: somebody who knows is asked, and then who was named.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long it may take until new connections can be used: somebody who knows is asked, then who was named, and then the
+/// channel is listened to.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes connections to the configured set-up.
 pub(super) struct Dialer {
@@ -49,18 +52,28 @@ impl Dialer {
         Ok(Self { contact, way, channel: channel.to_owned() })
     }
 
-    /// Makes connections to servers that take writes, and listens on the channel.
+    /// Makes connections to servers that take writes, and listens on the channel until something was heard there.
     pub(super) async fn dial(&self) -> RedisResult<(Primaries, Pushes)> {
         in_time(DIAL_TIMEOUT, self.connect()).await
     }
 
     async fn connect(&self) -> RedisResult<(Primaries, Pushes)> {
-        let (pusher, pushes) = mpsc::unbounded_channel();
+        let (pusher, mut pushes) = mpsc::unbounded_channel();
         let primaries = self.primaries(&pusher).await?;
         // A cluster passes every message on to all of its nodes, so that one of them is enough to listen to.
         let (_, mut listener) = primaries.present().next().ok_or_else(|| passing("no node is there to listen to"))?;
         listener.subscribe(&self.channel).await?;
+        self.say(&primaries).await?;
+        in_time(PERIOD, heartbeat(&mut pushes)).await?;
         Ok((primaries, pushes))
+    }
+
+    /// Says something on the channel. In a cluster that is not where it is listened to: what comes back has passed from
+    /// node to node.
+    pub(super) async fn say(&self, primaries: &Primaries) -> RedisResult<()> {
+        let (_, mut speaker) =
+            primaries.present().next_back().ok_or_else(|| passing("no node is there to speak to"))?;
+        redis::cmd("PUBLISH").arg(&self.channel).arg(HEARTBEAT).query_async(&mut speaker).await
     }
 
     async fn primaries(&self, pusher: &Pusher) -> RedisResult<Primaries> {
@@ -91,6 +104,18 @@ impl Dialer {
             Way::Cluster(seeds) => seeds.look(primaries).await,
         }
     }
+}
+
+/// Waits until the channel is heard. What is said before is about times in which nothing in memory is believed.
+async fn heartbeat(pushes: &mut Pushes) -> RedisResult<()> {
+    while let Some(push) = pushes.recv().await {
+        match meaning(&push) {
+            Some(Push::Heartbeat) => return Ok(()),
+            Some(Push::Lost) => break,
+            Some(Push::Changed(_)) | None => {}
+        }
+    }
+    Err(passing("the connection was lost before anything was heard"))
 }
 
 async fn look_at(primaries: &Primaries, kind: &Kind) -> RedisResult<()> {

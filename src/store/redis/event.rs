@@ -4,31 +4,48 @@ use redis::{PushInfo, PushKind, Value};
 
 use crate::{
     store::{
-        Change, Event,
+        Change,
         names::{TokenName, UnitName},
     },
     token::Generation,
 };
 
-/// What a push of the server means, if it is one of ours.
-pub(super) fn event_of(push: &PushInfo) -> Option<Event> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only two of a dozen kinds are ours")]
+/// What replicas say when nothing else is to be said. It is no change, and older versions pass it over.
+pub(super) const HEARTBEAT: &str = "heartbeat";
+
+/// What a push of a server means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Push {
+    /// A connection ended, or nobody listens on it any more.
+    Lost,
+    /// Somebody is there, and is heard.
+    Heartbeat,
+    /// Something changed.
+    Changed(Change),
+}
+
+/// What a push of a server means, if it is one of ours.
+pub(super) fn meaning(push: &PushInfo) -> Option<Push> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only three of a dozen kinds are ours")]
     match push.kind {
-        PushKind::Disconnection => Some(Event::Gap),
+        PushKind::Disconnection | PushKind::Unsubscribe => Some(Push::Lost),
         PushKind::Message => message(&push.data),
         _ => None,
     }
 }
 
 /// Reads `unit token floor`. A forged or damaged message is passed over: an event is a hint and nothing else.
-fn message(data: &[Value]) -> Option<Event> {
+fn message(data: &[Value]) -> Option<Push> {
     let [_, payload] = data else { return None };
     let text: String = redis::from_redis_value_ref(payload).ok()?;
+    if text == HEARTBEAT {
+        return Some(Push::Heartbeat);
+    }
     let mut parts = text.split(' ');
     let (unit, token, floor) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
     let floor = Generation::new(floor);
     (floor <= Generation::MAX).then(|| {
-        Event::Changed(Change {
+        Push::Changed(Change {
             unit: UnitName::from(unit),
             token: (token != "*").then(|| TokenName::from(token)),
             floor,
@@ -46,7 +63,7 @@ pub(super) fn payload(change: &Change) -> String {
 mod tests {
     use super::*;
 
-    fn push(text: &str) -> Option<Event> {
+    fn push(text: &str) -> Option<Push> {
         message(&[Value::BulkString(b"channel".to_vec()), Value::BulkString(text.as_bytes().to_vec())])
     }
 
@@ -54,13 +71,20 @@ mod tests {
     fn events_are_read_back() {
         for token in [None, Some(TokenName::from("t"))] {
             let change = Change { unit: UnitName::from("crm/u"), token, floor: Generation::new(5) };
-            assert_eq!(push(&payload(&change)), Some(Event::Changed(change)));
+            assert_eq!(push(&payload(&change)), Some(Push::Changed(change)));
         }
     }
 
     #[test]
+    fn a_heartbeat_is_no_change() {
+        assert_eq!(push(HEARTBEAT), Some(Push::Heartbeat));
+    }
+
+    #[test]
     fn forged_events_are_passed_over() {
-        for text in ["", "a", "a b", "a b c", "a b -1", "a b 18446744073709551615", "a b 99999999999999999999"] {
+        for text in
+            ["", "heartbeats", "a", "a b", "a b c", "a b -1", "a b 18446744073709551615", "a b 99999999999999999999"]
+        {
             assert_eq!(push(text), None, "{text}");
         }
     }

@@ -1,5 +1,4 @@
-//! The connection of the moment, and the task behind it that makes a new one whenever it is lost or leads to a server
-//! that takes no writes any more.
+//! The way to Redis: the connections of the moment, and what an answer says about them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +7,11 @@ use tokio::{
     sync::{broadcast, watch},
     time::{Instant, error::Elapsed, sleep, timeout_at},
 };
-use tracing::{info, warn};
 
 use super::{
     contact::{Pushes, timed_out},
     dial::Dialer,
-    event::event_of,
+    keeper::{FIRST_PAUSE, Keeper},
     primaries::{Primaries, is_absence},
 };
 use crate::store::{Event, StoreError};
@@ -25,21 +23,14 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the first connection is tried for: Redis may be starting at the same time.
 const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Pauses between tries to connect double from the one to the other.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// A connection that stood this long was a good one, and the next pause is a short one again.
-const STEADY: Duration = Duration::from_secs(10);
-
 /// What commands find: a connection, or why there is none; nothing while a new one is being made.
-type State = Option<RedisResult<Line>>;
+pub(super) type State = Option<RedisResult<Line>>;
 
 /// The connections of the moment, and which ones they are.
 #[derive(Clone)]
-struct Line {
-    primaries: Arc<Primaries>,
-    number: u64,
+pub(super) struct Line {
+    pub(super) primaries: Arc<Primaries>,
+    pub(super) number: u64,
 }
 
 /// The way to Redis, for everybody who has a clone of it. When the last one is gone the connections end.
@@ -56,10 +47,11 @@ impl Link {
     pub(super) async fn open(dialer: Dialer, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
         let dialer = Arc::new(dialer);
         let (primaries, pushes) = first(&dialer).await.map_err(opening)?;
-        let (state, seen) = watch::channel(Some(Ok(Line { primaries: Arc::new(primaries), number: 1 })));
+        let line = Line { primaries: Arc::new(primaries), number: 1 };
+        let (state, seen) = watch::channel(Some(Ok(line.clone())));
         let (useless, told) = watch::channel(0);
         let keeper = Keeper { dialer: Arc::clone(&dialer), state, useless: told, events, pause: FIRST_PAUSE };
-        tokio::spawn(keeper.keep(pushes));
+        tokio::spawn(keeper.keep(line, pushes));
         Ok(Self { dialer, state: seen, useless })
     }
 
@@ -117,71 +109,6 @@ impl Link {
         }
         answer
     }
-}
-
-/// What makes connections, one line at a time and for as long as somebody has a [`Link`].
-struct Keeper {
-    dialer: Arc<Dialer>,
-    state: watch::Sender<State>,
-    useless: watch::Receiver<u64>,
-    events: broadcast::Sender<Event>,
-    pause: Duration,
-}
-
-impl Keeper {
-    async fn keep(mut self, mut pushes: Pushes) {
-        for number in 1.. {
-            let began = Instant::now();
-            if !self.listen(number, pushes).await {
-                return;
-            }
-            if began.elapsed() > STEADY {
-                self.pause = FIRST_PAUSE;
-            }
-            warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
-            self.state.send_replace(None);
-            tell(&self.events, Event::Gap);
-            let Some((primaries, heard)) = self.redial().await else { return };
-            info!("connected to Redis again");
-            self.state.send_replace(Some(Ok(Line { primaries: Arc::new(primaries), number: number + 1 })));
-            tell(&self.events, Event::Heard);
-            pushes = heard;
-        }
-    }
-
-    /// Passes on what is heard until the connection is lost or of no use; false if nobody is there who would use one.
-    async fn listen(&mut self, number: u64, mut pushes: Pushes) -> bool {
-        let Self { useless, events, .. } = self;
-        loop {
-            tokio::select! {
-                push = pushes.recv() => match push.as_ref().map(event_of) {
-                    None | Some(Some(Event::Gap)) => return true,
-                    Some(None) => {}
-                    Some(Some(event)) => tell(events, event),
-                },
-                told = useless.wait_for(|worst| *worst >= number) => return told.is_ok(),
-            }
-        }
-    }
-
-    /// Tries until there is a connection. Meanwhile commands fail at once, with the reason.
-    async fn redial(&mut self) -> Option<(Primaries, Pushes)> {
-        while !self.state.is_closed() {
-            // Many replicas lose the same server at the same time.
-            sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            match self.dialer.dial().await {
-                Ok(connected) => return Some(connected),
-                Err(error) => drop(self.state.send_replace(Some(Err(error)))),
-            }
-        }
-        None
-    }
-}
-
-fn tell(events: &broadcast::Sender<Event>, event: Event) {
-    // Nobody listening is no fault.
-    let _ = events.send(event);
 }
 
 async fn first(dialer: &Dialer) -> RedisResult<(Primaries, Pushes)> {

@@ -1,0 +1,111 @@
+//! The task that replaces all connections whenever one is lost, leads to a server that takes no writes any more, or brings
+//! nothing of what is said on the channel.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::{
+    contact::{Pushes, in_time},
+    dial::Dialer,
+    event::{Push, meaning},
+    link::{Line, RESPONSE_TIMEOUT, State},
+    primaries::Primaries,
+    pulse::Pulse,
+};
+use crate::store::Event;
+
+/// Pauses between tries to connect double from the one to the other.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A line that stood this long was a good one, and the next pause is a short one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// What makes connections, one line at a time and for as long as somebody has a [`Link`].
+pub(super) struct Keeper {
+    pub(super) dialer: Arc<Dialer>,
+    pub(super) state: watch::Sender<State>,
+    pub(super) useless: watch::Receiver<u64>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) pause: Duration,
+}
+
+impl Keeper {
+    pub(super) async fn keep(mut self, mut line: Line, mut pushes: Pushes) {
+        loop {
+            let began = Instant::now();
+            if !self.listen(&line, pushes).await {
+                return;
+            }
+            if began.elapsed() > STEADY {
+                self.pause = FIRST_PAUSE;
+            }
+            warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
+            self.state.send_replace(None);
+            tell(&self.events, Event::Gap);
+            let Some((primaries, heard)) = self.redial().await else { return };
+            info!("connected to Redis again");
+            line = Line { primaries: Arc::new(primaries), number: line.number + 1 };
+            self.state.send_replace(Some(Ok(line.clone())));
+            tell(&self.events, Event::Heard);
+            pushes = heard;
+        }
+    }
+
+    /// Passes on what is heard until the line is lost, silent or of no use; false if nobody is there who would use one.
+    async fn listen(&mut self, line: &Line, mut pushes: Pushes) -> bool {
+        let Self { useless, events, dialer, .. } = self;
+        let mut pulse = Pulse::new(Instant::now(), rand::random());
+        loop {
+            tokio::select! {
+                // What has arrived counts before the time that has passed.
+                biased;
+                push = pushes.recv() => match push.as_ref().map(meaning) {
+                    None | Some(Some(Push::Lost)) => return true,
+                    Some(Some(Push::Changed(change))) => tell(events, Event::Changed(change)),
+                    Some(Some(Push::Heartbeat)) => pulse = Pulse::new(Instant::now(), rand::random()),
+                    Some(None) => {}
+                },
+                told = useless.wait_for(|worst| *worst >= line.number) => return told.is_ok(),
+                () = sleep_until(pulse.end) => {
+                    warn!("nothing is heard on the channel of Redis");
+                    return true;
+                }
+                () = sleep_until(pulse.due) => {
+                    say(dialer, line);
+                    pulse.said(Instant::now(), rand::random());
+                }
+            }
+        }
+    }
+
+    /// Tries until there is a connection. Meanwhile commands fail at once, with the reason.
+    async fn redial(&mut self) -> Option<(Primaries, Pushes)> {
+        while !self.state.is_closed() {
+            // Many replicas lose the same server at the same time.
+            sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            match self.dialer.dial().await {
+                Ok(connected) => return Some(connected),
+                Err(error) => drop(self.state.send_replace(Some(Err(error)))),
+            }
+        }
+        None
+    }
+}
+
+/// Nobody waits for the answer: what counts is whether it is heard.
+fn say(dialer: &Arc<Dialer>, line: &Line) {
+    let (dialer, primaries) = (Arc::clone(dialer), Arc::clone(&line.primaries));
+    tokio::spawn(async move { in_time(RESPONSE_TIMEOUT, dialer.say(&primaries)).await });
+}
+
+fn tell(events: &broadcast::Sender<Event>, event: Event) {
+    // Nobody listening is no fault.
+    let _ = events.send(event);
+}
