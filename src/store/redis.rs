@@ -195,6 +195,7 @@ impl Store for Redis {
         let mut call = self.on(&self.scripts.commit, &place.unit, Some(place));
         call.arg(commit.attempt.as_str()).arg(commit.expected.get()).arg(commit.next.get());
         call.arg(grant.0).arg(token.0).arg(ttl).arg(&self.channel).arg(payload(&event));
+        call.arg(commit.token.expiry.map_or(0, |expiry| millis(expiry.lifetime)));
         self.write(&call).await
     }
 

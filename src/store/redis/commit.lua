@@ -1,5 +1,5 @@
 -- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant, 5 sealed token, 6 token's TTL in ms (0: none),
--- 7 channel, 8 event.
+-- 7 channel, 8 event, 9 token's whole life in ms.
 -- The fence is the revision and not the lease: an answer that came late may hold the only living refresh token.
 if revision() ~= ARGV[2] then
   local done = redis.call('HGET', KEYS[1], 'attempt') == ARGV[1]
@@ -12,7 +12,10 @@ redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4
 redis.call('DEL', KEYS[3])
 redis.call('HSET', KEYS[3], 'gen', ARGV[3], 'sealed', ARGV[5])
 if ARGV[6] ~= '0' then
-  redis.call('PEXPIRE', KEYS[3], ARGV[6])
+  -- What was left was true when this was sent, and it may have waited for long. The next revision is the time here before
+  -- the token was asked for, so it ends no later than its whole life after that.
+  local most = (tonumber(ARGV[3]) - time) / 1000 + tonumber(ARGV[9])
+  redis.call('PEXPIRE', KEYS[3], text(math.max(1, math.min(tonumber(ARGV[6]), math.floor(most)))))
 end
 redis.call('PUBLISH', ARGV[7], ARGV[8])
 release(ARGV[1])

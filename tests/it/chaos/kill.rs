@@ -1,5 +1,7 @@
 //! `kill -9` of the replica that refreshes, at each step. What it did before tells what the others may do.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     chaos::scene::{Scene, is_lost, is_retryable},
     support::{PATIENCE, eventually, fingerprint},
@@ -111,5 +113,27 @@ async fn killed_with_the_answer_in_the_spool_the_next_process_stores_it() {
     assert_eq!(scene.token_from(1).await.generation, token.generation);
     assert!(scene.spooled(0).is_empty());
     assert_eq!(scene.presented().await.len(), 1);
+    scene.is_unharmed().await;
+}
+
+/// What Redis is told about the life of a token was true when it was sent, and can be read much later.
+#[tokio::test]
+async fn killed_with_a_commit_on_its_way_to_a_redis_that_stands_still_nobody_gets_an_expired_token() {
+    let mut scene = Scene::strict(4).await;
+    // Redis has to know the script of a commit already.
+    let first = scene.token_from(0).await;
+    scene.cluster.replicas[0].hold_at("answered");
+    let clients = scene.cluster.clients.clone();
+    let reporting = tokio::spawn(async move { clients.report(0, first.generation).await });
+    scene.cluster.replicas[0].is_held_at("answered").await;
+    let answered = Instant::now();
+    scene.cluster.redis.process().signal("STOP");
+    scene.cluster.replicas[0].let_go();
+    eventually(PATIENCE, async || answered.elapsed() > Duration::from_secs(4)).await;
+    scene.cluster.replicas[0].process().kill();
+    assert!(reporting.await.unwrap().is_err());
+    scene.cluster.redis.process().signal("CONT");
+    scene.token_from(1).await;
+    assert_eq!(scene.presented().await.len(), 3, "the refresh token of the late commit, and no access token");
     scene.is_unharmed().await;
 }
