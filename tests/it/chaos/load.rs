@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bearerd::proto::Token;
@@ -40,7 +40,7 @@ pub struct Tally {
     /// What no caller may ever be told.
     pub wrong: Vec<String>,
     /// Generations whose token the provider did not know although its time was not over.
-    pub unknown: Vec<u64>,
+    pub unknown: Vec<String>,
     /// The newest generation that each replica gave.
     pub newest: HashMap<usize, u64>,
     /// Each generation with the fingerprint of its token.
@@ -142,8 +142,13 @@ impl Caller {
         }
         // The first time that anybody sees it.
         let known = self.desk.introspect(&token.access_token).await;
-        if !known && expiry(token) > SystemTime::now() {
-            self.tally.lock().unknown.push(token.generation);
+        let left = expiry(token).duration_since(SystemTime::now());
+        if let (false, Ok(left)) = (known, left) {
+            let age = asked.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i128;
+            let age = (age - i128::from(token.generation)) / 1000;
+            let seen =
+                format!("generation {}, {age} ms old when asked for, still valid for {left:?}", token.generation);
+            self.tally.lock().unknown.push(seen);
         }
     }
 }

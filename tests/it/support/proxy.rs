@@ -182,9 +182,11 @@ async fn forward(mut client: TcpStream, upstream: SocketAddr, network: Arc<Netwo
     let mut resets = network.resets.subscribe();
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
+    // One side may have no more to say, and still be listening.
+    let there = pump(from_client, to_server, Way::There, &network);
+    let back = pump(from_server, to_client, Way::Back, &network);
     let ended = tokio::select! {
-        ended = pump(from_client, to_server, Way::There, &network) => ended,
-        ended = pump(from_server, to_client, Way::Back, &network) => ended,
+        ended = async { tokio::try_join!(there, back) } => ended.map(drop),
         _ = resets.changed() => Err(io::ErrorKind::ConnectionReset.into()),
     };
     if ended.is_err() {
@@ -212,13 +214,13 @@ async fn pump(
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         if length == 0 {
-            return Ok(());
+            return to.shutdown().await;
         }
         let cue = if way == Way::Back { network.cue.lock().take() } else { None };
         if let Some(cue) = cue {
             network.losses.fetch_add(1, Ordering::Relaxed);
             return match cue {
-                Cue::Lose => Ok(()),
+                Cue::Lose => Err(io::ErrorKind::ConnectionAborted.into()),
                 Cue::Hold => std::future::pending().await,
             };
         }
