@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench demo
+.PHONY: help setup test chaos lint bench demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,11 @@ setup: ## install what the tests and linters need (Redis by apt, the rest inside
 test: setup ## run the whole test suite
 	@echo 'test: cargo test'
 	@cargo test --locked --features failpoints
+
+chaos: setup ## kill, stop and cut off replicas and Redis at random under load; ROUNDS=20 SEED=1
+	@echo 'test: random faults'
+	@ROUNDS=$${ROUNDS:-20} SEED=$${SEED:-1} cargo test --locked --features failpoints --test it -- --exact --ignored \
+		--nocapture chaos::rounds::nothing_is_lost_but_what_cannot_be_promised
 
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'

@@ -5,10 +5,14 @@
 //! each presented refresh token stands, is the oracle.
 
 mod drain;
+mod faults;
 mod load;
 mod network;
+mod outage;
+mod rounds;
 mod scene;
 mod store;
+mod witness;
 
 // Killing and stopping a replica at one step of a refresh needs the places in `src/failpoint.rs`.
 #[cfg(feature = "failpoints")]

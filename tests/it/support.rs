@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 pub use self::{
     bearerd::Bearerd,
     process::Process,
-    provider::{Desk, Provider, fingerprint},
+    provider::{Desk, Entry, Provider, fingerprint},
     proxy::{Flow, Proxy, Way},
     redis::{Cluster, Redis, Sentinel, Watched},
 };

@@ -59,19 +59,30 @@ struct Caller {
     clients: Clients,
     replica: usize,
     desk: Desk,
+    report_every: usize,
     tally: Arc<Mutex<Tally>>,
     stop: watch::Receiver<bool>,
 }
 
 impl Load {
-    /// Starts callers of three replicas.
+    /// Starts callers of three replicas, who also report tokens.
     pub fn start(clients: &Clients, desk: &Desk) -> Self {
+        Self::of(clients, desk, REPORT_EVERY)
+    }
+
+    /// Starts callers who report nothing.
+    pub fn without_reports(clients: &Clients, desk: &Desk) -> Self {
+        Self::of(clients, desk, usize::MAX)
+    }
+
+    fn of(clients: &Clients, desk: &Desk, report_every: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tally = Arc::<Mutex<Tally>>::default();
         let caller = |number| Caller {
             clients: clients.clone(),
             replica: number % 3,
             desk: desk.clone(),
+            report_every,
             tally: Arc::clone(&tally),
             stop: stopped.clone(),
         };
@@ -102,25 +113,31 @@ impl Load {
 
     /// Stops the callers; what they were told is free of what nobody may be told.
     pub async fn stop(self) -> Tally {
+        let tally = self.end().await;
+        assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
+        tally
+    }
+
+    /// Stops the callers.
+    pub async fn end(self) -> Tally {
         self.stop.send_replace(true);
         for caller in self.callers {
             caller.await.unwrap();
         }
-        let tally = std::mem::take(&mut *self.tally.lock());
-        assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
-        tally
+        std::mem::take(&mut *self.tally.lock())
     }
 }
 
 impl Caller {
     async fn call(self, number: usize) {
-        for turn in number * REPORT_EVERY / (3 * CALLERS).. {
+        // Never all at once.
+        for turn in 1 + number * REPORT_EVERY / (3 * CALLERS).. {
             if *self.stop.borrow() {
                 return;
             }
             let newest = self.tally.lock().newest.get(&self.replica).copied();
             let asked = SystemTime::now();
-            let told = match newest.filter(|_| turn % REPORT_EVERY == 0) {
+            let told = match newest.filter(|_| turn % self.report_every == 0) {
                 Some(generation) => {
                     let report = self.clients.report(self.replica, generation);
                     timeout(NO_ANSWER, report).await.map(|told| told.map(|(_, token)| token))
@@ -202,6 +219,17 @@ impl Tally {
     fn wrong(&mut self, status: &Status) {
         self.calls += 1;
         self.wrong.push(format!("{status:?}"));
+    }
+
+    /// Adds what others were told.
+    pub fn add(&mut self, other: Tally) {
+        self.calls += other.calls;
+        self.tokens += other.tokens;
+        self.degraded += other.degraded;
+        self.ended += other.ended;
+        for (reason, times) in other.errors {
+            *self.errors.entry(reason).or_default() += times;
+        }
     }
 
     /// How often callers found nobody.

@@ -23,6 +23,10 @@ lease = "3s"
 max_wait = "4s"
 "#;
 
+/// How long after an intent nobody is expected to be storing an answer any more, in µs: the lease, and twice the longest
+/// pause between two tries at a commit.
+pub const TAKEOVER: u64 = 7_000_000;
+
 /// All of it.
 pub struct Scene {
     pub cluster: Cluster,

@@ -56,6 +56,7 @@ struct Network {
     back: watch::Sender<Flow>,
     cue: Mutex<Option<Cue>>,
     losses: AtomicUsize,
+    carried: Mutex<Vec<u8>>,
     resets: watch::Sender<()>,
     shut: watch::Sender<bool>,
     listening: watch::Sender<bool>,
@@ -127,6 +128,11 @@ impl Proxy {
     /// Once: when the server answers, nothing comes of it, and the connection stays open.
     pub fn hold_next_answer(&self) {
         *self.network.cue.lock() = Some(Cue::Hold);
+    }
+
+    /// Whether these words came along on their way to the server, since the proxy was started.
+    pub fn carried(&self, words: &str) -> bool {
+        memchr::memmem::find(&self.network.carried.lock(), words.as_bytes()).is_some()
     }
 
     /// How often bytes were lost for good.
@@ -216,6 +222,9 @@ async fn pump(
         if length == 0 {
             return to.shutdown().await;
         }
+        if way == Way::There {
+            network.carried.lock().extend_from_slice(&buffer[..length]);
+        }
         let cue = if way == Way::Back { network.cue.lock().take() } else { None };
         if let Some(cue) = cue {
             network.losses.fetch_add(1, Ordering::Relaxed);
@@ -276,6 +285,7 @@ async fn bytes_pass_come_late_or_wait() {
         client.read_exact(&mut [0]).await.unwrap();
     }
     assert_eq!(proxy.losses(), 0);
+    assert!(proxy.carried("xxxx") && !proxy.carried("y"));
 }
 
 #[tokio::test]

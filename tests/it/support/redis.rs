@@ -1,6 +1,6 @@
 //! A real Redis server, and several of them together.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use ::redis::{Client, FromRedisValue, RedisError, cmd};
 use tempfile::TempDir;
@@ -74,6 +74,11 @@ impl Redis {
         self.try_cli(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Likewise, of a server that may be away or busy; nobody is told.
+    pub async fn attempt(&self, words: &[&str]) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.try_cli::<::redis::Value>(words)).await;
+    }
+
     /// The names of all keys.
     pub async fn keys(&self) -> Vec<String> {
         self.cli(&["KEYS", "*"]).await
@@ -117,6 +122,17 @@ impl Redis {
             }
         }
         bytes
+    }
+
+    /// Every command that changed something since the server was first started, in order.
+    pub fn changes(&self) -> Vec<Vec<String>> {
+        let directory = self.directory.path().join("appendonlydir");
+        let mut files: Vec<_> = directory.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+        files.retain(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        files.sort();
+        let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        let mut rest = bytes.as_slice();
+        std::iter::from_fn(|| next_command(&mut rest)).collect()
     }
 
     /// Waits for an answer of this very process; another may have been quicker to take the port. False if the process
@@ -172,6 +188,26 @@ fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Process {
     )
 }
 
+/// Takes one command off an append-only file, if a whole one is there.
+fn next_command(rest: &mut &[u8]) -> Option<Vec<String>> {
+    let words = number(rest, b'*')?;
+    let mut word = || {
+        let length = number(rest, b'$')?;
+        let text = rest.get(..length)?;
+        *rest = rest.get(length + 2..)?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    };
+    (0..words).map(|_| word()).collect()
+}
+
+/// Takes a line with one number off.
+fn number(rest: &mut &[u8], kind: u8) -> Option<usize> {
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    let number = std::str::from_utf8(rest.get(..end)?.strip_prefix(&[kind])?).ok()?.parse().ok()?;
+    *rest = &rest[end + 2..];
+    Some(number)
+}
+
 #[tokio::test]
 async fn a_killed_server_comes_back_as_it_was() {
     let mut redis = Redis::start().await;
@@ -182,4 +218,6 @@ async fn a_killed_server_comes_back_as_it_was() {
     assert_eq!(redis.cli::<String>(&["GET", "name"]).await, "value-in-the-file");
     assert_eq!(redis.keys().await, ["name"]);
     assert!(String::from_utf8_lossy(&redis.files()).contains("value-in-the-file"));
+    let changes: Vec<String> = redis.changes().into_iter().map(|words| words.join(" ")).collect();
+    assert_eq!(changes.last().unwrap(), "SET name value-in-the-file", "{changes:?}");
 }
