@@ -17,6 +17,8 @@ pub enum Fault {
     KillReplica(usize),
     /// At this step of its next refresh.
     KillReplicaAt(usize, &'static str),
+    /// After Redis was killed under an answer that it was to store.
+    KillReplicaWithSpool(usize),
     StopReplica(usize),
     KillRedis,
     StopRedis,
@@ -46,7 +48,7 @@ pub struct Blow {
     from: u64,
     to: u64,
     /// What a killed replica had in its spool.
-    spooled: Vec<String>,
+    pub spooled: Vec<String>,
 }
 
 fn now_us() -> u64 {
@@ -62,7 +64,8 @@ impl Fault {
         let replica = random.random_range(0..3);
         let cut = *CUTS.choose(random).unwrap();
         let step = *STEPS.choose(random).unwrap();
-        match random.random_range(0..10) {
+        match random.random_range(0..11) {
+            10 if cfg!(feature = "failpoints") => Self::KillReplicaWithSpool(replica),
             1 if cfg!(feature = "failpoints") => Self::KillReplicaAt(replica, step),
             0 | 1 => Self::KillReplica(replica),
             2 => Self::StopReplica(replica),
@@ -86,6 +89,7 @@ impl Fault {
                 "answered" => "kill -9 of a replica with the answer",
                 _ => "kill -9 of a replica after its commit",
             },
+            Self::KillReplicaWithSpool(_) => "kill -9 of Redis and then of a replica with the answer",
             Self::StopReplica(_) => "SIGSTOP of a replica",
             Self::KillRedis => "kill -9 of Redis",
             Self::StopRedis => "SIGSTOP of Redis",
@@ -104,7 +108,17 @@ impl Fault {
         match self {
             Self::KillReplica(replica) => spooled = kill(scene, replica),
             Self::KillReplicaAt(replica, step) => {
-                wait_for_step(&scene.cluster.replicas[replica].failpoints(), step).await;
+                let _ = wait_for_step(&scene.cluster.replicas[replica].failpoints(), step).await;
+                spooled = kill(scene, replica);
+            }
+            Self::KillReplicaWithSpool(replica) => {
+                let failpoints = scene.cluster.replicas[replica].failpoints();
+                if wait_for_step(&failpoints, "answered").await {
+                    scene.cluster.redis.kill();
+                    let go = std::fs::remove_file(failpoints.join("answered.reached"));
+                    go.unwrap();
+                    wait_for_step(&failpoints, "spooled").await;
+                }
                 spooled = kill(scene, replica);
             }
             Self::StopReplica(replica) => {
@@ -148,12 +162,13 @@ async fn cut(line: &crate::support::Proxy, cut: Cut) {
 }
 
 /// Waits until a refresh stands at the step; but not for ever, because another replica may do all of them.
-async fn wait_for_step(failpoints: &Path, step: &str) {
+async fn wait_for_step(failpoints: &Path, step: &str) -> bool {
     std::fs::write(failpoints.join(step), []).unwrap();
     let (reached, give_up) = (failpoints.join(format!("{step}.reached")), Instant::now() + Duration::from_secs(6));
     while !reached.exists() && Instant::now() < give_up {
         sleep(Duration::from_millis(1)).await;
     }
+    reached.exists()
 }
 
 fn kill(scene: &mut Scene, replica: usize) -> Vec<String> {
@@ -191,7 +206,19 @@ pub async fn heal(scene: &mut Scene, blows: &mut [Blow], logs: &mut String) {
 impl Blow {
     /// Whether callers of a replica may find nobody.
     pub fn silences_a_replica(&self) -> bool {
-        matches!(self.fault, Fault::KillReplica(_) | Fault::KillReplicaAt(..) | Fault::StopReplica(_))
+        match self.fault {
+            Fault::KillReplica(_)
+            | Fault::KillReplicaAt(..)
+            | Fault::KillReplicaWithSpool(_)
+            | Fault::StopReplica(_) => true,
+            Fault::KillRedis
+            | Fault::StopRedis
+            | Fault::FlushScripts
+            | Fault::KillConnections
+            | Fault::CutFromRedis(..)
+            | Fault::CutFromProvider(_)
+            | Fault::LoseAnswer => false,
+        }
     }
 
     /// Why the grant could end although bearerd did what it promises: what was sent with `first` was answered, and
@@ -203,7 +230,7 @@ impl Blow {
         let unanswered = first.settled.is_some();
         let passed = second.at - first.at >= takeover;
         match self.fault {
-            Fault::KillReplica(replica) | Fault::KillReplicaAt(replica, _) => {
+            Fault::KillReplica(replica) | Fault::KillReplicaAt(replica, _) | Fault::KillReplicaWithSpool(replica) => {
                 let excuse = match self.spooled.contains(&first.attempt) {
                     false => Some("killed with the only copy of the answer"),
                     true if second.at < self.to => Some("its spool was away until others had to ask"),

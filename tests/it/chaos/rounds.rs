@@ -14,7 +14,7 @@ use super::{
     faults::{self, Blow, Fault},
     load::{Load, Tally},
     scene::{Scene, TAKEOVER, why},
-    witness::{Presented, story},
+    witness::{Intent, Presented, story},
 };
 use crate::support::eventually;
 
@@ -65,6 +65,8 @@ struct Account {
     requests: usize,
     tokens: usize,
     repeats: BTreeMap<&'static str, usize>,
+    /// Answers in the spool of a killed replica that were stored after its restart.
+    saved: usize,
     lost: BTreeMap<&'static str, usize>,
 }
 
@@ -140,6 +142,9 @@ impl Stage {
             for why in presented.repeats(TAKEOVER).map_err(|fault| format!("{fault}: {presented:?}"))? {
                 *self.account.repeats.entry(why).or_default() += 1;
             }
+            let committed = presented.window.committed.as_ref();
+            let saved = committed.is_some_and(|attempt| blows.iter().any(|blow| blow.spooled.contains(attempt)));
+            self.account.saved += usize::from(saved);
             if presented.ended() {
                 let after_an_end = at > 0 && story[at - 1].ended() && presented.statuses.len() == 1;
                 let excuse = if after_an_end { None } else { Some(self.excuse(presented, blows)?) };
@@ -169,15 +174,21 @@ impl Stage {
     fn excuse(&self, presented: &Presented, blows: &[Blow]) -> Result<&'static str, String> {
         let no_excuse = |why: &str| Err(format!("a grant was lost, {why}: {presented:?} {blows:?}"));
         for pair in presented.window.intents.windows(2) {
-            let Some(sender) = (0..3).find(|replica| self.scene.redis_lines[*replica].carried(&pair[0].attempt)) else {
-                return no_excuse("by nobody");
-            };
+            let Some(sender) = self.sender(&pair[0], &pair[1]) else { return no_excuse("by nobody") };
             let mut excuses = blows.iter().filter_map(|blow| blow.excuses(sender, &pair[0], &pair[1], TAKEOVER));
             if let Some(excuse) = excuses.next() {
                 return Ok(excuse);
             }
         }
         no_excuse("without an excuse")
+    }
+
+    /// The replica of the first of two attempts. Whoever asks again names the one before, so both went along its line.
+    fn sender(&self, first: &Intent, second: &Intent) -> Option<usize> {
+        let carried = |replica: usize, intent: &Intent| self.scene.redis_lines[replica].carried(&intent.attempt);
+        let senders: Vec<usize> = (0..3).filter(|replica| carried(*replica, first)).collect();
+        let other = senders.iter().find(|replica| !carried(**replica, second));
+        other.or(senders.first()).copied()
     }
 
     /// What an operator does after a grant has ended.
@@ -227,7 +238,7 @@ fn callers_are_content(tally: &Tally, blows: &[Blow], lost: bool) -> Result<(), 
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, faults, tally, requests, tokens, repeats, lost } = self;
+        let Self { rounds, faults, tally, requests, tokens, repeats, saved, lost } = self;
         let of = |map: &BTreeMap<&str, usize>| map.values().sum::<usize>();
         writeln!(f, "{rounds} rounds, {} faults: {faults:#?}", of(faults))?;
         writeln!(
@@ -237,6 +248,7 @@ impl fmt::Display for Account {
         )?;
         writeln!(f, "{tokens} refresh tokens presented in {requests} requests")?;
         writeln!(f, "{} double presentations, allowed because {repeats:#?}", requests - tokens)?;
+        writeln!(f, "{saved} answers of killed replicas stored out of their spool")?;
         writeln!(f, "{} grants lost, because {lost:#?}", of(lost))
     }
 }
