@@ -336,6 +336,8 @@ async fn settle(
     match core.store.settle(&settle).await {
         Ok(Written::Moved) => return Ok(None),
         Ok(Written::Done) => {}
+        // The end of a grant is believed only where the record still stands for which the provider said so.
+        Err(error) if verdict == Verdict::Dead => return Err(error.into()),
         // The failure itself is what the caller has to know; without the note the next one asks sooner.
         Err(error) => warn!(credential = %target.credential.name, %error, "a failure could not be noted"),
     }
