@@ -8,7 +8,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately};
+use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately, under_way::UnderWay};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -52,6 +52,7 @@ mod refresh;
 mod seed;
 mod spooled;
 mod static_secret;
+mod under_way;
 
 /// A configured credential.
 #[derive(Clone, Debug)]
@@ -147,6 +148,7 @@ struct Core {
     store: Arc<dyn Store>,
     cache: Cache,
     flights: Flights,
+    under_way: UnderWay,
     credentials: BTreeMap<CredentialName, Arc<Credential>>,
     timing: Timing,
     provider: Arc<dyn TokenEndpoint>,
@@ -181,6 +183,7 @@ impl Broker {
             store: parts.store,
             cache: Cache::new(parts.cache),
             flights: Flights::default(),
+            under_way: UnderWay::default(),
             credentials: parts.credentials.into_iter().map(|(name, credential)| (name, Arc::new(credential))).collect(),
             timing: parts.timing,
             provider: parts.provider,

@@ -98,12 +98,18 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         return resting.and_then(|resting| resting.map_or(Ok(None), Err));
     }
     let send_by = core.now().after(core.timing.commit_budget);
-    if !credential.grant.repeating_is_harmless() {
-        let allowed = dispatch(core, target, &hold).await;
-        if !matches!(allowed, Ok(true)) {
-            release(core, target, &hold).await;
-            return allowed.map(|_| None);
-        }
+    if credential.grant.repeating_is_harmless() {
+        return ask(core, target, hold, request, recovering, &send_by).await;
+    }
+    // The lease of another flight of this process may have ended; its answer is waited for and not asked for again.
+    let Some(_mark) = core.under_way.mark(&target.slot.place.unit) else {
+        release(core, target, &hold).await;
+        return Err(Error::RefreshInProgress { left: LOOK_AGAIN });
+    };
+    let allowed = dispatch(core, target, &hold).await;
+    if !matches!(allowed, Ok(true)) {
+        release(core, target, &hold).await;
+        return allowed.map(|_| None);
     }
     if recovering {
         warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");

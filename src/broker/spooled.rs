@@ -18,6 +18,8 @@ pub(super) fn take_up(core: &Arc<Core>) {
 async fn store(core: Arc<Core>, spooled: Spooled) {
     let commit = spooled.commit();
     let unit = &commit.place.unit;
+    // No flight of this process sends the refresh token again that this answer replaces.
+    let _mark = core.under_way.mark(unit);
     match attempt::commit_until_stored(&core, false, &commit).await {
         Ok(Written::Done) => info!(?unit, "an answer from before the restart was stored"),
         Ok(Written::Moved) => warn!(?unit, "an answer from before the restart came too late; a newer one is there"),
