@@ -1,10 +1,10 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos lint bench demo
+.PHONY: help setup test chaos soak mutations lint bench demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the tests and linters need (Redis by apt, the rest inside this directory)
 	@scripts/setup
@@ -17,6 +17,14 @@ chaos: setup ## kill, stop and cut off replicas and Redis at random under load; 
 	@echo 'test: random faults'
 	@ROUNDS=$${ROUNDS:-20} SEED=$${SEED:-1} cargo test --locked --features failpoints --test it -- --exact --ignored \
 		--nocapture chaos::rounds::nothing_is_lost_but_what_cannot_be_promised
+
+soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0) and print the figures
+	@echo 'soak: cargo test --test it simulation::holds'
+	@SEEDS=$${SEEDS:-10000} cargo test --locked --test it simulation::holds -- --nocapture
+
+mutations: ## break the refresh protocol on purpose, and see that the simulation notices (slow)
+	@echo 'mutations: scripts/mutations'
+	@scripts/mutations
 
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'

@@ -91,19 +91,24 @@ impl Lately {
         writes.newest.get(unit).filter(|write| write.revision > read).cloned()
     }
 
+    /// The newest of each unit, the oldest of these first.
     fn all(&self) -> Vec<Arc<Write>> {
         let mut writes = self.writes.lock();
         writes.forget();
-        writes.newest.values().cloned().collect()
+        writes.order.iter().filter(|write| writes.is_newest(write)).cloned().collect()
     }
 }
 
 impl Writes {
+    fn is_newest(&self, write: &Arc<Write>) -> bool {
+        self.newest.get(&write.unit).is_some_and(|newest| Arc::ptr_eq(newest, write))
+    }
+
     fn forget(&mut self) {
         while let Some(oldest) = self.order.front()
             && (self.order.len() > MOST || oldest.at.elapsed() > REMEMBERED)
         {
-            if self.newest.get(&oldest.unit).is_some_and(|newest| Arc::ptr_eq(newest, oldest)) {
+            if self.is_newest(oldest) {
                 self.newest.remove(&oldest.unit);
             }
             self.order.pop_front();

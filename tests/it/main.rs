@@ -42,6 +42,9 @@ mod configuration;
 // Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
 mod replicas;
 
+// The refresh protocol in a world where everything goes wrong, repeatable by its seed.
+mod simulation;
+
 // A real authorization server and every way of client authentication.
 mod providers;
 

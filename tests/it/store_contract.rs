@@ -272,4 +272,5 @@ contract! {
     redis: crate::store_redis::new_store;
     redis_sentinel: crate::store_redis::sentinel::new_store;
     redis_cluster: crate::store_redis::cluster::new_store;
+    simulated: crate::simulation::new_store;
 }

@@ -1,0 +1,252 @@
+//! Callers: they ask, report what they got as rejected, refuse what they had, make things up, and go away too early.
+
+use std::{sync::Arc, time::Duration};
+
+use bearerd::{
+    broker::{Broker, Error, Imported, Outcome, Reason, Rejected, Report, Served},
+    name::{Resources, Scopes},
+    secret::ExposeSecret,
+    store::Material,
+    token::{Generation, Wanted},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    keys::Key,
+    oracle::{Due, ReplicaId},
+    provider::Rotation,
+    run::{Run, World},
+    wire::Wire,
+};
+
+/// A caller, connected to one replica.
+#[derive(Clone)]
+struct Caller {
+    world: Arc<World>,
+    replica: ReplicaId,
+    broker: Broker,
+    wire: Arc<Wire>,
+    key: Key,
+    /// Nothing went wrong for long enough when it began.
+    recovered: bool,
+}
+
+/// One operation, somewhere.
+pub fn act(run: &mut Run) {
+    let world = Arc::clone(&run.world);
+    let chance = &world.chance;
+    let key = chance.pick(&run.keys).clone();
+    let everywhere = chance.one_in(8);
+    let times = if everywhere { chance.number(1..6) } else { 1 };
+    let chosen = chance.number(0..run.replicas.len());
+    let kind = chance.number(0..20);
+    let known = world.store.read(&key.place, &world.clock.now());
+    let current = known.token.as_ref().map_or(Generation::ZERO, |token| token.generation);
+    let value = known.token.as_ref().map(|token| token.value.clone());
+    for at in (0..run.replicas.len()).filter(|at| everywhere || *at == chosen) {
+        for _ in 0..times {
+            let Some(caller) = caller(run, at, &key) else { continue };
+            let patience = if chance.one_in(5) { chance.millis(1..4_000) } else { Duration::from_secs(60) };
+            let callers = &mut run.replicas[at].callers;
+            let older = Generation::new(current.get().saturating_sub(1 + chance.number(0..1_000) as u64));
+            let newer = Generation::new(known.next.get() + 1 + chance.number(0..1_000_000_000) as u64);
+            let wanted = Wanted::default();
+            match kind {
+                0..9 => callers.spawn(within(patience, caller.get(wanted))),
+                9 => callers.spawn(within(patience, caller.get(Wanted { refused: current, ..wanted }))),
+                10 => callers.spawn(within(patience, caller.get(Wanted { refused: newer, ..wanted }))),
+                11 => {
+                    let min_remaining = chance.millis(1_000..100_000);
+                    callers.spawn(within(patience, caller.get(Wanted { min_remaining, ..wanted })))
+                }
+                12..15 => callers.spawn(within(patience, caller.report(Rejected::Generation(current), Some(current)))),
+                15 => callers.spawn(within(patience, caller.report(Rejected::Generation(older), None))),
+                16 => callers.spawn(within(patience, caller.report(Rejected::Generation(newer), None))),
+                17 => match value.clone() {
+                    Some(value) => callers.spawn(within(patience, caller.report_value(value, current))),
+                    None => callers.spawn(within(patience, caller.report(Rejected::AccessToken("x".into()), None))),
+                },
+                18 => callers.spawn(within(patience, caller.report_what_it_gets())),
+                _ if key.subject.is_empty() || everywhere => callers.spawn(within(patience, caller.get(wanted))),
+                _ => match rotation(run, &key) {
+                    Some((rotation, lifetime)) => {
+                        run.replicas[at].callers.spawn(within(patience, caller.hand_over(rotation, lifetime)))
+                    }
+                    None => continue,
+                },
+            };
+        }
+    }
+}
+
+/// Every subject's grant is imported.
+pub async fn hand_over_all(run: &mut Run) {
+    for key in run.keys.clone() {
+        let whole = key.scopes == super::provider::DEFAULT_SCOPES;
+        if let Some((rotation, lifetime)) = rotation(run, &key).filter(|_| whole && !key.subject.is_empty()) {
+            caller(run, 0, &key).unwrap().hand_over(rotation, lifetime).await;
+        }
+    }
+}
+
+/// Every token is asked for, each at some replica.
+pub fn ask_for_all(run: &mut Run) {
+    for key in run.keys.clone() {
+        let at = run.world.chance.number(0..run.replicas.len());
+        if let Some(caller) = caller(run, at, &key) {
+            run.replicas[at].callers.spawn(caller.get(Wanted::default()));
+        }
+    }
+}
+
+/// Wants a new token until there is one, or none can be had.
+pub async fn insist(run: &Run, key: &Key) -> Result<(), Reason> {
+    let current = run.world.store.read(&key.place, &run.world.clock.now()).token;
+    let refused = current.map_or(Generation::ZERO, |token| token.generation);
+    let caller = caller(run, 0, key).expect("nothing stands still any more");
+    // A token that was rejected before may be kept for five minutes.
+    let give_up = Instant::now() + Duration::from_secs(700);
+    loop {
+        let wanted = Wanted { refused, min_remaining: Duration::ZERO };
+        match caller.ask(wanted).await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let reason = error.reason();
+                if reason == Reason::ReauthorizationRequired || Instant::now() >= give_up {
+                    return Err(reason);
+                }
+                sleep(error.retry_after().unwrap_or_default().max(Duration::from_secs(3))).await;
+            }
+        }
+    }
+}
+
+fn rotation(run: &Run, key: &Key) -> Option<(Rotation, Duration)> {
+    let temper = run.world.tempers.iter().find(|temper| temper.credential == key.credential)?;
+    Some((temper.rotation?, temper.lifetime))
+}
+
+/// A caller at a replica that answers.
+fn caller(run: &Run, at: usize, key: &Key) -> Option<Caller> {
+    let replica = &run.replicas[at];
+    let (world, broker, wire) = (Arc::clone(&run.world), replica.broker.clone(), Arc::clone(&replica.wire));
+    let recovered = world.is_recovered();
+    (!wire.is_still()).then(|| Caller { world, replica: replica.id, broker, wire, key: key.clone(), recovered })
+}
+
+/// Until the caller loses its patience.
+async fn within(patience: Duration, work: impl Future<Output = ()>) {
+    // Whoever goes away early leaves nothing to be said.
+    let _ = timeout(patience, work).await;
+}
+
+impl Caller {
+    async fn get(self, wanted: Wanted) {
+        self.world.oracle.lock().count("get");
+        // What goes wrong for a caller is looked at in the end.
+        let _ = self.ask(wanted).await;
+    }
+
+    async fn ask(&self, wanted: Wanted) -> Result<Served, Error> {
+        let (due, began) = self.begin(wanted);
+        let result = self.broker.get_token(&self.key.permit, self.key.ask(wanted)).await;
+        self.end("get", due, began, result.as_ref());
+        result
+    }
+
+    /// Reports a token; if it is one that was issued, it must not come again.
+    async fn report(self, rejected: Rejected, issued: Option<Generation>) {
+        self.world.oracle.lock().count("report");
+        let made_up = match &rejected {
+            Rejected::Generation(generation) => *generation,
+            Rejected::AccessToken(_) => Generation::ZERO,
+        };
+        // Of a token that was never issued nothing follows, unless there is none that is newer.
+        let refused = issued.unwrap_or_else(|| made_up.min(self.revision()));
+        let (due, began) = self.begin(Wanted { refused, ..Wanted::default() });
+        let due = if issued.is_some() { due } else { Due { wanted: Wanted::default(), ..due } };
+        let report = Report { scopes: self.key.scopes(), resources: Resources::default(), rejected, evidence: None };
+        let result = self.broker.invalidate_token(&self.key.permit, report).await;
+        self.world.note(|| format!("{} answers a report: {:?}", self.replica, result.as_ref().map(|r| r.outcome)));
+        if let Ok(reported) = &result
+            && let Outcome::HeldBack(_) = reported.outcome
+        {
+            return self.world.oracle.lock().count("held back");
+        }
+        if let (Ok(reported), Some(generation)) = (&result, issued) {
+            assert_ne!(reported.outcome, Outcome::NotATokenRejection);
+            self.world.oracle.lock().reported(self.replica, &self.key.place, generation);
+        }
+        let served = result.as_ref().map(|reported| reported.served.as_ref());
+        match served {
+            Ok(Some(served)) => self.end("report", due, began, Ok(served)),
+            Ok(None) => self.world.oracle.lock().fault("a report was answered without a token"),
+            Err(error) => self.end("report", due, began, Err(error)),
+        }
+    }
+
+    async fn report_value(self, value: bearerd::secret::SecretString, generation: Generation) {
+        self.report(Rejected::AccessToken(value), Some(generation)).await;
+    }
+
+    /// As callers do: asks, is refused, reports what it got.
+    async fn report_what_it_gets(self) {
+        let Ok(served) = self.ask(Wanted::default()).await else { return };
+        sleep(self.world.chance.millis(10..3_000)).await;
+        if self.world.chance.one_in(2) {
+            self.report(Rejected::AccessToken(served.token.value.clone()), Some(served.token.generation)).await;
+        } else {
+            self.report(Rejected::Generation(served.token.generation), Some(served.token.generation)).await;
+        }
+    }
+
+    async fn hand_over(self, rotation: Rotation, lifetime: Duration) {
+        self.world.oracle.lock().count("import");
+        let token = self.world.providers.authorize(&self.key.credential, self.key.subject, rotation, lifetime);
+        let scopes = Scopes::default();
+        let imported = Imported { material: Material::RefreshToken(token.into()), scopes };
+        let result = self.broker.import_grant(&self.key.permit, imported).await;
+        self.world.note(|| format!("{} answers an import of {:?}: {result:?}", self.replica, self.key));
+    }
+
+    fn revision(&self) -> Generation {
+        self.world.store.seen(&self.key.place.unit).map_or(Generation::ZERO, |seen| seen.revision)
+    }
+
+    fn begin(&self, wanted: Wanted) -> (Due, Instant) {
+        let mut oracle = self.world.oracle.lock();
+        oracle.asks(&self.key.place, &wanted);
+        let debt = oracle.debt(self.replica, &self.key.place, self.wire.free_for());
+        drop(oracle);
+        self.world.note(|| format!("{} is asked for {:?}, {wanted:?}", self.replica, self.key));
+        (Due { replica: self.replica, wanted, debt, disturbed: false }, Instant::now())
+    }
+
+    fn end(&self, what: &'static str, due: Due, began: Instant, result: Result<&Served, &Error>) {
+        match result {
+            Ok(served) => {
+                let (token, replica) = (&served.token, self.replica);
+                self.world.note(|| format!("{replica} answers {what} of {:?}: {}", self.key, token.generation));
+                let issued = self.world.providers.issued(token.value.expose_secret());
+                let due = Due { disturbed: self.wire.disturbed_since(began), ..due };
+                self.world.oracle.lock().served(&self.key, served, issued, &due);
+            }
+            Err(error) => {
+                self.world.note(|| format!("{} answers {what} of {:?}: {error}", self.replica, self.key));
+                self.failed(due.wanted, began, error);
+            }
+        }
+    }
+
+    /// A caller got no token: it is told so of a dead grant only if it is dead, and of none when all is well (G6).
+    fn failed(&self, wanted: Wanted, began: Instant, error: &Error) {
+        let reason = error.reason();
+        if reason == Reason::ReauthorizationRequired {
+            self.world.look(&self.key.place.unit);
+            self.world.oracle.lock().told_dead(&self.key, began);
+        } else if wanted == Wanted::default() && self.recovered {
+            let text = format!("G6: all is well, and a caller for {:?} is told {reason:?}", self.key);
+            self.world.oracle.lock().fault(text);
+        }
+    }
+}

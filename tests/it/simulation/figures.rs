@@ -1,0 +1,75 @@
+//! What happened in many runs, added up, as a table for people.
+
+use std::{collections::BTreeMap, fmt};
+
+use parking_lot::Mutex;
+
+use super::{
+    oracle::{DOUBLE, LOST},
+    run::Report,
+};
+
+/// How often each thing happened.
+#[derive(Default)]
+pub struct Figures {
+    seeds: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// Figures that several threads add to.
+#[derive(Default)]
+pub struct Sums(Mutex<Figures>);
+
+impl Sums {
+    pub fn add(&self, report: &Report) {
+        let mut figures = self.0.lock();
+        figures.seeds += 1;
+        report.counts.iter().for_each(|(what, count)| *figures.counts.entry(what).or_default() += count);
+    }
+
+    pub fn total(self) -> Figures {
+        self.0.into_inner()
+    }
+}
+
+/// What goes wrong in the world, by where it does.
+const FAULTS: [&str; 4] = ["event", "provider", "replica", "store"];
+
+/// What a grant is lost to, which `docs/reliability.md` says cannot be helped.
+const LOSSES: &str = "lost: ";
+
+impl Figures {
+    fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    fn those<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+        self.counts.iter().filter_map(move |(what, count)| Some((what.strip_prefix(prefix)?, *count)))
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |what: &str, count: u64| writeln!(f, "{count:>12}  {what}");
+        line("seeds run", self.seeds)?;
+        for what in ["get", "report", "import"] {
+            line(&format!("calls: {what}"), self.of(what))?;
+        }
+        line("answers with a token", self.of("served"))?;
+        line("reports held back", self.of("held back"))?;
+        for prefix in FAULTS {
+            for (what, count) in self.those(prefix) {
+                line(&format!("fault: {prefix}{what}"), count)?;
+            }
+        }
+        line("requests to providers", self.of("request"))?;
+        line("refreshes stored", self.of("refresh"))?;
+        line("recoveries: asked again after an answer that went missing", self.of("recovery"))?;
+        line("takeovers: asked again while another could not store its answer", self.of("takeover"))?;
+        line(DOUBLE, self.of(DOUBLE))?;
+        for (why, count) in self.those(LOSSES) {
+            line(&format!("grant lost, as documented: {why}"), count)?;
+        }
+        line(LOST, self.of(LOST))
+    }
+}
