@@ -115,9 +115,11 @@ impl Core {
             match timeout(LOOK, self.load(target)).await {
                 Ok(Ok(known)) => {
                     let token = known.token.filter(|token| token.satisfies(wanted, &self.now()));
-                    let is_stored = token.is_some();
-                    self.count_lookup(target, if is_stored { "store" } else { "memory" });
-                    return token.or_else(|| self.hand_back(target, &at_hand).then_some(at_hand));
+                    if token.is_none() && !self.hand_back(target, &at_hand) {
+                        return None;
+                    }
+                    self.count_lookup(target, if token.is_some() { "store" } else { "memory" });
+                    return token.or(Some(at_hand));
                 }
                 Ok(Err(Error::StoreUnavailable(_))) | Err(_) => {
                     *self.away_until.lock() = Some(Instant::now() + LEFT_ALONE);
