@@ -17,6 +17,7 @@ async fn reassert_with(desk: &Desk, revision: Generation, word: &str, token: Opt
 
 pub async fn what_is_older_is_written_again(store: Arc<dyn Store>) {
     let desk = Desk::new(&store);
+    let mut events = store.events();
     let first = desk.hand_over("first").await;
     let (sender, current) = (AttemptId::random(), desk.refresh("second").await);
     let late = refreshable("late-refresh");
@@ -26,13 +27,15 @@ pub async fn what_is_older_is_written_again(store: Arc<dyn Store>) {
     desk.dispatch(&sender, current, None).await;
     desk.settle(&AttemptId::random(), current, Verdict::Dead).await;
     let newer = beside(current, 1_000);
-    let mut events = store.events();
     assert_eq!(reassert(&desk, newer, "newer", Some(LONG)).await, Written::Done);
 
     let record = desk.record().await;
     assert_eq!((record.revision, record.state, refresh_token(&record)), (newer, GrantState::Active, "newer-refresh"));
     assert!(record.intent.is_none() && record.failure.is_none() && record.quarantine.is_none());
     assert_eq!(desk.token().await.as_deref(), Some("newer-access"));
+    for revision in [first, current] {
+        assert_eq!(change(&mut events).await.floor, beside(revision, -1));
+    }
     let told = change(&mut events).await;
     assert_eq!((told.unit, told.token, told.floor), (desk.place.unit.clone(), None, beside(newer, -1)));
     // Whoever works from the older revision under its lease finds out before it sends anything.
@@ -51,18 +54,20 @@ pub async fn what_is_gone_is_written_again(store: Arc<dyn Store>) {
 
 pub async fn what_is_there_or_newer_stays(store: Arc<dyn Store>) {
     let desk = Desk::new(&store);
-    desk.hand_over("first").await;
-    let current = desk.refresh("current").await;
     let mut events = store.events();
+    let first = desk.hand_over("first").await;
+    let current = desk.refresh("current").await;
     for step in [-1, 0] {
         assert_eq!(reassert(&desk, beside(current, step), "older", Some(LONG)).await, Written::Moved, "{step}");
     }
     let record = desk.record().await;
     assert_eq!((record.revision, refresh_token(&record)), (current, "current-refresh"));
     assert_eq!(desk.token().await.as_deref(), Some("current-access"));
-    // The next thing that is told is the next commit.
+    // Nothing is told between one commit and the next.
     let next = desk.refresh("next").await;
-    assert_eq!(change(&mut events).await.floor, beside(next, -1));
+    for told in [first, current, next] {
+        assert_eq!(change(&mut events).await.floor, beside(told, -1));
+    }
     // A grant that was handed over since is newer, too.
     let imported = desk.hand_over("imported").await;
     assert_eq!(reassert(&desk, next, "next", Some(LONG)).await, Written::Moved);
