@@ -137,6 +137,23 @@ impl Core {
         }
     }
 
+    /// Writes a commit that was refused, if the revision that it was computed from is not there any more: then the
+    /// store went back while the answer was on its way, and this is newer than anything it can still have.
+    pub(super) async fn commit_over_older(&self, commit: &Commit<'_>) -> Result<Written, StoreError> {
+        let Commit { place, attempt, expected, next, secrets, token } = *commit;
+        if self.store.load(place).await?.revision() >= expected {
+            return Ok(Written::Moved);
+        }
+        let unit = &place.unit;
+        let known = Acknowledged { unit, attempt, revision: next, secrets, token: Some((place, token)) };
+        let written = self.store.reassert(&known).await?;
+        if written == Written::Done {
+            error!(?unit, revision = %next, "the store went back in time while a token was asked for; the new one is kept");
+            self.store.release(unit, attempt).await?;
+        }
+        Ok(written)
+    }
+
     async fn write_again(&self, write: &Write) -> Result<(), StoreError> {
         let Write { at: _, unit, attempt, revision, secrets, token } = write;
         let token = token.as_ref().map(|(place, token)| (place, token));

@@ -17,13 +17,15 @@ use crate::{
 
 /// Commits what the provider gave; if the revision moved meanwhile it is kept in quarantine. Can be repeated as a whole.
 pub(super) async fn commit_or_keep(core: &Core, commit: &Commit<'_>) -> Result<Written, StoreError> {
-    let written = core.store.commit(commit).await?;
-    if written == Written::Done {
-        core.lately.committed(commit);
-    }
     let may_be_the_last = matches!(commit.secrets.material, Material::RefreshToken(_));
+    let mut written = core.store.commit(commit).await?;
     if written == Written::Moved && may_be_the_last {
-        keep(core, commit).await?;
+        written = core.commit_over_older(commit).await?;
+    }
+    match written {
+        Written::Done => core.lately.committed(commit),
+        Written::Moved if may_be_the_last => keep(core, commit).await?,
+        Written::Moved => {}
     }
     Ok(written)
 }

@@ -1,6 +1,6 @@
 //! A Redis that goes back in time, and a provider that ends a grant when a refresh token is used twice.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{DescribeGrantRequest, ImportGrantRequest, import_grant_request::Secret},
@@ -12,8 +12,8 @@ use crate::support::{
     house::{House, ROTATING},
 };
 
-async fn set_out() -> (Redis, Arc<Sandbox>, House) {
-    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(Options::default()).await.unwrap()));
+async fn set_out(options: Options) -> (Redis, Arc<Sandbox>, House) {
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(options).await.unwrap()));
     let house = House::beside(&redis, &sandbox, ROTATING).await;
     (redis, sandbox, house)
 }
@@ -46,7 +46,7 @@ async fn stored(redis: &Redis) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_redis_lost_is_there_again_before_anybody_asks() {
-    let (mut redis, sandbox, house) = set_out().await;
+    let (mut redis, sandbox, house) = set_out(Options::default()).await;
     let first = house.get("demo").await.unwrap().generation;
     redis.kill();
     let then = redis.snapshot();
@@ -63,7 +63,7 @@ async fn what_redis_lost_is_there_again_before_anybody_asks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_that_is_gone_is_not_begun_anew() {
-    let (redis, sandbox, house) = set_out().await;
+    let (redis, sandbox, house) = set_out(Options::default()).await;
     let first = house.get("demo").await.unwrap().generation;
     // Without a lost connection, which would be a hint. The first refresh token of the configuration is spent.
     let _: () = redis.cli(&["FLUSHALL"]).await;
@@ -87,4 +87,21 @@ async fn a_grant_that_is_gone_is_not_begun_anew() {
     let _: () = redis.cli(&["FLUSHALL"]).await;
     house.grants.clone().describe_grant(ask).await.unwrap();
     assert!(redis.keys().await.contains(&"bearerd:root".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_after_it_is_stored() {
+    let slow = Options { latency: Duration::from_secs(1), ..Options::default() };
+    let (redis, sandbox, house) = set_out(slow).await;
+    let first = house.get("demo").await.unwrap().generation;
+    // The provider has acted, and what the answer was asked from is gone when it comes.
+    let (report, ()) = tokio::join!(house.report("demo", first), async {
+        eventually(PATIENCE, async || house.asked() == 2).await;
+        let _: () = redis.cli(&["FLUSHALL"]).await;
+    });
+    let second = report.unwrap().1.unwrap().generation;
+    assert_eq!(stored(&redis).await, Some(second));
+    assert!(!redis.keys().await.iter().any(|key| key.ends_with(":lease")));
+    assert!(replaced(&house, second).await > second);
+    assert_eq!(refreshes(&sandbox), 3);
 }
