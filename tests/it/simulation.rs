@@ -37,7 +37,7 @@ mod store;
 mod wire;
 
 /// How many seeds a run of the tests takes, unless `SEEDS` says otherwise.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1_500;
 
 /// Within how many seeds each flaw of a store has to be noticed.
 const TEETH: u64 = 50;
@@ -70,14 +70,14 @@ fn on_all_cores(work: impl Fn() + Sync) {
 
 /// Does the runs of many seeds, on all cores, and adds up what happened.
 fn soak(seeds: std::ops::Range<u64>) -> (Figures, Vec<String>) {
-    let enough = number("FAILURES").unwrap_or(ENOUGH) as usize;
+    let enough = number("FAILURES").unwrap_or(ENOUGH);
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let sums = Sums::default();
     let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end || failures.lock().len() >= enough {
+            if seed >= end || failures.lock().len() as u64 >= enough {
                 return;
             }
             let report = run(seed, None, false);
@@ -135,12 +135,9 @@ fn notices_every_flaw() {
     on_all_cores(work);
     let found = found.into_inner();
     for (index, first) in &found {
-        match first {
-            Some((seed, fault)) => {
-                println!("{:<20} {:>3} seeds  {fault}", format!("{:?}", Flaw::ALL[*index]), seed + 1)
-            }
-            None => println!("{:<20} not noticed", format!("{:?}", Flaw::ALL[*index])),
-        }
+        let flaw = format!("{:?}", Flaw::ALL[*index]);
+        let noticed = first.as_ref().map(|(seed, fault)| format!("{:>3} seeds  {fault}", seed + 1));
+        println!("{flaw:<20} {}", noticed.unwrap_or_else(|| "not noticed".to_owned()));
     }
     assert_eq!(found.len(), Flaw::ALL.len());
     assert!(found.values().all(Option::is_some), "a flaw was not noticed within {TEETH} seeds");

@@ -33,7 +33,7 @@ impl Sums {
 }
 
 /// What goes wrong in the world, by where it does.
-const FAULTS: [&str; 4] = ["event", "provider", "replica", "store"];
+const FAULTS: [&str; 6] = ["event ", "provider: ", "replica ", "store: ", "store is ", "store goes "];
 
 /// What a grant is lost to, which `docs/reliability.md` says cannot be helped.
 const LOSSES: &str = "lost: ";
@@ -62,6 +62,7 @@ impl fmt::Display for Figures {
                 line(&format!("fault: {prefix}{what}"), count)?;
             }
         }
+        line("calls to the store", self.of("store call"))?;
         line("requests to providers", self.of("request"))?;
         line("refreshes stored", self.of("refresh"))?;
         line("recoveries: asked again after an answer that went missing", self.of("recovery"))?;

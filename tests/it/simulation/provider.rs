@@ -99,6 +99,13 @@ impl Providers {
         format!("rt-{}-0", state.lines.len() - 1)
     }
 
+    /// Ends what a subject granted, as some servers do with what it granted before.
+    pub fn revoke(&self, credential: &str, subject: &str) {
+        let mut state = self.0.lock();
+        let own = |line: &&mut Line| (&*line.credential, &*line.subject) == (credential, subject);
+        state.lines.iter_mut().filter(own).for_each(|line| line.alive = false);
+    }
+
     /// All that a subject ever granted to a client.
     pub fn families(&self, credential: &str, subject: &str) -> Vec<Family> {
         let state = self.0.lock();

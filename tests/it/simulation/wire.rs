@@ -223,6 +223,7 @@ impl Wire {
         work: impl FnOnce(&World, &Moment) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         self.step().await;
+        self.world.oracle.lock().count("store call");
         let (asked, give_up) = (self.world.clock.now(), Instant::now() + PATIENCE);
         let lost = |text: &str| Err(StoreError::Unavailable(text.to_owned()));
         match self.cut_now() {
