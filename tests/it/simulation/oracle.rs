@@ -401,7 +401,9 @@ impl Oracle {
         let left: Vec<String> = self
             .tries
             .iter()
-            .filter(|this| this.replica == replica && !this.dead && this.asked.is_some())
+            .filter(|this| this.replica == replica && !this.dead)
+            // What was begun just now is still under way.
+            .filter(|this| this.asked.is_some_and(|asked| asked.elapsed() > TIMING.lease))
             .filter(|this| !this.is_over() && !this.harmless)
             .map(Try::describe)
             .collect();
