@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::{
     chaos::scene::{Scene, is_lost, is_retryable, why},
-    support::{PATIENCE, eventually, fingerprint},
+    support::{Flow, PATIENCE, Way, eventually, fingerprint},
 };
 
 type Asking = JoinHandle<Result<Token, Status>>;
@@ -131,4 +131,21 @@ async fn stopped_with_a_strict_providers_answer_until_others_asked_the_grant_end
     let presented = scene.presented().await;
     assert_eq!(presented.iter().filter(|(token, _)| *token == first).count(), 2, "{presented:?}");
     assert!(presented.len() <= 3, "{presented:?}");
+}
+
+/// More time has passed than a request may take, and the answer has come all the same.
+#[tokio::test]
+async fn stopped_while_the_provider_answers_it_takes_and_stores_the_answer() {
+    let mut scene = Scene::strict(3600).await;
+    scene.provider_line.set(Way::Back, Flow::Hold);
+    let asking = scene.cluster.ask(0);
+    eventually(PATIENCE, async || scene.presented().await.iter().any(|(_, status)| *status == Some(200))).await;
+    scene.cluster.replicas[0].process().signal("STOP");
+    scene.provider_line.heal().await;
+    scene.lease_is_over().await;
+    go_on(&mut scene);
+    let token = asking.await.unwrap().unwrap();
+    assert_eq!(scene.token_from(1).await.generation, token.generation);
+    assert_eq!(scene.presented().await.len(), 1);
+    scene.is_unharmed().await;
 }
