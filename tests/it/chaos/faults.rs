@@ -115,8 +115,7 @@ impl Fault {
                 let failpoints = scene.cluster.replicas[replica].failpoints();
                 if wait_for_step(&failpoints, "answered").await {
                     scene.cluster.redis.kill();
-                    let go = std::fs::remove_file(failpoints.join("answered.reached"));
-                    go.unwrap();
+                    std::fs::remove_file(failpoints.join("answered.reached")).unwrap();
                     wait_for_step(&failpoints, "spooled").await;
                 }
                 spooled = kill(scene, replica);
