@@ -1,6 +1,9 @@
 //! Places in a refresh where a test can hold the process, to kill or stop it there for real. Without the feature
 //! `failpoints`, which no release has, nothing is left of them.
 
+#[cfg(feature = "failpoints")]
+use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
+
 /// A place in a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -21,45 +24,40 @@ pub enum Step {
 #[inline]
 pub async fn reach(_: Step) {}
 
+/// How often a process that is held looks whether it may go on.
 #[cfg(feature = "failpoints")]
-pub use self::held::{reach, watch};
+const LOOK: Duration = Duration::from_millis(5);
 
 #[cfg(feature = "failpoints")]
-mod held {
-    use std::{fs, path::PathBuf, sync::OnceLock, time::Duration};
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
-    use crate::failpoint::Step;
+/// Names the directory in which tests lay the files that hold this process. Only the first call counts.
+#[cfg(feature = "failpoints")]
+pub fn watch(directory: PathBuf) {
+    let _ = DIRECTORY.set(directory);
+}
 
-    /// How often a process that is held looks whether it may go on.
-    const LOOK: Duration = Duration::from_millis(5);
-
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-
-    /// Names the directory in which tests lay the files that hold this process. Only the first call counts.
-    pub fn watch(directory: PathBuf) {
-        let _ = DIRECTORY.set(directory);
+/// Passes a place. If a file with its name stands in the directory, the file gets the ending `.reached`, which tells the
+/// test, and this waits until the test takes it away. A file holds one refresh; others pass.
+#[cfg(feature = "failpoints")]
+pub async fn reach(step: Step) {
+    let Some(directory) = DIRECTORY.get() else { return };
+    let reached = directory.join(format!("{}.reached", word(step)));
+    if fs::rename(directory.join(word(step)), &reached).is_err() {
+        return;
     }
-
-    /// Passes a place. If a file with its name stands in the directory, the file gets the ending `.reached`, which tells
-    /// the test, and this waits until the test takes it away. A file holds one refresh; others pass.
-    pub async fn reach(step: Step) {
-        let Some(directory) = DIRECTORY.get() else { return };
-        let reached = directory.join(format!("{}.reached", word(step)));
-        if fs::rename(directory.join(word(step)), &reached).is_err() {
-            return;
-        }
-        while reached.exists() {
-            tokio::time::sleep(LOOK).await;
-        }
+    while reached.exists() {
+        tokio::time::sleep(LOOK).await;
     }
+}
 
-    fn word(step: Step) -> &'static str {
-        match step {
-            Step::Claimed => "claimed",
-            Step::Dispatched => "dispatched",
-            Step::Answered => "answered",
-            Step::Spooled => "spooled",
-            Step::Committed => "committed",
-        }
+#[cfg(feature = "failpoints")]
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Claimed => "claimed",
+        Step::Dispatched => "dispatched",
+        Step::Answered => "answered",
+        Step::Spooled => "spooled",
+        Step::Committed => "committed",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
     secret::SecretString,
     store::{
         AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Rest, Settle, StoreError,
-        Verdict, Written,
+        Verdict, Written, spool::Spool,
     },
     telemetry::{CredentialLabels, CredentialOnly},
     token::{Generation, Token},
@@ -33,6 +33,9 @@ use crate::{
 /// How long a commit waits before it is tried again.
 const COMMIT_RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(super) const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// A commit that takes longer goes into the spool before its outcome is known.
+const SPOOL_AFTER: Duration = Duration::from_millis(100);
 
 /// A lease that was taken, and what was found under it.
 pub(super) struct Hold {
@@ -303,7 +306,7 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
     let mut wait = COMMIT_RETRY_FIRST;
     let mut kept = false;
     loop {
-        match quarantine::commit_or_keep(core, commit).await {
+        match commit_or_spool(core, commit, spool, &mut kept).await {
             Ok(written) => {
                 if let Some(spool) = spool.filter(|_| kept) {
                     spool.forget(commit.attempt).await;
@@ -318,12 +321,32 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
             }
             Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => return Err(error.into()),
         }
-        if let Some(spool) = spool.filter(|_| !kept) {
-            kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
-            failpoint::reach(Step::Spooled).await;
-        }
+        keep(commit, spool, &mut kept).await;
         sleep(wait).await;
         wait = (wait * 2).min(COMMIT_RETRY_LONGEST);
+    }
+}
+
+/// Tries to store an answer once. A store that hangs takes seconds to be given up, and until then the answer would be in
+/// this process alone.
+async fn commit_or_spool(
+    core: &Core,
+    commit: &Commit<'_>,
+    spool: Option<&Spool>,
+    kept: &mut bool,
+) -> Result<Written, StoreError> {
+    let mut committing = Box::pin(quarantine::commit_or_keep(core, commit));
+    if let Ok(outcome) = timeout(SPOOL_AFTER, &mut committing).await {
+        return outcome;
+    }
+    keep(commit, spool, kept).await;
+    committing.await
+}
+
+async fn keep(commit: &Commit<'_>, spool: Option<&Spool>, kept: &mut bool) {
+    if let Some(spool) = spool.filter(|_| !*kept) {
+        *kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
+        failpoint::reach(Step::Spooled).await;
     }
 }
 

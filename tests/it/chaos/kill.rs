@@ -137,3 +137,28 @@ async fn killed_with_a_commit_on_its_way_to_a_redis_that_stands_still_nobody_get
     assert_eq!(scene.presented().await.len(), 3, "the refresh token of the late commit, and no access token");
     scene.is_unharmed().await;
 }
+
+#[tokio::test]
+async fn killed_while_redis_holds_up_the_commit_the_answer_is_in_the_spool_already() {
+    let mut scene = Scene::strict(3600).await;
+    scene.cluster.replicas[0].hold_at("answered");
+    let asking = scene.cluster.ask(0);
+    scene.cluster.replicas[0].is_held_at("answered").await;
+    scene.cluster.redis.process().signal("STOP");
+    scene.cluster.replicas[0].hold_at("spooled");
+    std::fs::remove_file(scene.cluster.replicas[0].failpoints().join("answered.reached")).unwrap();
+    scene.cluster.replicas[0].is_held_at("spooled").await;
+    assert!(!scene.cluster.replicas[0].log().contains("cannot be stored yet"), "no outcome is known yet");
+    assert_eq!(scene.spooled(0).len(), 1);
+    scene.cluster.replicas[0].process().kill();
+    assert!(asking.await.unwrap().is_err());
+
+    scene.cluster.replicas[0].let_go();
+    scene.cluster.redis.process().signal("CONT");
+    scene.cluster.restart(0).await;
+    let token = scene.token_from(0).await;
+    assert_eq!(scene.token_from(1).await.generation, token.generation);
+    assert!(scene.spooled(0).is_empty());
+    assert_eq!(scene.presented().await.len(), 1);
+    scene.is_unharmed().await;
+}
