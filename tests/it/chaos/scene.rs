@@ -38,6 +38,7 @@ pub struct Scene {
 
 /// How a provider treats a refresh token that was used, as bearerd is told.
 const STRICT: &str = "";
+#[cfg(feature = "failpoints")]
 const GRACE: &str = "rotation = \"grace\"\nrotation_grace = \"60s\"\n";
 
 impl Scene {
@@ -49,6 +50,7 @@ impl Scene {
     }
 
     /// With django-oauth-toolkit, which gives the same answer again for a while.
+    #[cfg(feature = "failpoints")]
     pub async fn grace() -> Self {
         let provider = Provider::django(&[("REUSE_PROTECTION", "1"), ("GRACE", "60")]).await;
         Self::with(provider, "read", GRACE).await
@@ -97,6 +99,7 @@ impl Scene {
     }
 
     /// Waits until nobody holds the lease.
+    #[cfg(feature = "failpoints")]
     pub async fn lease_is_over(&self) {
         eventually(PATIENCE, async || !self.cluster.redis.keys().await.iter().any(|key| key.ends_with(":lease"))).await;
     }
@@ -131,6 +134,7 @@ pub fn is_retryable(status: &Status) -> bool {
 }
 
 /// Whether an error says that the grant ended because an answer was lost.
+#[cfg(feature = "failpoints")]
 pub fn is_lost(status: &Status) -> bool {
     let lost = (String::from("REAUTHORIZATION_REQUIRED"), Some(String::from("REFRESH_OUTCOME_LOST")));
     status.code() == Code::FailedPrecondition && why(status) == lost
