@@ -60,6 +60,8 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
             password,
             sentinel_username,
             sentinel_password,
+            wait_replicas,
+            wait_fsync,
             ca,
             spool: _,
         } => {
@@ -70,6 +72,8 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
                 sentinel_username: sentinel_username.clone(),
                 sentinel_password: sentinel_password.clone(),
                 prefix: prefix.clone(),
+                wait_replicas: *wait_replicas,
+                wait_fsync: *wait_fsync,
                 ca: ca.clone(),
             };
             // Boxed: what it takes to find a server is deeper than the compiler follows from here.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     key::{Key, With},
     reader::{Reader, Value},
-    value::{Wrong, string, text},
+    value::{Wrong, boolean, number, string, text},
 };
 use crate::{
     secret::{ExposeSecret, SecretString},
@@ -24,9 +24,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::hidden("password").with(REDIS),
     Key::new("sentinel_username").with(REDIS),
     Key::hidden("sentinel_password").with(REDIS),
+    Key::new("wait_replicas").with(REDIS),
+    Key::new("wait_fsync").with(REDIS),
     Key::new("spool").with(REDIS),
     Key::hidden("ca").with(REDIS),
 ];
+
+/// More replicas than anybody has; a larger number is a slip, with which no write would ever count.
+const MOST_REPLICAS: u64 = 32;
 
 /// The store.
 #[derive(Clone, Debug)]
@@ -50,6 +55,10 @@ pub enum Store {
         sentinel_username: Option<String>,
         /// The password for the Sentinels, likewise.
         sentinel_password: Option<SecretString>,
+        /// How many replicas must have a write before it counts as stored.
+        wait_replicas: u32,
+        /// Whether it must be on the disks of the primary and of these replicas.
+        wait_fsync: bool,
         /// A directory for answers of providers that Redis could not take at once.
         spool: Option<PathBuf>,
         /// The authorities that may vouch for the servers of a `rediss` URL, in PEM (RFC 7468); else those of the system.
@@ -79,6 +88,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Store> {
 fn redis(reader: &Reader<'_>) -> Option<Store> {
     let prefix = reader.optional("prefix", prefix).unwrap_or("bearerd".into());
     let spool = reader.optional("spool", string).map(PathBuf::from);
+    let wait_replicas = reader.optional("wait_replicas", number(0..=MOST_REPLICAS)).and_then(|n| u32::try_from(n).ok());
+    let wait_fsync = reader.optional("wait_fsync", boolean).unwrap_or(false);
     let (username, password) = login(reader, "username", "password");
     let (sentinel_username, sentinel_password) = login(reader, "sentinel_username", "sentinel_password");
     let (address, url) = address(reader)?;
@@ -97,7 +108,18 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     if reader.value("ca").is_some() && !address.is_encrypted() {
         reader.misfit("ca", "is there, but the URL does not encrypt", "write rediss:// or leave it out");
     }
-    Some(Store::Redis { url, prefix, username, password, sentinel_username, sentinel_password, spool, ca })
+    Some(Store::Redis {
+        url,
+        prefix,
+        username,
+        password,
+        sentinel_username,
+        sentinel_password,
+        wait_replicas: wait_replicas.unwrap_or(0),
+        wait_fsync,
+        spool,
+        ca,
+    })
 }
 
 fn login(

@@ -3,15 +3,13 @@
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
-use tracing::warn;
 
 use self::{
-    checkup::Finding,
-    contact::in_time,
     dial::Dialer,
+    durable::Durability,
     event::payload,
-    link::{Link, RESPONSE_TIMEOUT, opening, unavailable},
-    primaries::{Node, is_absence},
+    link::{Link, unavailable},
+    primaries::Care,
     root::Root,
     script::{Call, Script, Scripts, Seen, View},
 };
@@ -33,7 +31,9 @@ pub mod address;
 mod checkup;
 mod contact;
 mod dial;
+mod durable;
 mod event;
+mod first_look;
 mod keeper;
 mod link;
 mod primaries;
@@ -60,6 +60,10 @@ pub struct RedisConfig {
     pub sentinel_password: Option<SecretString>,
     /// What all key names begin with.
     pub prefix: String,
+    /// How many replicas must have a write before it counts (`WAIT`).
+    pub wait_replicas: u32,
+    /// Whether it must be on disk, there too (`WAITAOF`).
+    pub wait_fsync: bool,
     /// The authorities that may vouch for servers and Sentinels of a `rediss` URL, in PEM; without them, those that the system trusts.
     pub ca: Option<String>,
 }
@@ -86,7 +90,7 @@ impl Redis {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let channel = format!("{}:events", config.prefix);
         let link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
-        examine(&link).await?;
+        first_look::examine(&link, Durability::of(config.wait_replicas, config.wait_fsync)).await?;
         let (root, names) = Root::open(&link, &config.prefix, &ring, events.subscribe()).await?;
         let prefix = config.prefix.clone();
         Ok(Self { link, scripts: Scripts::new(), ring, root, names, prefix, channel, events })
@@ -109,22 +113,29 @@ impl Redis {
 
     async fn view(&self, call: &Call<'_>, place: &Place) -> Result<Seen, StoreError> {
         let asked = Moment::now();
-        let view: View = self.run(call).await?;
+        let view: View = self.run(call, Care::Plain).await?;
         script::open(view, &self.ring, place, &asked)
     }
 
+    /// The answer to something that may be forgotten.
     async fn word(&self, call: &Call<'_>) -> Result<String, StoreError> {
-        self.run(call).await
+        self.run(call, Care::Plain).await
+    }
+
+    /// The answer to something that must not be. A script that finds its own effect writes again: `WAIT` speaks only of
+    /// what was written on the same connection, which may be another one by then.
+    async fn lasting_word(&self, call: &Call<'_>) -> Result<String, StoreError> {
+        self.run(call, Care::Durable).await
     }
 
     /// Runs a script, once it is certain that this is the store that was opened.
-    async fn run<T: redis::FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+    async fn run<T: redis::FromRedisValue>(&self, call: &Call<'_>, care: Care) -> Result<T, StoreError> {
         self.root.check(&self.link, &self.ring, &self.names).await?;
-        call.run(&self.link).await.map_err(unavailable)
+        call.run(&self.link, care).await.map_err(unavailable)
     }
 
     async fn write(&self, call: &Call<'_>) -> Result<Written, StoreError> {
-        match self.word(call).await?.as_str() {
+        match self.lasting_word(call).await?.as_str() {
             "done" => Ok(Written::Done),
             "moved" => Ok(Written::Moved),
             other => Err(surprise(other)),
@@ -176,7 +187,7 @@ impl Store for Redis {
         let mut call = self.on(&self.scripts.dispatch, dispatch.unit, None);
         call.arg(dispatch.attempt.as_str()).arg(dispatch.expected.get()).arg(millis(dispatch.need));
         call.arg(dispatch.seen.map_or("", AttemptId::as_str));
-        match self.word(&call).await?.as_str() {
+        match self.lasting_word(&call).await?.as_str() {
             "go" => Ok(Dispatched::Go),
             "lost" => Ok(Dispatched::LeaseLost),
             "moved" => Ok(Dispatched::Moved),
@@ -277,39 +288,13 @@ impl Store for Redis {
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         let mut call = self.scripts.cooling.call();
         call.key(self.rest_key(endpoint));
-        let (word, left): (String, i64) = self.run(&call).await?;
+        let (word, left): (String, i64) = self.run(&call, Care::Plain).await?;
         script::rest(&word, left)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.link.look().await.map_err(unavailable)?;
         self.root.look(&self.link, &self.ring, &self.names).await
-    }
-}
-
-/// Refuses a set-up that would lose grants; what is merely a risk is logged.
-async fn examine(link: &Link) -> Result<(), StoreError> {
-    let primaries = link.primaries().await.map_err(opening)?;
-    for node in primaries.nodes() {
-        for finding in findings(node).await? {
-            match finding {
-                Finding::Refused(why) => {
-                    return Err(StoreError::Open(format!("the Redis at {} cannot be used: {why}", node.endpoint)));
-                }
-                Finding::Warning(why) => warn!("about the Redis at {}: {why}", node.endpoint),
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn findings(node: &Node) -> Result<Vec<Finding>, StoreError> {
-    let answer = in_time(RESPONSE_TIMEOUT, node.send(&redis::cmd("INFO"))).await;
-    match answer.and_then(|info| Ok(redis::from_redis_value::<String>(info)?)) {
-        Ok(info) => Ok(checkup::settings(&info)),
-        // It may not be asked, or is a node that is away while the others are there.
-        Err(error) if error.code().is_some() || is_absence(&error) => Ok(vec![checkup::unchecked(&error.to_string())]),
-        Err(error) => Err(opening(error)),
     }
 }
 

@@ -42,6 +42,8 @@ impl Rival {
             sentinel_password: None,
             prefix: "bearerd".into(),
             ca: None,
+            wait_replicas: 0,
+            wait_fsync: false,
         };
         let store = RedisStore::open(&settings, ring).await.unwrap();
         let grant = GrantKey { credential: CredentialName::new("demo").unwrap(), subject: Subject::default() };

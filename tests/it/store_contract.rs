@@ -273,4 +273,5 @@ contract! {
     redis_sentinel: crate::store_redis::sentinel::new_store;
     redis_cluster: crate::store_redis::cluster::new_store;
     simulated: crate::simulation::new_store;
+    valkey_durable: crate::store_redis::durable::new_store;
 }

@@ -25,6 +25,7 @@ mod checkup;
 pub mod cluster;
 mod connection;
 mod damage;
+pub mod durable;
 mod heartbeat;
 mod root;
 pub mod sentinel;
@@ -42,6 +43,8 @@ fn settings(url: &str) -> RedisConfig {
         sentinel_username: None,
         sentinel_password: None,
         prefix: "test".into(),
+        wait_replicas: 0,
+        wait_fsync: false,
         ca: None,
     }
 }

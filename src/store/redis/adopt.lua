@@ -1,7 +1,11 @@
 -- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant.
 release(ARGV[1])
 if revision() ~= ARGV[2] then
-  return redis.call('HGET', KEYS[1], 'attempt') == ARGV[1] and 'done' or 'moved'
+  if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then
+    return 'moved'
+  end
+  again('attempt', ARGV[1])
+  return 'done'
 end
 local _, time = now()
 forget()

@@ -72,6 +72,18 @@ pub(super) fn unchecked(why: &str) -> Finding {
     ))
 }
 
+/// What is said where the server does not know or does not allow what durable writes need.
+pub(super) fn unable(why: &str) -> Finding {
+    let remedy = if why.contains("unknown command") {
+        "store.wait_fsync needs Redis 7.2 or Valkey"
+    } else if why.contains("appendonly") {
+        "store.wait_fsync needs appendonly yes"
+    } else {
+        "store.wait_replicas needs the command WAIT, and store.wait_fsync WAITAOF"
+    };
+    Finding::Refused(format!("{remedy} ({why})"))
+}
+
 fn version(info: &str) -> Option<Finding> {
     let version = field(info, "redis_version")?;
     let major: u32 = version.split('.').next()?.parse().ok()?;

@@ -3,6 +3,9 @@
 -- The fence is the revision and not the lease: an answer that came late may hold the only living refresh token.
 if revision() ~= ARGV[2] then
   local done = redis.call('HGET', KEYS[1], 'attempt') == ARGV[1]
+  if done then
+    again('attempt', ARGV[1])
+  end
   release(ARGV[1])
   return done and 'done' or 'moved'
 end

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     address::{Endpoint, Kind},
     checkup::{self, Unfit},
+    durable::Durability,
 };
 
 /// How long it may take until a connection to one server is made. Where several are asked, one of them may be gone
@@ -30,6 +31,7 @@ pub(super) struct Contact {
     login: RedisConnectionInfo,
     encrypted: bool,
     ca: Option<String>,
+    durability: Option<Durability>,
 }
 
 impl Contact {
@@ -37,7 +39,17 @@ impl Contact {
     /// a right of its own for that.
     pub(super) fn new(login: RedisConnectionInfo, encrypted: bool, ca: Option<String>) -> Self {
         let login = login.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        Self { login, encrypted, ca }
+        Self { login, encrypted, ca, durability: None }
+    }
+
+    /// The same for servers whose durable writes must come this far.
+    pub(super) fn with(self, durability: Option<Durability>) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// How far durable writes must come.
+    pub(super) fn durability(&self) -> Option<Durability> {
+        self.durability
     }
 
     /// What would make connections to a server; nothing is made yet, so that an error is about the configuration.

@@ -10,6 +10,7 @@ use super::{
     RedisConfig,
     address::{Address, Endpoint, Kind},
     contact::{Contact, Pusher, Pushes, in_time, look, passing},
+    durable::Durability,
     event::{HEARTBEAT, Push, meaning},
     primaries::Primaries,
     pulse::PERIOD,
@@ -133,7 +134,8 @@ fn contact(config: &RedisConfig, address: &Address) -> Result<Contact, StoreErro
     if let Some(password) = &config.password {
         login = login.set_password(password.expose_secret());
     }
-    let contact = Contact::new(login, address.is_encrypted(), config.ca.clone());
+    let durability = Durability::of(config.wait_replicas, config.wait_fsync);
+    let contact = Contact::new(login, address.is_encrypted(), config.ca.clone()).with(durability);
     contact.client(&first(address.endpoints())?).map_err(|error| match config.ca {
         Some(_) => StoreError::Open(format!("store.ca is not usable: {error}")),
         None => StoreError::Open(format!("store.url is not usable: {error}")),

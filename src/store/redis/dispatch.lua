@@ -8,6 +8,7 @@ end
 local row = redis.call('HMGET', KEYS[1], 'intent', 'sends')
 local intent, sends = row[1] or '', number(row[2])
 if intent == ARGV[1] then
+  again('intent', intent)
   return 'go'
 end
 if intent ~= ARGV[4] then

@@ -11,8 +11,9 @@ use tokio::{
 use super::{
     contact::{Pushes, timed_out},
     dial::Dialer,
+    durable::DURABLE_TIMEOUT,
     keeper::{FIRST_PAUSE, Keeper},
-    primaries::{Primaries, is_absence},
+    primaries::{Care, Primaries, is_absence},
 };
 use crate::store::{Event, StoreError};
 
@@ -56,12 +57,16 @@ impl Link {
     }
 
     /// Sends a command to whoever holds this key, and gives its answer; an error of the server is one here too.
-    pub(super) async fn send(&self, key: &str, command: &Cmd) -> RedisResult<Value> {
-        let end = Instant::now() + RESPONSE_TIMEOUT;
+    pub(super) async fn send(&self, key: &str, command: &Cmd, care: Care) -> RedisResult<Value> {
+        let limit = match care {
+            Care::Plain => RESPONSE_TIMEOUT,
+            Care::Durable => DURABLE_TIMEOUT,
+        };
+        let end = Instant::now() + limit;
         let mut spent = 0;
         loop {
             let line = self.line(spent, end).await?;
-            let answer = timeout_at(end, line.primaries.send(key, command)).await;
+            let answer = timeout_at(end, line.primaries.send(key, command, care)).await;
             match self.judged(line.number, answer) {
                 // Nothing was done, and the next line leads to the node that the key was given to.
                 Err(error) if error.code() == Some("MOVED") => spent = line.number,

@@ -39,6 +39,12 @@ local function view(status, left)
   return { status, left, redis.call('HGETALL', KEYS[1]), token() or {}, redis.call('TIME') }
 end
 
+-- Writes what is there already. A script that is repeated and finds its own effect does so, because whoever waits until a
+-- write has reached the replicas waits only for what this connection wrote.
+local function again(field, value)
+  redis.call('HSET', KEYS[1], field, value)
+end
+
 local function release(owner)
   if redis.call('GET', KEYS[2]) == owner then
     redis.call('DEL', KEYS[2])

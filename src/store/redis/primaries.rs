@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::{
     address::{Endpoint, Kind},
     contact::{Contact, Pusher},
+    durable::DurableLine,
     slot::{Slots, slot_of},
 };
 
@@ -24,10 +25,26 @@ pub(super) struct Node {
     pub(super) endpoint: Endpoint,
     /// A node of a cluster that could not be reached has none yet. It is tried again by every command for its slots;
     /// the others are not disturbed by that.
-    connection: OnceCell<MultiplexedConnection>,
+    joined: OnceCell<Joined>,
     contact: Arc<Contact>,
     kind: Kind,
     pusher: Pusher,
+}
+
+/// The connections to one node.
+struct Joined {
+    connection: MultiplexedConnection,
+    /// The one for durable writes, if more is asked of them than the node's own word.
+    durable: Option<DurableLine>,
+}
+
+/// What is asked of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// The answer of whoever holds the key.
+    Plain,
+    /// That also the loss of that server, or of its memory, leaves it done, as far as that is configured.
+    Durable,
 }
 
 impl Primaries {
@@ -78,11 +95,11 @@ impl Primaries {
 
     /// Sends a command to whoever holds the key. A slot that was given to another node is followed; nothing was done
     /// where it was before.
-    pub(super) async fn send(&self, key: &str, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn send(&self, key: &str, command: &Cmd, care: Care) -> RedisResult<Value> {
         let node = self.holder(key)?;
-        match node.send(command).await {
+        match node.send(command, care).await {
             Err(error) if error.code() == Some("MOVED") => match self.moved(key, node, &error) {
-                Some(other) => other.send(command).await,
+                Some(other) => other.send(command, care).await,
                 None => Err(error),
             },
             settled => settled,
@@ -109,28 +126,43 @@ impl Primaries {
 impl Node {
     fn new(contact: &Arc<Contact>, kind: &Kind, endpoint: Endpoint, pusher: &Pusher) -> Self {
         let (contact, pusher) = (Arc::clone(contact), pusher.clone());
-        Self { endpoint, connection: OnceCell::new(), contact, kind: kind.clone(), pusher }
+        Self { endpoint, joined: OnceCell::new(), contact, kind: kind.clone(), pusher }
     }
 
     /// The connection, if there is one.
     fn present(&self) -> Option<MultiplexedConnection> {
-        self.connection.get().cloned()
+        self.joined.get().map(|joined| joined.connection.clone())
     }
 
-    /// The connection, which is made if there is none.
-    async fn join(&self) -> RedisResult<MultiplexedConnection> {
-        let made = self.connection.get_or_try_init(|| self.contact.meet(&self.endpoint, &self.kind, &self.pusher));
-        made.await.cloned()
+    /// The connections, which are made if there are none.
+    async fn join(&self) -> RedisResult<&Joined> {
+        self.joined.get_or_try_init(|| self.meet()).await
+    }
+
+    async fn meet(&self) -> RedisResult<Joined> {
+        let connection = self.contact.meet(&self.endpoint, &self.kind, &self.pusher).await?;
+        let durable = match self.contact.durability() {
+            None => None,
+            Some(durability) => {
+                let own = self.contact.meet(&self.endpoint, &self.kind, &self.pusher).await?;
+                Some(DurableLine::new(own, durability))
+            }
+        };
+        Ok(Joined { connection, durable })
     }
 
     /// Sends a command to this very node.
-    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let joined = match self.present() {
-            Some(connection) => Ok(connection),
-            None => self.join().await,
+    pub(super) async fn send(&self, command: &Cmd, care: Care) -> RedisResult<Value> {
+        let joined = match self.joined.get() {
+            Some(joined) => joined,
+            None => self.join().await.map_err(|error| absent(format!("{}: {error}", self.endpoint)))?,
         };
-        let mut connection = joined.map_err(|error| absent(format!("{}: {error}", self.endpoint)))?;
-        connection.send_packed_command(command).await?.extract_error()
+        match (care, &joined.durable) {
+            (Care::Durable, Some(durable)) => durable.send(command.clone()).await,
+            (Care::Durable, None) | (Care::Plain, _) => {
+                joined.connection.clone().send_packed_command(command).await?.extract_error()
+            }
+        }
     }
 }
 

@@ -6,5 +6,7 @@ if not row[1] or number(row[2]) > tonumber(ARGV[1]) then
 end
 if number(row[3]) < tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], 'q_rev', ARGV[2], 'q_sealed', ARGV[3])
+else
+  again('q_rev', row[3])
 end
 return 'done'

@@ -5,10 +5,14 @@
 //! anything else is asked; and it is put back where it is missing.
 
 use parking_lot::Mutex;
+use redis::RedisResult;
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 use tracing::error;
 
-use super::link::{Link, opening, unavailable};
+use super::{
+    link::{Link, opening, unavailable},
+    primaries::Care,
+};
 use crate::store::{Event, Names, Ring, StoreError};
 
 /// The root as this process knows it.
@@ -76,8 +80,15 @@ impl Root {
 }
 
 /// Writes the root where there is none, and returns the one that is there.
-async fn put(link: &Link, key: &str, sealed: &[u8]) -> redis::RedisResult<Vec<u8>> {
-    link.send(key, redis::cmd("SET").arg(key).arg(sealed).arg("NX")).await?;
-    let found = link.send(key, redis::cmd("GET").arg(key)).await?;
+async fn put(link: &Link, key: &str, sealed: &[u8]) -> RedisResult<Vec<u8>> {
+    if let Some(found) = get(link, key).await? {
+        return Ok(found);
+    }
+    link.send(key, redis::cmd("SET").arg(key).arg(sealed).arg("NX"), Care::Durable).await?;
+    Ok(get(link, key).await?.unwrap_or_default())
+}
+
+async fn get(link: &Link, key: &str) -> RedisResult<Option<Vec<u8>>> {
+    let found = link.send(key, redis::cmd("GET").arg(key), Care::Plain).await?;
     Ok(redis::from_redis_value(found)?)
 }

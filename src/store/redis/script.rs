@@ -5,7 +5,7 @@ use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use redis::{Cmd, FromRedisValue, RedisResult, ToRedisArgs, Value, cmd, from_redis_value};
 
-use super::link::Link;
+use super::{link::Link, primaries::Care};
 use crate::{
     clock::Moment,
     store::{
@@ -60,11 +60,11 @@ impl Call<'_> {
 
     /// Sends it to whoever holds the keys. A server that does not have the script, because it is new or has forgotten
     /// it, gets it whole: to load it everywhere would ask servers that have nothing to do with it.
-    pub(super) async fn run<T: FromRedisValue>(&self, link: &Link) -> RedisResult<T> {
+    pub(super) async fn run<T: FromRedisValue>(&self, link: &Link, care: Care) -> RedisResult<T> {
         let key = self.keys.first().map_or("", String::as_str);
-        let answer = match link.send(key, &self.command("EVALSHA", &self.script.hash)).await {
+        let answer = match link.send(key, &self.command("EVALSHA", &self.script.hash), care).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                link.send(key, &self.command("EVAL", self.script.source)).await
+                link.send(key, &self.command("EVAL", self.script.source), care).await
             }
             settled => settled,
         };

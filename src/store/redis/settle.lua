@@ -6,6 +6,7 @@ end
 local row = redis.call('HMGET', KEYS[1], 'settled', 'intent', 'sends', 'failures')
 local sends, failures = number(row[3]), number(row[4])
 if row[1] == ARGV[1] then
+  again('settled', row[1])
   return 'done'
 end
 -- Only a definitive outcome withdraws the intent; an older one, of a try that went unanswered, stays.

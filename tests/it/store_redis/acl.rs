@@ -103,6 +103,29 @@ async fn without_info_the_server_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn durable_writes_take_one_right_more() {
+    let [line, _, _] = documented();
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/README.md")).unwrap();
+    let (file, _directory) = file(&line);
+    let redis = Redis::start_valkey(&["--aclfile", &file]).await;
+    let plain = as_user(&line, &redis.url());
+    for (right, config) in [
+        ("wait", RedisConfig { wait_replicas: 1, ..plain.clone() }),
+        ("waitaof", RedisConfig { wait_fsync: true, ..plain.clone() }),
+    ] {
+        assert!(readme.contains(&format!("`+{right}`")), "{right}");
+        let why = refusal(&config).await;
+        assert!(why.contains("NoPerm") && why.contains(&format!("'{right}'")), "{why}");
+        let _: () = redis.cli(&["ACL", "SETUSER", "bearerd", &format!("+{right}")]).await;
+        let _: () = redis.cli(&["ACL", "LOG", "RESET"]).await;
+        // There is no replica to wait for; that is told only to whoever writes what must not be forgotten.
+        let answer = RedisStore::open(&config, ring("a", 1)).await;
+        assert_eq!(answer.is_ok(), right == "waitaof", "{right}");
+        assert_eq!(denied(&redis).await, 0);
+    }
+}
+
+#[tokio::test]
 async fn in_a_cluster_the_user_may_ask_for_the_nodes() {
     let [single, line, _] = documented();
     let more: Vec<String> = commands(&line).difference(&commands(&single)).cloned().collect();

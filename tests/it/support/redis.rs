@@ -1,6 +1,10 @@
 //! A real Redis server, and several of them together.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use ::redis::{Client, FromRedisValue, RedisError, cmd};
 use tempfile::TempDir;
@@ -21,6 +25,7 @@ mod sentinel;
 /// A Redis server on a port of its own. Every write is in its append-only file before it is acknowledged, so that the
 /// server can be killed and started again as it was.
 pub struct Redis {
+    program: PathBuf,
     directory: TempDir,
     port: u16,
     settings: Vec<String>,
@@ -35,17 +40,26 @@ impl Redis {
 
     /// Starts one with these arguments too, in which `@PORT@` becomes one more free port, the same one everywhere.
     pub async fn start_with(settings: &[&str]) -> Self {
+        Self::run("redis-server".into(), settings).await
+    }
+
+    /// Starts a Valkey server with these arguments too; it is newer than the Redis of Debian.
+    pub async fn start_valkey(settings: &[&str]) -> Self {
+        Self::run(valkey(), settings).await
+    }
+
+    async fn run(program: PathBuf, settings: &[&str]) -> Self {
         for _ in 0..ATTEMPTS {
             let directory = TempDir::with_prefix("bearerd-redis-").unwrap();
             let (port, second) = (free_port(), free_port().to_string());
             let settings: Vec<String> = settings.iter().map(|word| word.replace("@PORT@", &second)).collect();
-            let process = spawn(&directory, port, &settings);
-            let mut redis = Self { directory, port, settings, process };
+            let process = spawn(&program, &directory, port, &settings);
+            let mut redis = Self { program: program.clone(), directory, port, settings, process };
             if redis.answers().await {
                 return redis;
             }
         }
-        panic!("no port for redis-server in {ATTEMPTS} attempts");
+        panic!("no port for {program:?} in {ATTEMPTS} attempts");
     }
 
     /// The URL of the server.
@@ -91,7 +105,7 @@ impl Redis {
 
     /// Starts a killed server again, on the same port and with what it had stored.
     pub async fn start_again(&mut self) {
-        self.process = spawn(&self.directory, self.port, &self.settings);
+        self.process = spawn(&self.program, &self.directory, self.port, &self.settings);
         assert!(self.answers().await, "the port is taken: {:?}", self.process);
     }
 
@@ -178,9 +192,24 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn spawn(directory: &TempDir, port: u16, settings: &[String]) -> Process {
+/// Where `scripts/setup` puts it; the directories in between have versions and platforms in their names.
+fn valkey() -> PathBuf {
+    let mut directories = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/valkey/lib"))];
+    while let Some(directory) = directories.pop() {
+        for path in directory.read_dir().into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => directories.push(path),
+                false if path.ends_with("valkey-server") => return path,
+                false => {}
+            }
+        }
+    }
+    panic!("there is no valkey-server; run scripts/setup once");
+}
+
+fn spawn(program: &Path, directory: &TempDir, port: u16, settings: &[String]) -> Process {
     Process::start(
-        Command::new("redis-server")
+        Command::new(program)
             .current_dir(directory)
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
