@@ -10,6 +10,7 @@ use std::{
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::FutureExt;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -77,7 +78,7 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
                 ca: ca.clone(),
             };
             // Boxed: what it takes to find a server is deeper than the compiler follows from here.
-            let opened = Box::pin(Redis::open(&settings, ring(seal)?)).await?;
+            let opened = Redis::open(&settings, ring(seal)?).boxed().await?;
             Ok(OpenStore::Redis(Arc::new(opened)))
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, io, time::Duration};
 
+use futures_util::FutureExt;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
     RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value, aio::MultiplexedConnection,
@@ -81,7 +82,8 @@ impl Contact {
             settings = settings.set_push_sender(pusher.clone());
         }
         let client = self.client(endpoint)?;
-        in_time(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&settings)).await
+        // Boxed, or every future that sends a command would hold the making of a connection.
+        in_time(CONNECT_TIMEOUT, client.get_multiplexed_async_connection_with_config(&settings).boxed()).await
     }
 
     /// Connects to a server that takes writes and has loaded its data.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use redis::RedisResult;
 use tokio::sync::mpsc;
 
@@ -55,7 +56,8 @@ impl Dialer {
 
     /// Makes connections to servers that take writes, and listens on the channel until something was heard there.
     pub(super) async fn dial(&self) -> RedisResult<(Primaries, Pushes)> {
-        in_time(DIAL_TIMEOUT, self.connect()).await
+        // Boxed, or what everybody holds who opens a store would be as large and as deep as all of this.
+        in_time(DIAL_TIMEOUT, self.connect().boxed()).await
     }
 
     async fn connect(&self) -> RedisResult<(Primaries, Pushes)> {

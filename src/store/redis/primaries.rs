@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::OnceCell;
 
@@ -136,7 +136,7 @@ impl Node {
 
     /// The connections, which are made if there are none.
     async fn join(&self) -> RedisResult<&Joined> {
-        self.joined.get_or_try_init(|| self.meet()).await
+        self.joined.get_or_try_init(|| self.meet().boxed()).await
     }
 
     async fn meet(&self) -> RedisResult<Joined> {
