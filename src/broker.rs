@@ -30,7 +30,7 @@ use crate::{
     store::{Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
     token::{GrantKey, TokenKey},
-    upstream::Upstream,
+    upstream::{Fence, Upstream},
 };
 
 mod ahead;
@@ -74,7 +74,9 @@ pub struct Credential {
     pub refresh_ahead: Duration,
     /// Whether to refresh ahead of time even if nobody used the token.
     pub keep_alive: bool,
-    /// The time limit of a call through that names none.
+    /// What may be called there, and how.
+    pub fence: Fence,
+    /// The longest that a call through may take; less where it says so.
     pub call_timeout: Duration,
     /// The largest answer of an upstream, in bytes.
     pub max_response_bytes: usize,
