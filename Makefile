@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench demo
+.PHONY: help setup test lint bench fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,7 @@ test: setup ## run the whole test suite
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'
 	@cargo fmt --check
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@echo 'lint: cargo clippy'
 	@cargo clippy --locked --all-targets -- -D warnings
 	@echo 'lint: cargo deny'
@@ -26,6 +27,10 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 bench: ## measure
 	@echo 'bench: cargo bench'
 	@cargo bench --locked
+
+SECONDS ?= 60
+fuzz: ## feed each fuzz target made-up input for SECONDS (60)
+	@scripts/fuzz $(SECONDS)
 
 demo: ## see it work: a provider, a protected API and bearerd between them
 	@echo 'demo: bearerd demo'

@@ -1,7 +1,5 @@
 //! Which header fields pass from a caller to an upstream, and back.
 
-use std::borrow::Cow;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::fence::Fence;
@@ -107,14 +105,14 @@ pub fn from_caller(
 
 fn check(name: &str, credential_field: &str, fence: &Fence) -> Result<(), HeaderProblem> {
     // Where fields become variables (CGI, WSGI), "_" and "-" are one character.
-    let read = Cow::from(name.replace('_', "-"));
+    let read = name.replace('_', "-");
     if let Some(reserved) = RESERVED.iter().find(|reserved| fits(reserved, &read)) {
         return Err(HeaderProblem::Reserved(reserved));
     }
     if read.eq_ignore_ascii_case(&credential_field.replace('_', "-")) {
         return Err(HeaderProblem::Reserved("the credential's own header"));
     }
-    let other_method = fence.methods.is_some() && OTHER_METHOD.contains(&&*read);
+    let other_method = fence.methods.is_some() && OTHER_METHOD.contains(&read.as_str());
     if other_method || fence.deny_request_headers.contain(name) || fence.deny_request_headers.contain(&read) {
         return Err(HeaderProblem::Denied);
     }
