@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations lint bench demo
+.PHONY: help setup test chaos soak mutations lint bench fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,7 @@ mutations: ## break the refresh protocol on purpose, and see that the simulation
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'
 	@cargo fmt --check
+	@cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@echo 'lint: cargo clippy'
 	@cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	@echo 'lint: cargo deny'
@@ -39,6 +40,10 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 bench: ## measure
 	@echo 'bench: cargo bench'
 	@cargo bench --locked
+
+SECONDS ?= 60
+fuzz: ## feed each fuzz target made-up input for SECONDS (60)
+	@scripts/fuzz $(SECONDS)
 
 demo: ## see it work: a provider, a protected API and bearerd between them
 	@echo 'demo: bearerd demo'

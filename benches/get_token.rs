@@ -21,7 +21,7 @@ use bearerd::{
     store::{Ring, embedded::Embedded},
     telemetry::Telemetry,
     token::TokenKey,
-    upstream::Upstream,
+    upstream::{Fence, Upstream},
 };
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
@@ -70,6 +70,7 @@ fn credential(sandbox: &Sandbox) -> Result<Credential, Box<dyn Error>> {
         scopes: Scopes::new(["read", "write"])?,
         resources: Resources::default(),
         base_url: None,
+        fence: Fence::default(),
         rejected_when: Rules::default(),
         default_lifetime: None,
         min_age: Duration::from_secs(10),

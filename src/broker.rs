@@ -30,7 +30,7 @@ use crate::{
     store::{Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
     token::{GrantKey, TokenKey},
-    upstream::Upstream,
+    upstream::{Fence, Upstream},
 };
 
 mod ahead;
@@ -81,7 +81,9 @@ pub struct Credential {
     pub keep_alive: bool,
     /// What is done without the store.
     pub store_outage: StoreOutage,
-    /// The time limit of a call through that names none.
+    /// What may be called there, and how.
+    pub fence: Fence,
+    /// The longest that a call through may take; less where it says so.
     pub call_timeout: Duration,
     /// The largest answer of an upstream, in bytes.
     pub max_response_bytes: usize,

@@ -1,11 +1,16 @@
 //! The one way to make an HTTP client. No redirect is followed, no proxy of the environment is used and nothing is sent
 //! twice by itself: each of them would carry a secret to where nobody decided it should go.
 
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
 /// Why a client cannot be made.
 pub use reqwest::Error as ClientError;
 use reqwest::{Client, ClientBuilder, Response, redirect::Policy, retry};
+
+pub use self::resolve::{Lookup, NotAllowed, Reach};
+
+pub mod address;
+mod resolve;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -15,9 +20,45 @@ pub fn for_token_endpoints() -> Result<Client, ClientError> {
     builder().pool_max_idle_per_host(0).build()
 }
 
-/// A client for protected APIs, which keeps connections.
-pub fn for_upstreams() -> Result<Client, ClientError> {
-    builder().build()
+/// Clients for protected APIs, which keep connections: one for each [`Reach`], so that a connection that was opened to a
+/// private address is never there for a credential that may not have it.
+#[derive(Clone, Debug)]
+pub struct UpstreamClients {
+    public: Client,
+    private: Client,
+}
+
+impl UpstreamClients {
+    /// The client whose names lead so far.
+    pub fn that_reaches(&self, reach: Reach) -> &Client {
+        match reach {
+            Reach::Public => &self.public,
+            Reach::Private => &self.private,
+        }
+    }
+}
+
+/// Clients for protected APIs, with the names of the operating system.
+pub fn for_upstreams() -> Result<UpstreamClients, ClientError> {
+    for_upstreams_found_by(&resolve::system())
+}
+
+/// Clients for protected APIs whose names are looked up like this.
+pub fn for_upstreams_found_by(lookup: &Lookup) -> Result<UpstreamClients, ClientError> {
+    let reaching = |reach| builder().dns_resolver(resolve::Filter { lookup: Arc::clone(lookup), reach }).build();
+    Ok(UpstreamClients { public: reaching(Reach::Public)?, private: reaching(Reach::Private)? })
+}
+
+/// The refusal of an address that stands behind an error of a client.
+pub fn not_allowed(error: &ClientError) -> Option<&NotAllowed> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn builder() -> ClientBuilder {

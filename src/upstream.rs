@@ -1,28 +1,42 @@
 //! One protected API on the wire: a request with a token goes out, once, and the answer comes back without it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header::WWW_AUTHENTICATE};
-use reqwest::{Client, Request};
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{CONTENT_ENCODING, WWW_AUTHENTICATE},
+};
+use reqwest::{Request, Response};
 use tokio::time::{Instant, timeout_at};
-use url::Url;
+use url::{Host, Url};
 
-pub use self::{headers::HeaderProblem, target::TargetError};
+pub use self::{
+    fence::{Fence, HeaderPatterns},
+    headers::HeaderProblem,
+    target::TargetError,
+};
 use crate::{
-    http::{BodyError, read_body},
+    http::{
+        BodyError, ClientError, UpstreamClients,
+        address::{AddressKind, kind},
+        not_allowed, read_body,
+    },
     secret::{ExposeSecret, SecretString},
     token::Token,
 };
 
+mod coding;
+pub mod fence;
 pub mod headers;
-mod scrub;
+mod path;
+pub mod scrub;
 pub mod target;
 
 /// Sends calls through.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    client: Client,
+    clients: UpstreamClients,
 }
 
 /// A request without its credentials, checked.
@@ -47,6 +61,8 @@ pub struct UpstreamAnswer {
     pub status: u16,
     /// The header fields, without those of the connection.
     pub headers: Vec<(String, String)>,
+    /// The values of all `WWW-Authenticate` fields, whether or not callers get them.
+    pub challenges: Vec<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -54,6 +70,9 @@ pub struct UpstreamAnswer {
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
+    /// The name leads only to addresses that this credential may not connect to. For the log: it names them.
+    #[error("the upstream may not be connected to: {0}")]
+    NotAllowed(Arc<str>),
     /// Nothing left this host.
     #[error("the upstream cannot be reached: {0}")]
     Unreachable(Arc<str>),
@@ -66,48 +85,80 @@ pub enum UpstreamError {
 }
 
 impl Upstream {
-    /// A sender on this client, which must neither follow redirects nor repeat requests.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A sender on these clients, which must neither follow redirects nor repeat requests.
+    pub fn new(clients: UpstreamClients) -> Self {
+        Self { clients }
     }
 
-    /// Sends a request with a token, once.
+    /// Sends a request with a token, once, within the fence of its credential.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`], when no answer came that can be passed on.
     pub async fn send(
         &self,
+        fence: &Fence,
         prepared: &Prepared,
         token: &Token,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, UpstreamError> {
+        check_literal(&prepared.url)?;
         let (name, value) = token.header();
         let request = encode(prepared, &name, &value)?;
-        let response = match timeout_at(deadline, self.client.execute(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => return Err(UpstreamError::Unreachable("no connection".into())),
-            Ok(Err(_)) => return Err(UpstreamError::NoAnswer("the connection broke".into())),
+        let client = self.clients.that_reaches(fence.reach);
+        let response = match timeout_at(deadline, client.execute(request)).await {
+            Ok(answered) => answered.map_err(|error| failure(&error))?,
             Err(_) => return Err(UpstreamError::NoAnswer("time ran out".into())),
         };
-        let status = response.status().as_u16();
-        let headers = headers::to_caller(response.headers());
-        let body = match timeout_at(deadline, read_body(response, prepared.max_response_bytes)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(BodyError::TooLarge(limit))) => return Err(UpstreamError::TooLarge(limit)),
-            Ok(Err(BodyError::Broken)) => return Err(UpstreamError::NoAnswer("the connection broke".into())),
+        let answer = match timeout_at(deadline, receive(response, fence, prepared.max_response_bytes)).await {
+            Ok(received) => received?,
             Err(_) => return Err(UpstreamError::NoAnswer("time ran out".into())),
         };
-        Ok(scrub::answer(UpstreamAnswer { status, headers, body: body.into() }, token))
+        Ok(scrub::answer(answer, token))
     }
 }
 
-impl UpstreamAnswer {
-    /// The values of all `WWW-Authenticate` fields.
-    pub fn challenges(&self) -> Vec<&str> {
-        let fields = self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(WWW_AUTHENTICATE.as_str()));
-        fields.map(|(_, value)| value.as_str()).collect()
+/// An address that stands in the URL itself is not looked up, so the resolver never sees it. Private ones are the
+/// operator's explicit choice.
+fn check_literal(url: &Url) -> Result<(), UpstreamError> {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    match kind(address) {
+        AddressKind::Public | AddressKind::Private => Ok(()),
+        AddressKind::Never => Err(UpstreamError::NotAllowed(format!("{address} is never called").into())),
     }
 }
 
-/// How long a call may take when neither the caller nor the credential says so.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+fn failure(error: &ClientError) -> UpstreamError {
+    if let Some(refused) = not_allowed(error) {
+        return UpstreamError::NotAllowed(refused.to_string().into());
+    }
+    match error.is_connect() {
+        true => UpstreamError::Unreachable("no connection".into()),
+        false => UpstreamError::NoAnswer("the connection broke".into()),
+    }
+}
+
+async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<UpstreamAnswer, UpstreamError> {
+    let (status, fields) = (response.status().as_u16(), response.headers().clone());
+    let body = read_body(response, limit).await.map_err(|error| match error {
+        BodyError::TooLarge(limit) => UpstreamError::TooLarge(limit),
+        BodyError::Broken => UpstreamError::NoAnswer("the connection broke".into()),
+    })?;
+    let (body, was_coded) = coding::plain(&fields, body, limit).map_err(|error| match error {
+        coding::CodingError::TooLarge => UpstreamError::TooLarge(limit),
+        coding::CodingError::Unreadable => {
+            UpstreamError::NoAnswer("it has a content coding that was not asked for".into())
+        }
+    })?;
+    let mut headers = headers::to_caller(&fields, fence);
+    headers.retain(|(name, _)| !was_coded || name != CONTENT_ENCODING.as_str());
+    let challenges = fields.get_all(WWW_AUTHENTICATE).iter().map(headers::text).collect();
+    Ok(UpstreamAnswer { status, headers, challenges, body: body.into() })
+}
 
 fn encode(prepared: &Prepared, name: &str, value: &SecretString) -> Result<Request, UpstreamError> {
     let unusable = || UpstreamError::Unreachable("the token does not fit in a header".into());

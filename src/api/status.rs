@@ -45,7 +45,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
             message = format!("{message}: {error}");
         }
         Refusal::Failed(Error::Target(problem)) => {
-            details.add_bad_request_violation("path", problem.to_string());
+            details.add_bad_request_violation(problem.field(), problem.to_string());
             message = format!("{message}: {problem}");
         }
         Refusal::Failed(Error::Failed { cause: FailureCause::RefreshOutcomeLost, .. }) => {

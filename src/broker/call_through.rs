@@ -32,7 +32,7 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
-    /// The limit for the whole call; `None`: the credential's.
+    /// The limit for the whole call, where it is shorter than the credential's.
     pub timeout: Option<Duration>,
     /// Whether it may be sent twice.
     pub replay: Replay,
@@ -73,17 +73,19 @@ impl Broker {
     pub async fn call_through(&self, permit: &Permit, call: Call) -> Result<Answered, Error> {
         let target = self.core.target(permit.grant(), call.scopes.clone(), call.resources.clone())?;
         let prepared = prepare(&target.credential, &call)?;
-        let deadline = Instant::now() + call.timeout.unwrap_or(target.credential.call_timeout);
+        let longest = target.credential.call_timeout;
+        let deadline = Instant::now() + call.timeout.map_or(longest, |wanted| wanted.min(longest));
         self.core.call(&target, &prepared, call.replay, deadline).await
     }
 }
 
 fn prepare(credential: &Credential, call: &Call) -> Result<Prepared, TargetError> {
-    let base = credential.base_url.as_ref().ok_or(TargetError::NoBaseUrl)?;
+    let (base, fence) = (credential.base_url.as_ref().ok_or(TargetError::NoBaseUrl)?, &credential.fence);
+    fence.body(call.body.len())?;
     Ok(Prepared {
-        method: target::method(&call.method)?,
+        method: fence.method(&call.method)?,
         url: target::url(base, &call.path)?,
-        headers: headers::from_caller(&call.headers, credential_field(&credential.grant))
+        headers: headers::from_caller(&call.headers, credential_field(&credential.grant), fence)
             .map_err(TargetError::Header)?,
         body: call.body.clone(),
         max_response_bytes: credential.max_response_bytes,
@@ -109,7 +111,8 @@ impl Core {
         deadline: Instant,
     ) -> Result<Answered, Error> {
         let token = self.token(target, Wanted::default(), deadline).await?;
-        let answer = self.upstream.send(prepared, &token, deadline).await?;
+        let fence = &target.credential.fence;
+        let answer = self.upstream.send(fence, prepared, &token, deadline).await?;
         let first = Answered { answer, token, attempts: 1, refreshed: false };
         if !self.rejects(target, &first.answer) {
             return Ok(self.counted(target, first));
@@ -132,14 +135,15 @@ impl Core {
         match replay {
             Replay::Never => Ok(self.counted(target, Answered { refreshed, ..first })),
             Replay::AfterRejection => {
-                let answer = self.upstream.send(prepared, &newer, deadline).await?;
+                let answer = self.upstream.send(fence, prepared, &newer, deadline).await?;
                 Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed }))
             }
         }
     }
 
     fn rejects(&self, target: &Target, answer: &UpstreamAnswer) -> bool {
-        let evidence = Evidence { status: answer.status, www_authenticate: answer.challenges(), body: &answer.body };
+        let www_authenticate = answer.challenges.iter().map(String::as_str).collect();
+        let evidence = Evidence { status: answer.status, www_authenticate, body: &answer.body };
         match target.credential.rejected_when.judge(&evidence) {
             Verdict::TokenRejected => true,
             Verdict::NotTokenRejected(_) => false,

@@ -87,9 +87,10 @@ impl Error {
         match self {
             Self::CredentialNotFound => Reason::CredentialNotFound,
             Self::InvalidRequest { .. } => Reason::InvalidRequest,
-            Self::Target(TargetError::Malformed(_)) => Reason::InvalidTarget,
-            Self::Target(TargetError::Outside | TargetError::NoBaseUrl) => Reason::TargetNotAllowed,
-            Self::Target(TargetError::Header(_)) => Reason::InvalidRequest,
+            Self::Target(TargetError::Path(_) | TargetError::Method(_)) => Reason::InvalidTarget,
+            Self::Target(TargetError::Outside | TargetError::NoBaseUrl | TargetError::MethodNotAllowed)
+            | Self::Upstream(UpstreamError::NotAllowed(_)) => Reason::TargetNotAllowed,
+            Self::Target(TargetError::Header(_) | TargetError::BodyTooLarge(_)) => Reason::InvalidRequest,
             Self::Failed { cause, .. } => of_cause(*cause),
             Self::RejectedRepeatedly { .. } => Reason::TokenRejectedRepeatedly,
             Self::RefreshInProgress { .. } => Reason::RefreshInProgress,

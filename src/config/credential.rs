@@ -8,14 +8,13 @@ use std::{
 };
 
 use toml::Spanned;
-use url::Url;
 
 use super::{
     check::Check,
     key::{Key, With},
     reader::{Reader, Value},
     report::{Problem, Scope},
-    value::{self, Wrong, boolean, bytes, duration, some_time, string},
+    value::{Wrong, boolean, bytes, duration, some_time, string},
 };
 use crate::{
     broker::{Credential, StoreOutage},
@@ -25,6 +24,7 @@ use crate::{
 
 mod assertion;
 mod client;
+mod fence;
 mod form;
 mod grant;
 mod rotation;
@@ -75,6 +75,11 @@ pub(super) const KEYS: &[Key] = &[
     Key::hidden("secret").with(&[STATIC]),
     Key::new("allow_http"),
     Key::new("base_url"),
+    Key::new("allow_private_addresses"),
+    Key::new("methods"),
+    Key::new("deny_request_headers"),
+    Key::new("deny_response_headers"),
+    Key::new("max_request_bytes"),
     Key::new("rejected_when"),
     Key::new("call_timeout"),
     Key::new("max_response_bytes"),
@@ -131,7 +136,8 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let rotation = rotation::read(reader, grant.as_ref());
     let scopes = set(reader, "scopes", Scopes::new);
     let resources = set(reader, "resources", Resources::new);
-    let base_url = reader.optional("base_url", |value| base_url(value, allow_http));
+    let base_url = reader.optional("base_url", |value| fence::base_url(value, allow_http));
+    let fence = fence::read(reader);
     let rejected_when = set(reader, "rejected_when", |rules| Rules::parse(&rules).map_err(|(_, error)| error));
     let default_lifetime = reader.optional("default_lifetime", some_time);
     let min_age = reader.optional("min_age", duration).unwrap_or(Duration::from_secs(10));
@@ -148,6 +154,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
         scopes,
         resources,
         base_url,
+        fence,
         rejected_when,
         default_lifetime,
         min_age,
@@ -167,17 +174,4 @@ fn set<T: Default, E: Display>(reader: &Reader<'_>, key: &str, make: impl Fn(Vec
     });
     let together = |value: &Value<'_>| make(items).map_err(|error| Wrong::new(value, "is refused", error.to_string()));
     reader.optional(key, together).unwrap_or_default()
-}
-
-/// The URL that paths of calls are put behind, so it ends in `/` and has no query.
-fn base_url(value: &Value<'_>, allow_http: bool) -> Result<Url, Wrong> {
-    let mut url = value::url(value, allow_http)?;
-    if url.query().is_some() {
-        return Err(Wrong::new(value, "has a query", "leave out the part from '?' on"));
-    }
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    Ok(url)
 }

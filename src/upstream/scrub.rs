@@ -1,72 +1,254 @@
-//! Cutting the token out of an answer: careless APIs echo requests in error pages and headers.
+//! Cutting the token out of an answer: careless APIs echo requests in error pages, debug pages and headers.
+//!
+//! It is looked for as it is and in the forms that such pages give it: base64 and hexadecimal, and each of these escaped
+//! for a URL, for JSON or for HTML. Whoever has an upstream that means to give the token away in some other form cannot
+//! be helped by this; `base_url` decides whom to trust.
 
 use super::UpstreamAnswer;
-use crate::{secret::ExposeSecret, token::Token};
+use crate::token::Token;
 
-const REPLACEMENT: &str = "[redacted]";
+mod escape;
+mod forms;
 
-/// A shorter secret would be found by chance.
-const SHORTEST: usize = 6;
+use self::{escape::Escape, forms::Forms};
 
-/// The answer without the token.
-pub(super) fn answer(mut answer: UpstreamAnswer, token: &Token) -> UpstreamAnswer {
-    let secret = token.value.expose_secret();
-    if secret.len() < SHORTEST {
-        return answer;
-    }
-    for (_, value) in &mut answer.headers {
-        if value.contains(secret) {
-            *value = value.replace(secret, REPLACEMENT);
+const REPLACEMENT: &[u8] = b"[redacted]";
+
+/// How many comparisons a text may cost, for each of its bytes. An ordinary text costs fewer than two; one that costs
+/// more was made for it, and is withheld.
+const COMPARISONS: usize = 32;
+
+/// The answer without the token, in all of its texts.
+pub fn answer(mut answer: UpstreamAnswer, token: &Token) -> UpstreamAnswer {
+    let forms = Forms::of(token);
+    let texts = answer.headers.iter_mut().map(|(_, value)| value).chain(&mut answer.challenges);
+    for text in texts {
+        if let Some(clean) = without(text.as_bytes(), &forms) {
+            *text = String::from_utf8_lossy(&clean).into_owned();
         }
     }
-    if let Some(clean) = without(&answer.body, secret.as_bytes()) {
+    if let Some(clean) = without(&answer.body, &forms) {
         answer.body = clean.into();
     }
     answer
 }
 
-/// The text without the secret; `None` if it was not in there.
-fn without(text: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
-    let finder = memchr::memmem::Finder::new(secret);
-    let mut rest = text;
-    let mut clean = Vec::new();
-    let mut found = false;
-    while let Some(at) = finder.find(rest) {
-        found = true;
-        let (before, after) = rest.split_at_checked(at)?;
-        clean.extend_from_slice(before);
-        clean.extend_from_slice(REPLACEMENT.as_bytes());
-        rest = after.get(secret.len()..)?;
+/// The text without any form of the secret; `None` if none was in there.
+fn without(text: &[u8], forms: &Forms) -> Option<Vec<u8>> {
+    let mut clean = cut(text, &plain(text, forms));
+    for escape in Escape::ALL {
+        let text = clean.as_deref().unwrap_or(text);
+        if escape.occurs_in(text) {
+            let places = escaped(text, forms, escape);
+            clean = places.map_or_else(|| Some(REPLACEMENT.to_vec()), |places| cut(text, &places)).or(clean);
+        }
     }
-    clean.extend_from_slice(rest);
-    found.then_some(clean)
+    clean
+}
+
+/// Where something begins, and how long it is.
+type Place = (usize, usize);
+
+/// Where the forms stand as they are.
+fn plain(text: &[u8], forms: &Forms) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for form in forms.iter() {
+        places.extend(memchr::memmem::find_iter(text, form).map(|at| (at, form.len())));
+    }
+    places.sort_unstable();
+    places
+}
+
+/// Where the forms stand escaped, in order; `None` if that costs too much to find out.
+fn escaped(text: &[u8], forms: &Forms, escape: Escape) -> Option<Vec<Place>> {
+    let mut places = Vec::new();
+    let mut left = text.len().saturating_mul(COMPARISONS).saturating_add(64 * 1024);
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let (first, _) = escape.read(rest);
+        let mut longest = 0;
+        for form in forms.beginning_with(first).into_iter().flatten() {
+            let (compared, length) = matches(rest, form, escape);
+            left = left.checked_sub(compared)?;
+            longest = longest.max(length.unwrap_or(0));
+        }
+        if longest > 0 {
+            places.push((at, longest));
+        }
+        at += longest.max(1);
+    }
+    Some(places)
+}
+
+/// How many bytes were compared, and how many bytes of the text are the form, if they are.
+fn matches(text: &[u8], form: &[u8], escape: Escape) -> (usize, Option<usize>) {
+    let mut rest = text;
+    for (compared, wanted) in form.iter().enumerate() {
+        let (byte, length) = escape.read(rest);
+        match rest.get(length..) {
+            Some(behind) if length > 0 && escape.is_same(byte, *wanted) => rest = behind,
+            Some(_) | None => return (compared + 1, None),
+        }
+    }
+    (form.len(), Some(text.len() - rest.len()))
+}
+
+/// The text with these places, which are in order and may overlap, replaced; `None` if there are none.
+fn cut(text: &[u8], places: &[Place]) -> Option<Vec<u8>> {
+    let mut clean = Vec::new();
+    let mut end = 0;
+    for (at, length) in places {
+        if *at >= end {
+            clean.extend_from_slice(text.get(end..*at)?);
+            clean.extend_from_slice(REPLACEMENT);
+        }
+        end = end.max(at + length);
+    }
+    clean.extend_from_slice(text.get(end..)?);
+    (!places.is_empty()).then_some(clean)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{
+        Engine,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         name::Scopes,
         token::{Generation, TokenType},
     };
 
+    fn token(value: &str, kind: TokenType) -> Token {
+        let (generation, scopes) = (Generation::new(1), Scopes::default());
+        Token { value: value.into(), kind, generation, scopes, expiry: None }
+    }
+
+    fn scrubbed(token: &Token, text: &[u8]) -> Vec<u8> {
+        without(text, &Forms::of(token)).unwrap_or_else(|| text.to_vec())
+    }
+
+    #[track_caller]
+    fn gone(token: &Token, text: &str, expected: &str) {
+        assert_eq!(String::from_utf8_lossy(&scrubbed(token, text.as_bytes())), expected, "{text}");
+    }
+
     #[test]
-    fn the_token_is_cut_out_wherever_it_stands() {
-        let token = Token {
-            value: "tok-canary".into(),
-            kind: TokenType::Bearer,
-            generation: Generation::new(1),
-            scopes: Scopes::default(),
-            expiry: None,
-        };
+    fn e011_the_token_is_cut_out_of_headers_challenges_and_body() {
         let echoed = UpstreamAnswer {
             status: 200,
             headers: vec![("x-echo".into(), "Bearer tok-canary".into()), ("x".into(), "y".into())],
+            challenges: vec!["Bearer realm=\"tok-canary\"".into()],
             body: "tok-canary, tok-canary and tok-canar".into(),
         };
-        let clean = answer(echoed, &token);
+        let clean = answer(echoed, &token("tok-canary", TokenType::Bearer));
         assert_eq!(clean.headers[0].1, "Bearer [redacted]");
         assert_eq!(clean.headers[1].1, "y");
+        assert_eq!(clean.challenges, ["Bearer realm=\"[redacted]\""]);
         assert_eq!(clean.body, "[redacted], [redacted] and tok-canar");
+    }
+
+    #[test]
+    fn e011_escaped_forms_are_cut_out() {
+        let bearer = token("ya29/a+b=c~d", TokenType::Bearer);
+        for text in [
+            "ya29/a+b=c~d",
+            // For a URL: with either case of letters, and more or less of it escaped.
+            "ya29%2Fa%2Bb%3Dc~d",
+            "ya29%2fa%2bb%3dc%7ed",
+            "%79%61%32%39%2F%61%2B%62%3D%63%7E%64",
+            // For JSON.
+            "ya29\\/a+b=c~d",
+            "ya29/a\\u002Bb\\u003dc~d",
+            "\\u0079a29/a+b=c~d",
+            // For HTML.
+            "ya29&#x2F;a&#43;b&#61;c~d",
+            "ya29&#47;a&plus;b&equals;c~d",
+            // In hexadecimal.
+            "796132392f612b623d637e64",
+            "796132392F612B623D637E64",
+        ] {
+            gone(&bearer, &format!("<{text}>"), "<[redacted]>");
+        }
+        let key = token("Token \"a&b'<c>\" x", TokenType::ApiKey { header: "x-key".to_owned() });
+        for text in [
+            "Token+%22a%26b%27%3Cc%3E%22+x",
+            "Token%20\"a&b'%3cc%3e\"%20x",
+            "Token \\\"a\\u0026b'\\u003cc\\u003e\\\" x",
+            "Token &quot;a&amp;b&#39;&lt;c&gt;&quot; x",
+            "Token &#34;a&AMP;b&apos;&lt;c&gt;&#x22; x",
+        ] {
+            gone(&key, text, "[redacted]");
+        }
+    }
+
+    #[test]
+    fn e011_base64_is_found_at_every_alignment() {
+        let bearer = token("tok-canary-0123456789", TokenType::Bearer);
+        for before in ["", "a", "ab", "Bearer ", "{\"authorization\":\"Bearer "] {
+            for after in ["", "\"", "\"}", "..."] {
+                let text = format!("{before}tok-canary-0123456789{after}");
+                for coded in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+                    let clean = scrubbed(&bearer, coded.as_bytes());
+                    assert!(clean.windows(10).any(|window| window == REPLACEMENT), "{text}");
+                    // What is left of it, at either end, are fewer than six bits.
+                    assert!(clean.len() <= coded.len() - 26 + REPLACEMENT.len(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn e011_a_password_is_cut_out_of_basic_credentials() {
+        let basic = token(&STANDARD.encode("user:open?sesame"), TokenType::Basic);
+        gone(&basic, "Basic dXNlcjpvcGVuP3Nlc2FtZQ==", "Basic [redacted]");
+        gone(&basic, "user \"user\", password \"open?sesame\"", "user \"user\", password \"[redacted]\"");
+        gone(&basic, "open%3Fsesame", "[redacted]");
+        let key = token("Token abcdef0123456789", TokenType::ApiKey { header: "authorization".to_owned() });
+        gone(&key, "invalid token abcdef0123456789", "invalid token [redacted]");
+    }
+
+    #[test]
+    fn a_short_secret_is_not_looked_for() {
+        gone(&token("abcde", TokenType::Bearer), "abcde", "abcde");
+    }
+
+    #[test]
+    fn e011_a_text_that_was_made_to_be_expensive_is_withheld() {
+        let secret = "a".repeat(4000);
+        let text = format!("%{}", "a".repeat(3999).repeat(100).replacen('a', "b", 1));
+        let text = text.replace(&"a".repeat(3999), &format!("{}b", "a".repeat(3998)));
+        let clean = scrubbed(&token(&secret, TokenType::Bearer), text.as_bytes());
+        assert_eq!(clean, REPLACEMENT);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_else_is_touched(before in "[ -~]{0,40}", after in "[ -~]{0,40}") {
+            let bearer = token("tok\u{1}canary", TokenType::Bearer);
+            prop_assert_eq!(scrubbed(&bearer, before.as_bytes()), before.as_bytes());
+            let text = format!("{before}tok\u{1}canary{after}");
+            let expected = format!("{before}[redacted]{after}");
+            prop_assert_eq!(scrubbed(&bearer, text.as_bytes()), expected.as_bytes());
+        }
+
+        #[test]
+        fn no_form_of_a_token_stays(secret in "[!-~]{8,60}", before in ".{0,20}", after in ".{0,20}", form in 0_usize..6) {
+            let bearer = token(&secret, TokenType::Bearer);
+            let coded = match form {
+                0 => secret.clone(),
+                1 => secret.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+                2 => serde_json::to_string(&secret).unwrap().strip_prefix('"').unwrap().strip_suffix('"').unwrap().to_owned(),
+                3 => url::form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+                4 => secret.bytes().map(|byte| format!("&#{byte};")).collect(),
+                _ => secret.bytes().map(|byte| format!("\\u{:04x}", u16::from(byte))).collect(),
+            };
+            let clean = scrubbed(&bearer, format!("{before} {coded} {after}").as_bytes());
+            prop_assert!(!clean.windows(coded.len()).any(|window| window == coded.as_bytes()));
+            prop_assert!(clean.windows(REPLACEMENT.len()).any(|window| window == REPLACEMENT));
+        }
     }
 }

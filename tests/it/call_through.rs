@@ -5,6 +5,10 @@ use tonic::Code;
 
 use crate::support::house::{House, ROTATING, reason};
 
+mod fence;
+mod raw;
+mod reach;
+
 fn calling(method: &str, path: &str) -> CallThroughRequest {
     CallThroughRequest {
         credential: "demo".to_owned(),

@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 use super::Surprise;
 use crate::{
-    http::{for_upstreams, read_body},
+    http::{for_token_endpoints, read_body},
     proto::Header,
 };
 
@@ -27,7 +27,7 @@ pub struct Answer {
 
 /// Gets a resource, with header fields as bearerd hands them out.
 pub async fn get(url: &str, headers: &[Header]) -> Result<Answer, Surprise> {
-    let client = for_upstreams().map_err(unreachable)?;
+    let client = for_token_endpoints().map_err(unreachable)?;
     let request = headers.iter().fold(client.get(url), |request, header| request.header(&header.name, &header.value));
     let response = request.send().await.map_err(unreachable)?;
     let (status, challenges) = (response.status().as_u16(), challenges(response.headers()));
@@ -37,7 +37,7 @@ pub async fn get(url: &str, headers: &[Header]) -> Result<Answer, Surprise> {
 /// Posts a form and returns the status code and the body.
 pub async fn post(url: &str, form: &[(&str, &str)]) -> Result<(u16, String), Surprise> {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let request = for_upstreams().map_err(unreachable)?.post(url).body(body);
+    let request = for_token_endpoints().map_err(unreachable)?.post(url).body(body);
     let response =
         request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").send().await.map_err(unreachable)?;
     let status = response.status().as_u16();

@@ -1,7 +1,7 @@
 //! Bad credentials: every rule has a case.
 
 use super::{mistakes::each_is_reported, *};
-use crate::{broker::StoreOutage, grant::rotation::RotationProfile};
+use crate::{broker::StoreOutage, grant::rotation::RotationProfile, http::Reach};
 
 #[test]
 fn credentials() {
@@ -23,6 +23,14 @@ fn credentials() {
         (&credential("base_url = \"https://me:hunter2@a.example/\""), "holds a user name or password"),
         (&credential("base_url = \"https://a.example/#b\""), "has a fragment"),
         (&credential("base_url = \"/v1\""), "is not an absolute URL"),
+        (&credential("allow_private_addresses = 1"), "must be a boolean"),
+        (&credential("methods = [\"get\"]"), "write it in capitals"),
+        (&credential("methods = [\"CONNECT\"]"), "are not sent"),
+        (&credential("methods = []"), "allows nothing"),
+        (&credential("methods = \"GET\""), "must be a list"),
+        (&credential("deny_request_headers = [\"x y\"]"), "write a header's name"),
+        (&credential("deny_response_headers = [\"*-id\"]"), "write a header's name"),
+        (&credential("max_request_bytes = -1"), "is out of range"),
         (&credential("scopes = [\"a b\"]"), "a scope has 1 to 256"),
         (&credential("scopes = \"a\""), "must be a list"),
         (&credential("resources = [\"a\"]"), "a resource is an absolute URI"),
@@ -161,4 +169,74 @@ fn http_is_taken_where_it_is_asked_for_or_local() {
     for lines in ["allow_http = true\nbase_url = \"http://a.example/\"", "base_url = \"http://127.0.0.1:8080/\""] {
         assert_eq!(Place::new().report(&credential(lines)), "");
     }
+}
+
+/// The abuse cases E5 and E6 of `docs/security.md`, as far as they begin in the file.
+#[test]
+fn e005_e006_a_base_url_is_written_as_what_it_is() {
+    for (url, host) in [
+        ("https://0x7f.1/", "127.0.0.1"),
+        ("https://2130706433/", "127.0.0.1"),
+        ("https://017700000001/", "127.0.0.1"),
+        ("https://127.1/", "127.0.0.1"),
+        ("https://①②⑦.0.0.1/", "127.0.0.1"),
+        ("https://[0:0::1]/", "[::1]"),
+        ("https://[::ffff:127.0.0.1]/", "[::ffff:7f00:1]"),
+        ("https://ⓔxample.com/", "example.com"),
+        ("https://bücher.example/", "xn--bcher-kva.example"),
+        ("https://api.example%2eevil.example/", "api.example.evil.example"),
+        ("https:\\\\\\\\api.example/", "api.example"),
+        ("https:/api.example/", "api.example"),
+    ] {
+        let text = credential(&format!("base_url = \"{url}\""));
+        let errors = Place::new().parse(&text).unwrap_err().render(false);
+        assert!(errors.contains("has another host than it seems"), "{url}: {errors}");
+        assert!(errors.contains(&format!("write the host as \"{host}\"")), "{url}: {errors}");
+    }
+    for never in [
+        "169.254.169.254",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "168.63.129.16",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "[::]",
+    ] {
+        let text = credential(&format!("base_url = \"https://{never}/\""));
+        let errors = Place::new().parse(&text).unwrap_err().render(false);
+        assert!(errors.contains("an address that is never called"), "{never}: {errors}");
+    }
+    for good in [
+        "https://127.0.0.1/",
+        "https://10.0.0.1:8443/v1",
+        "https://[::1]/",
+        "https://[::ffff:7f00:1]/",
+        "https://API.Example./",
+        "http://localhost/",
+        "https://xn--bcher-kva.example/",
+    ] {
+        let text = credential(&format!("base_url = \"{good}\""));
+        assert!(Place::new().parse(&text).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn a_fence_is_read() {
+    let read = |lines: &str| {
+        let config = Place::new().parse(&credential(lines)).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        config.credentials.into_values().next().unwrap().fence
+    };
+    let default = read("");
+    assert_eq!((default.reach, default.methods.as_deref()), (Reach::Public, None));
+    assert_eq!(default.max_request_bytes, 4 * 1024 * 1024);
+    assert!(!default.deny_request_headers.contain("a") && !default.deny_response_headers.contain("a"));
+    let fence = read(
+        "allow_private_addresses = true\nmethods = [\"GET\", \"PROPFIND\"]\nmax_request_bytes = 0\n\
+         deny_request_headers = [\"A\"]\ndeny_response_headers = [\"b*\"]",
+    );
+    assert_eq!(fence.reach, Reach::Private);
+    assert_eq!(fence.methods.unwrap().iter().map(http::Method::as_str).collect::<Vec<_>>(), ["GET", "PROPFIND"]);
+    assert_eq!(fence.max_request_bytes, 0);
+    assert!(fence.deny_request_headers.contain("a") && fence.deny_response_headers.contain("bc"));
 }

@@ -11,6 +11,7 @@ use bearerd::{
     rejection::Rules,
     store::{Names, Place, Unit},
     token::{GrantKey, TokenKey, Wanted},
+    upstream::Fence,
 };
 
 use super::{
@@ -144,6 +145,7 @@ impl Temper {
             refresh_ahead: AHEAD,
             keep_alive: false,
             store_outage: StoreOutage::Fail,
+            fence: Fence::default(),
             call_timeout: Duration::from_secs(30),
             max_response_bytes: 1 << 20,
         }

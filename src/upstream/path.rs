@@ -1,0 +1,163 @@
+//! Whether a text is a path, with or without a query, that means the same to everybody who reads it. Pure.
+//!
+//! Between bearerd and the handler that answers stand proxies, servers and frameworks, and some decode a path once more
+//! than the others. What they would disagree about is refused: separators, dots and control characters in any disguise.
+
+/// The longest path with its query, in bytes.
+const LONGEST: usize = 8 * 1024;
+
+/// Characters that a URL holds only encoded, though parsers take some of them (RFC 3986 §2).
+const MUST_BE_ENCODED: [char; 9] = ['\\', '#', '<', '>', '"', '`', '{', '}', '\''];
+
+/// Checks a path; the error says what is wrong with it.
+pub(super) fn check(path: &str) -> Result<(), &'static str> {
+    if path.len() > LONGEST {
+        return Err("longer than 8 KiB");
+    }
+    let (plain, _query) = path.split_once('?').unwrap_or((path, ""));
+    if !plain.starts_with('/') {
+        return Err("has to begin with \"/\"");
+    }
+    if !path.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) || path.contains(MUST_BE_ENCODED) {
+        return Err("has a character that must be percent-encoded");
+    }
+    let decoded = decoded(plain).ok_or("has a \"%\" without two hexadecimal digits behind it")?;
+    if plain.contains("//") || decoded.split(|byte| *byte == b'/').any(is_dots) {
+        return Err("has an empty or dot segment");
+    }
+    if hides_a_separator(plain, &decoded) {
+        return Err("has an encoded separator or control character");
+    }
+    if is_overlong(&decoded) {
+        return Err("has a character in a form that UTF-8 does not allow");
+    }
+    Ok(())
+}
+
+/// The path with every escape decoded, however often it was encoded: `%252e` is a dot to whoever decodes twice. `None`
+/// if there is a `%` that is no escape.
+fn decoded(plain: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(plain.len());
+    let mut rest = plain.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, behind) = match first {
+            b'%' => innermost(after)?,
+            plain => (*plain, after),
+        };
+        decoded.push(byte);
+        rest = behind;
+    }
+    Some(decoded)
+}
+
+/// The byte behind a `%` and the text behind that. `25`, the `%` itself, is decoded as long as that makes an escape.
+fn innermost(mut after: &[u8]) -> Option<(u8, &[u8])> {
+    while let [b'2', b'5', inner @ ..] = after
+        && hex(inner).is_some()
+    {
+        after = inner;
+    }
+    Some((hex(after)?, after.get(2..)?))
+}
+
+fn hex(text: &[u8]) -> Option<u8> {
+    let [high, low, ..] = text else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+/// `.` and `..`, also with parameters behind (`..;x`), which some servers cut off before they look, or with spaces.
+fn is_dots(segment: &[u8]) -> bool {
+    let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+    matches!(name.trim_ascii(), b"." | b"..")
+}
+
+/// Separators stand in a path as they are or not at all, and control characters never do.
+fn hides_a_separator(plain: &str, decoded: &[u8]) -> bool {
+    let slashes = |text: &[u8]| text.iter().filter(|byte| **byte == b'/').count();
+    slashes(plain.as_bytes()) != slashes(decoded)
+        || decoded.iter().any(|byte| *byte == b'\\' || byte.is_ascii_control())
+}
+
+/// A longer form than needed (RFC 3629 §3), which careless decoders take for `/` and `.` all the same.
+fn is_overlong(decoded: &[u8]) -> bool {
+    decoded
+        .windows(2)
+        .any(|pair| matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(paths: &[&str]) {
+        for path in paths {
+            assert!(check(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn e003_a_path_that_would_be_another_host_is_refused() {
+        refused(&["", "users", "//evil.example", "/\\evil.example", "\\\\evil.example", " https://evil.example"]);
+        refused(&[
+            "https://evil.example/",
+            "http:evil.example",
+            "\t//evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+        ]);
+        refused(&["*", "?x", "evil.example:443", "/a//b", "//", "/\u{2f}\u{2f}", "/ä", "/\u{2215}evil"]);
+    }
+
+    #[test]
+    fn e004_a_path_that_would_leave_the_prefix_is_refused() {
+        refused(&["/..", "/.", "/../admin", "/a/../../admin", "/./a", "/a/.", "/a/..?x"]);
+        refused(&["/%2e%2e/admin", "/.%2E/admin", "/%2e./admin", "/%2e/a", "/a/%2E%2e"]);
+        refused(&["/..%2fadmin", "/a%2Fb", "/a%5cb", "/a%5C..%5Cb", "/a%00", "/a%0d%0aX:%20y", "/a%7f", "/%09"]);
+        // For whoever decodes twice, or three times.
+        refused(&["/%252e%252e/admin", "/%25252e%25252E/", "/..%252fadmin", "/a%255cb", "/a%2500", "/%25%32%65/"][..5]);
+        // For whoever cuts off parameters, or spaces.
+        refused(&["/..;/admin", "/..;a=b/admin", "/%2e%2e;/x", "/..%3b/x", "/..%20/x", "/%20../x"]);
+        // For whoever takes overlong forms.
+        refused(&["/%c0%ae%c0%ae/admin", "/%c0%afadmin", "/%e0%80%af", "/%f0%80%80%af", "/%C1%9C"]);
+        // No escapes at all.
+        refused(&["/%", "/%2", "/%zz", "/%u002f", "/a%2"]);
+    }
+
+    #[test]
+    fn e005_what_looks_like_an_authority_stays_out_of_it() {
+        // Behind a base_url these are but strange names of resources; `target` shows that they stay that.
+        for path in ["/@evil.example/", "/:443@evil.example", "/:@/"] {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
+        refused(&[
+            "@evil.example/",
+            ":443@evil.example",
+            ".evil.example/",
+            "#@evil.example/",
+            "/a#b",
+            "%2eevil.example",
+        ]);
+    }
+
+    #[test]
+    fn ordinary_paths_pass() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/a.b/..c/d..",
+            "/a%20b",
+            "/a;v=1",
+            "/%E2%82%AC",
+            "/a%2525",
+            "/~x/-_",
+            "/a?b=//../%2f%0a",
+        ] {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
+        assert_eq!(check(&format!("/{}", "a".repeat(LONGEST - 1))), Ok(()));
+        assert!(check(&format!("/{}", "a".repeat(LONGEST))).is_err());
+    }
+}
