@@ -11,7 +11,7 @@ use crate::{
     broker::Broker,
     caller::Caller,
     identity,
-    policy::{Action, Permit, Policy},
+    policy::{self, Permit, Policy},
     telemetry::{RequestLabels, Telemetry},
 };
 
@@ -58,9 +58,8 @@ impl Api {
         })
     }
 
-    fn permit(&self, caller: &Caller, action: Action, credential: &str, subject: &str) -> Result<Permit, Refusal> {
-        let credential = convert::credential(credential)?;
-        let subject = convert::subject(subject)?;
-        self.policy.permit(caller, action, credential, subject).map_err(|_| Refusal::Denied)
+    /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
+    fn permit(&self, caller: &Caller, asked: policy::Request) -> Result<Permit, Refusal> {
+        self.policy.permit(caller, asked).map_err(|_| Refusal::Denied)
     }
 }

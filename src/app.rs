@@ -17,7 +17,6 @@ use crate::{
     clock::Clock,
     config::Config,
     http,
-    policy::Policy,
     provider::Provider,
     server::{self, ServerConfig, ServerError},
     store::StoreError,
@@ -69,7 +68,7 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
         let opened = store::open(&config.store, &config.seal).await?;
-        let policy = policy(&config);
+        let policy = config.policy();
         let grpc_listener = server::bind("server.listen", config.server.listen).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
@@ -161,11 +160,6 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         seed: rand::random(),
         store,
     })
-}
-
-/// An empty policy reaches this only with a loopback listener: the configuration refuses it on any other.
-fn policy(config: &Config) -> Policy {
-    if config.allow.is_empty() { Policy::local_only() } else { Policy::new(config.allow.clone()) }
 }
 
 /// What has to be done again and again: look after the store, and keep the gauges true.

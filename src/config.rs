@@ -35,8 +35,9 @@ pub use store::Store;
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
     broker::{Credential, Timing},
+    grant::Grant,
     name::CredentialName,
-    policy::Row,
+    policy::{Chosen, Policy, Row},
 };
 
 /// Where a configuration is looked for when no path is given, in this order.
@@ -66,6 +67,26 @@ pub struct Config {
     /// Every file that secrets were read from. When one of them changes, or the configuration file does, it is time
     /// to load again.
     pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// The policy. An empty one is there only with a loopback listener, any other is refused, and lets local callers do
+    /// everything.
+    pub fn policy(&self) -> Policy {
+        if self.allow.is_empty() {
+            return Policy::local_only();
+        }
+        let chosen = self.credentials.iter().map(|(name, credential)| {
+            let chosen = match credential.grant {
+                Grant::Static { .. } => Chosen::Secret,
+                Grant::ClientCredentials(_) | Grant::RefreshToken { .. } | Grant::JwtBearer { .. } => {
+                    Chosen::Token(credential.scopes.clone(), credential.resources.clone())
+                }
+            };
+            (name.clone(), chosen)
+        });
+        Policy::new(self.allow.clone(), chosen.collect())
+    }
 }
 
 /// Reads the configuration file at `path`, or the first of [`DEFAULT_PATHS`] that exists, and all secrets it names.
@@ -156,8 +177,9 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let seal = seal::read(&seal_table);
     seal::fit(&store_table, &seal_table, store.as_ref());
     let credentials = credential::read_all(check, &root);
-    let allow = allow::read(&root.tables("allow", allow::KEYS), &credentials);
-    allow::fit(&root, &server_table, &server);
+    let rows = root.tables("allow", allow::KEYS);
+    let allow = allow::read(&rows, &credentials);
+    allow::fit(&root, &rows, &server_table, &server);
     let refresh = refresh::read(&root.table("refresh", refresh::KEYS));
     let cache = cache::read(&root.table("cache", cache::KEYS));
     let log = log::read(&root.table("log", log::KEYS));
