@@ -10,10 +10,12 @@ use std::{
 use toml::de::DeTable;
 
 mod allow;
+mod audit;
 mod cache;
 mod check;
 mod credential;
 mod key;
+mod limits;
 mod log;
 mod mask;
 mod reader;
@@ -34,8 +36,10 @@ pub use store::Store;
 
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
+    audit::Output,
     broker::{Credential, Timing},
     grant::Grant,
+    limit::LimitConfig,
     name::CredentialName,
     policy::{Chosen, Policy, Row},
 };
@@ -54,6 +58,10 @@ pub struct Config {
     pub seal: Seal,
     /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
     pub allow: Vec<Row>,
+    /// Where the audit log goes.
+    pub audit: Output,
+    /// How much is taken on.
+    pub limits: LimitConfig,
     /// The times of a refresh.
     pub refresh: Timing,
     /// The tokens in memory.
@@ -141,6 +149,8 @@ const ROOT_KEYS: &[Key] = &[
     Key::hidden("store"),
     Key::hidden("seal"),
     Key::hidden("allow"),
+    Key::hidden("audit"),
+    Key::hidden("limits"),
     Key::hidden("refresh"),
     Key::hidden("cache"),
     Key::hidden("log"),
@@ -154,6 +164,8 @@ const TABLES: &[(&str, &[Key])] = &[
     ("seal", seal::KEYS),
     ("seal.keys", seal::ROW_KEYS),
     ("allow", allow::KEYS),
+    ("audit", audit::KEYS),
+    ("limits", limits::KEYS),
     ("refresh", refresh::KEYS),
     ("cache", cache::KEYS),
     ("log", log::KEYS),
@@ -180,6 +192,8 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let rows = root.tables("allow", allow::KEYS);
     let allow = allow::read(&rows, &credentials);
     allow::fit(&root, &rows, &server_table, &server);
+    let audit = audit::read(&root.table("audit", audit::KEYS));
+    let limits = limits::read(&root.table("limits", limits::KEYS));
     let refresh = refresh::read(&root.table("refresh", refresh::KEYS));
     let cache = cache::read(&root.table("cache", cache::KEYS));
     let log = log::read(&root.table("log", log::KEYS));
@@ -188,6 +202,8 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
         store: store?,
         seal,
         allow,
+        audit,
+        limits,
         refresh,
         cache,
         log,

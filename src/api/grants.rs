@@ -19,11 +19,12 @@ impl GrantAdmin for Api {
         &self,
         request: Request<ImportGrantRequest>,
     ) -> Result<Response<ImportGrantResponse>, Status> {
-        self.answer("ImportGrant", request, async |caller, request| {
+        self.answer("ImportGrant", request, async |by, request| {
             let ImportGrantRequest { credential, subject, secret, scopes } = request;
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
-            let permit = self.permit(&caller, asked)?;
+            let permit = self.permit(&by, asked)?;
             let generation = self.broker.import_grant(&permit, import(&permit, secret)?).await?;
+            by.entry.used(generation.get());
             Ok(ImportGrantResponse { generation: generation.get() })
         })
         .await
@@ -33,10 +34,10 @@ impl GrantAdmin for Api {
         &self,
         request: Request<DescribeGrantRequest>,
     ) -> Result<Response<DescribeGrantResponse>, Status> {
-        self.answer("DescribeGrant", request, async |caller, request| {
+        self.answer("DescribeGrant", request, async |by, request| {
             let DescribeGrantRequest { credential, subject, scopes, resources } = request;
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&caller, asked)?;
+            let permit = self.permit(&by, asked)?;
             let (scopes, resources) = (permit.scopes().clone(), permit.resources().clone());
             Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
         })

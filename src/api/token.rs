@@ -20,13 +20,14 @@ use crate::{
 #[tonic::async_trait]
 impl TokenService for Api {
     async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
-        self.answer("GetToken", request, async |caller, request| {
+        self.answer("GetToken", request, async |by, request| {
             let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
             let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&caller, asked)?;
+            let permit = self.permit(&by, asked)?;
             let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
             let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
             let served = self.broker.get_token(&permit, ask(&permit, wanted)).await?;
+            by.entry.used(served.token.generation.get());
             Ok(GetTokenResponse { token: Some(convert::token(&served)) })
         })
         .await
@@ -36,11 +37,14 @@ impl TokenService for Api {
         &self,
         request: Request<InvalidateTokenRequest>,
     ) -> Result<Response<InvalidateTokenResponse>, Status> {
-        self.answer("InvalidateToken", request, async |caller, request| {
+        self.answer("InvalidateToken", request, async |by, request| {
             let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
             let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&caller, asked)?;
+            let permit = self.permit(&by, asked)?;
             let reported = self.broker.invalidate_token(&permit, report(&permit, rejected, rejection)?).await?;
+            if let Some(served) = &reported.served {
+                by.entry.used(served.token.generation.get());
+            }
             Ok(InvalidateTokenResponse {
                 outcome: outcome(reported.outcome).into(),
                 token: reported.served.as_ref().map(convert::token),
@@ -55,7 +59,7 @@ impl TokenService for Api {
         &self,
         request: Request<CallThroughRequest>,
     ) -> Result<Response<CallThroughResponse>, Status> {
-        self.answer("CallThrough", request, async |caller, request| {
+        self.answer("CallThrough", request, async |by, request| {
             let CallThroughRequest {
                 credential,
                 subject,
@@ -70,7 +74,7 @@ impl TokenService for Api {
             } = request;
             let asked = convert::asked(Action::Call, (&credential, &subject), (scopes, resources))?;
             let asked = policy::Request { call: Some(Called { method, path }), ..asked };
-            let permit = self.permit(&caller, asked)?;
+            let permit = self.permit(&by, asked)?;
             let call = Call {
                 headers: headers.into_iter().map(|header| (header.name, header.value)).collect(),
                 body,
@@ -79,6 +83,8 @@ impl TokenService for Api {
                 ..call(&permit)
             };
             let answered = self.broker.call_through(&permit, call).await?;
+            by.entry.used(answered.token.generation.get());
+            by.entry.answered(answered.answer.status, answered.attempts);
             let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
             Ok(CallThroughResponse {
                 status: answered.answer.status.into(),

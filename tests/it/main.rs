@@ -24,6 +24,12 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// Who used what is written down, whatever came of it.
+mod audit;
+
+// What is too much is refused at once.
+mod limits;
+
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
 

@@ -57,6 +57,8 @@ fn it_shows_the_defaults() {
         (format!("{:?}", sample.store), format!("{:?}", default.store)),
         (format!("{:?}", sample.refresh), format!("{:?}", default.refresh)),
         (format!("{:?}", sample.cache), format!("{:?}", default.cache)),
+        (format!("{:?}", sample.audit), format!("{:?}", default.audit)),
+        (format!("{:?}", sample.limits), format!("{:?}", default.limits)),
         (format!("{:?}", sample.log), format!("{:?}", default.log)),
     ] {
         assert_eq!(shown, real);
