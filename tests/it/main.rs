@@ -24,6 +24,9 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// Every rpc, by every kind of caller, under every kind of row.
+mod policy_matrix;
+
 // Who used what is written down, whatever came of it.
 mod audit;
 

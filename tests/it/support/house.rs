@@ -1,6 +1,10 @@
 //! bearerd in this process, between the sandbox provider and the sandbox API, reached over gRPC as any caller reaches it.
 
-use std::{path::Path, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use bearerd::{
     app::App,
@@ -32,11 +36,21 @@ impl House {
 
     /// A house with a sandbox of these options.
     pub async fn furnished(options: Options, credentials: &str) -> Self {
+        Self::build(options, IpAddr::from(Ipv4Addr::LOCALHOST), credentials).await
+    }
+
+    /// A house with these lines that is reached over this address of the host, as others reach it.
+    pub async fn reached_from_outside(address: IpAddr, lines: &str) -> Self {
+        Self::build(Options::default(), address, lines).await
+    }
+
+    async fn build(options: Options, address: IpAddr, credentials: &str) -> Self {
         let sandbox = Sandbox::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"{}\"\nplaintext = true\nadmin_listen = \"127.0.0.1:0\"\n\
              [store]\nkind = \"embedded\"\npath = \"{}/bearerd.redb\"\n{credentials}",
+            SocketAddr::new(address, 0),
             directory.path().display()
         );
         let text = text
