@@ -30,6 +30,9 @@ mod policy_matrix;
 // Who used what is written down, whatever came of it.
 mod audit;
 
+// Marked secrets go every way there is, and are found nowhere.
+mod canary;
+
 // What is too much is refused at once.
 mod limits;
 
