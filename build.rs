@@ -16,16 +16,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = Config::new();
     config.bytes(["."]);
-    // These messages carry secrets, which must not reach a log through a stray `{:?}`.
+    // These messages carry secrets or subjects, which must not reach a log through a stray `{:?}`.
     config.skip_debug([
         "bearerd.v1.Token",
         "bearerd.v1.Header",
+        "bearerd.v1.GetTokenRequest",
         "bearerd.v1.GetTokenResponse",
         "bearerd.v1.InvalidateTokenRequest",
         "bearerd.v1.InvalidateTokenResponse",
         "bearerd.v1.CallThroughRequest",
         "bearerd.v1.CallThroughResponse",
         "bearerd.v1.ImportGrantRequest",
+        "bearerd.v1.DescribeGrantRequest",
         "bearerd.v1.Rejection",
     ]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

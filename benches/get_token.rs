@@ -14,7 +14,7 @@ use bearerd::{
     grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
     http,
     name::{CredentialName, Resources, Scopes, Subject},
-    policy::{Action, Permit, Policy},
+    policy::{Action, Permit, Policy, Request},
     provider::Provider,
     rejection::Rules,
     sandbox::{DEMO_CONFIDENTIAL, DEMO_SECRET, Options, Sandbox},
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let credential = credential(&sandbox)?;
     let name = credential.name.clone();
     let broker = runtime.block_on(async { parts(store, credential).map(Broker::start) })?;
-    let permit = Policy::local_only().permit(&Caller::Local, Action::Get, name, Subject::default())?;
+    let permit = Policy::local_only().permit(&Caller::Local, Request::new(Action::Get, name, Subject::default()))?;
     // The one request to the provider: from here on the token is in memory.
     runtime.block_on(broker.get_token(&permit, Ask::default()))?;
 

@@ -4,14 +4,16 @@
 use std::{future::Future, sync::Arc};
 
 use tonic::{Request, Response, Status};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
 use self::status::Refusal;
 use crate::{
+    audit::{Audit, Entry},
     broker::Broker,
     caller::Caller,
     identity,
-    policy::{Action, Permit, Policy},
+    limit::Limits,
+    policy::{self, Denied, Permit, Policy},
     telemetry::{RequestLabels, Telemetry},
 };
 
@@ -21,46 +23,89 @@ mod status;
 mod token;
 mod trace;
 
+/// One use of bearerd: who calls, and what will be written down about it.
+struct Use {
+    caller: Caller,
+    entry: Entry,
+}
+
 /// Serves both services.
 #[derive(Clone)]
 pub struct Api {
     broker: Broker,
     policy: Arc<Policy>,
+    limits: Arc<Limits>,
+    audit: Audit,
     telemetry: Arc<Telemetry>,
 }
 
 impl Api {
-    /// The services on a broker, under a policy.
-    pub fn new(broker: Broker, policy: Policy, telemetry: Arc<Telemetry>) -> Self {
-        Self { broker, policy: Arc::new(policy), telemetry }
+    /// The services on a broker, under a policy and limits, with a record of each use.
+    pub fn new(broker: Broker, policy: Policy, limits: Limits, audit: Audit, telemetry: Arc<Telemetry>) -> Self {
+        Self { broker, policy: Arc::new(policy), limits: Arc::new(limits), audit, telemetry }
     }
 
-    /// What every rpc has in common: who calls, under which trace, and how the end is counted and told.
+    /// What every rpc has in common: whether it is taken on, who calls, under which trace, and how the end is recorded,
+    /// counted and told.
     async fn answer<Q, A, F>(
         &self,
         rpc: &'static str,
         request: Request<Q>,
-        work: impl FnOnce(Caller, Q) -> F,
+        work: impl FnOnce(Use, Q) -> F,
     ) -> Result<Response<A>, Status>
     where
         F: Future<Output = Result<A, Refusal>>,
     {
-        let caller = identity::of_peer(request.remote_addr());
         let trace = trace::id(request.metadata());
-        let span = info_span!("request", rpc, %caller, trace);
-        let result = work(caller, request.into_inner()).instrument(span.clone()).await;
+        let entry = self.audit.begin(rpc, request.remote_addr(), &trace);
+        let span = info_span!("request", rpc, caller = Empty, trace);
+        let result = match self.limits.enter() {
+            Ok(_slot) => self.taken_on(request, &entry, &span, work).await,
+            Err(excess) => Err(excess.into()),
+        };
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
+        entry.ends(word);
         self.telemetry.requests.get_or_create(&RequestLabels { rpc, result: word }).inc();
         result.map(Response::new).map_err(|refusal| {
             // The cause stays here; callers get the fixed text of the reason and the trace to ask about.
-            span.in_scope(|| warn!(reason = word, cause = %refusal, "refused"));
+            span.in_scope(|| match &refusal {
+                // A line for each request too many would make the load worse; they are counted.
+                Refusal::Overloaded(_) => debug!(reason = word, "refused"),
+                Refusal::Denied | Refusal::Failed(_) => warn!(reason = word, cause = %refusal, "refused"),
+            });
             status::of(&refusal, &trace)
         })
     }
 
-    fn permit(&self, caller: &Caller, action: Action, credential: &str, subject: &str) -> Result<Permit, Refusal> {
-        let credential = convert::credential(credential)?;
-        let subject = convert::subject(subject)?;
-        self.policy.permit(caller, action, credential, subject).map_err(|_| Refusal::Denied)
+    async fn taken_on<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        entry: &Entry,
+        span: &Span,
+        work: impl FnOnce(Use, Q) -> F,
+    ) -> Result<A, Refusal>
+    where
+        F: Future<Output = Result<A, Refusal>>,
+    {
+        let caller = identity::of_peer(request.remote_addr());
+        span.record("caller", caller.name());
+        entry.calls(&caller);
+        self.limits.count(caller.name())?;
+        work(Use { caller, entry: entry.clone() }, request.into_inner()).instrument(span.clone()).await
+    }
+
+    /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
+    fn permit(&self, by: &Use, asked: policy::Request) -> Result<Permit, Refusal> {
+        by.entry.asks(&asked);
+        match self.policy.permit(&by.caller, asked) {
+            Ok(permit) => {
+                by.entry.allowed(&permit);
+                Ok(permit)
+            }
+            Err(Denied) => {
+                by.entry.denied();
+                Err(Refusal::Denied)
+            }
+        }
     }
 }

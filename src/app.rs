@@ -12,12 +12,13 @@ use tracing::{info, warn};
 use self::store::OpenStore;
 use crate::{
     api::Api,
+    audit::{Audit, AuditError},
     broker::{Broker, Parts},
     cache::CacheConfig,
     clock::Clock,
     config::Config,
     http,
-    policy::Policy,
+    limit::Limits,
     provider::Provider,
     server::{self, ServerConfig, ServerError},
     store::StoreError,
@@ -33,6 +34,9 @@ const STORE_CHECK: Duration = Duration::from_secs(2);
 /// How many of these checks lie between two sweeps of expired tokens, each of which writes to the disk.
 const SWEEP_EVERY: u32 = 30;
 
+/// How long the last audit records may take to be written, at the very end.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
 /// The running service.
 pub struct App {
     /// Where gRPC is served.
@@ -40,6 +44,7 @@ pub struct App {
     /// Where probes and metrics are served.
     pub admin: SocketAddr,
     broker: Broker,
+    audit: Audit,
     shutdown_timeout: Duration,
     ready: watch::Sender<bool>,
     stop: watch::Sender<bool>,
@@ -53,6 +58,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The audit log cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A listener cannot be served.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -69,7 +77,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
         let opened = store::open(&config.store, &config.seal).await?;
-        let policy = policy(&config);
+        let policy = config.policy();
+        let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
         let grpc_listener = server::bind("server.listen", config.server.listen).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
@@ -78,7 +87,7 @@ impl App {
         let (ready, is_ready) = watch::channel(true);
         let (stop, _) = watch::channel(false);
         let upkeep = tokio::spawn(upkeep(opened, broker.clone(), Arc::clone(&telemetry), ready.clone()));
-        let api = Api::new(broker.clone(), policy, Arc::clone(&telemetry));
+        let api = Api::new(broker.clone(), policy, Limits::new(&config.limits), audit.clone(), Arc::clone(&telemetry));
         let settings = ServerConfig {
             tls: config.server.tls.map(|tls| (tls.certificate, tls.key)),
             reflection: config.server.reflection,
@@ -90,7 +99,7 @@ impl App {
         ];
         info!(%grpc, %admin, "bearerd is ready");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { grpc, admin, broker, shutdown_timeout, ready, stop, servers, upkeep })
+        Ok(Self { grpc, admin, broker, audit, shutdown_timeout, ready, stop, servers, upkeep })
     }
 
     /// Runs until `shutdown`, or until a server fails, and then ends: new work is refused, requests under way are
@@ -123,6 +132,9 @@ impl App {
         }
         if !self.broker.drain(give_up.saturating_duration_since(Instant::now())).await {
             warn!("some refreshes did not end in time");
+        }
+        if !self.audit.flush(LAST_RECORDS).await {
+            warn!("the last audit records were not written in time");
         }
         info!("stopped");
     }
@@ -161,11 +173,6 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         seed: rand::random(),
         store,
     })
-}
-
-/// An empty policy reaches this only with a loopback listener: the configuration refuses it on any other.
-fn policy(config: &Config) -> Policy {
-    if config.allow.is_empty() { Policy::local_only() } else { Policy::new(config.allow.clone()) }
 }
 
 /// What has to be done again and again: look after the store, and keep the gauges true.

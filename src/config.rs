@@ -10,10 +10,12 @@ use std::{
 use toml::de::DeTable;
 
 mod allow;
+mod audit;
 mod cache;
 mod check;
 mod credential;
 mod key;
+mod limits;
 mod log;
 mod mask;
 mod reader;
@@ -34,9 +36,12 @@ pub use store::Store;
 
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
+    audit::Output,
     broker::{Credential, Timing},
+    grant::Grant,
+    limit::LimitConfig,
     name::CredentialName,
-    policy::Row,
+    policy::{Chosen, Policy, Row},
 };
 
 /// Where a configuration is looked for when no path is given, in this order.
@@ -53,6 +58,10 @@ pub struct Config {
     pub seal: Seal,
     /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
     pub allow: Vec<Row>,
+    /// Where the audit log goes.
+    pub audit: Output,
+    /// How much is taken on.
+    pub limits: LimitConfig,
     /// The times of a refresh.
     pub refresh: Timing,
     /// The tokens in memory.
@@ -66,6 +75,26 @@ pub struct Config {
     /// Every file that secrets were read from. When one of them changes, or the configuration file does, it is time
     /// to load again.
     pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// The policy. An empty one is there only with a loopback listener, any other is refused, and lets local callers do
+    /// everything.
+    pub fn policy(&self) -> Policy {
+        if self.allow.is_empty() {
+            return Policy::local_only();
+        }
+        let chosen = self.credentials.iter().map(|(name, credential)| {
+            let chosen = match credential.grant {
+                Grant::Static { .. } => Chosen::Secret,
+                Grant::ClientCredentials(_) | Grant::RefreshToken { .. } | Grant::JwtBearer { .. } => {
+                    Chosen::Token(credential.scopes.clone(), credential.resources.clone())
+                }
+            };
+            (name.clone(), chosen)
+        });
+        Policy::new(self.allow.clone(), chosen.collect())
+    }
 }
 
 /// Reads the configuration file at `path`, or the first of [`DEFAULT_PATHS`] that exists, and all secrets it names.
@@ -120,6 +149,8 @@ const ROOT_KEYS: &[Key] = &[
     Key::hidden("store"),
     Key::hidden("seal"),
     Key::hidden("allow"),
+    Key::hidden("audit"),
+    Key::hidden("limits"),
     Key::hidden("refresh"),
     Key::hidden("cache"),
     Key::hidden("log"),
@@ -133,6 +164,8 @@ const TABLES: &[(&str, &[Key])] = &[
     ("seal", seal::KEYS),
     ("seal.keys", seal::ROW_KEYS),
     ("allow", allow::KEYS),
+    ("audit", audit::KEYS),
+    ("limits", limits::KEYS),
     ("refresh", refresh::KEYS),
     ("cache", cache::KEYS),
     ("log", log::KEYS),
@@ -156,8 +189,11 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let seal = seal::read(&seal_table);
     seal::fit(&store_table, &seal_table, store.as_ref());
     let credentials = credential::read_all(check, &root);
-    let allow = allow::read(&root.tables("allow", allow::KEYS), &credentials);
-    allow::fit(&root, &server_table, &server);
+    let rows = root.tables("allow", allow::KEYS);
+    let allow = allow::read(&rows, &credentials);
+    allow::fit(&root, &rows, &server_table, &server);
+    let audit = audit::read(&root.table("audit", audit::KEYS));
+    let limits = limits::read(&root.table("limits", limits::KEYS));
     let refresh = refresh::read(&root.table("refresh", refresh::KEYS));
     let cache = cache::read(&root.table("cache", cache::KEYS));
     let log = log::read(&root.table("log", log::KEYS));
@@ -166,6 +202,8 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
         store: store?,
         seal,
         allow,
+        audit,
+        limits,
         refresh,
         cache,
         log,

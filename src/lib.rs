@@ -11,6 +11,7 @@ pub mod api;
 
 pub mod broker;
 
+pub mod audit;
 pub mod cache;
 pub mod identity;
 pub mod policy;
@@ -25,6 +26,7 @@ pub mod failure;
 pub mod token;
 
 pub mod http;
+pub mod limit;
 pub mod telemetry;
 
 pub mod caller;

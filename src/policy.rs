@@ -1,10 +1,25 @@
 //! Who may do what. Default deny; the sole maker of [`Permit`], without which nothing reaches the broker.
+//!
+//! A request is allowed if one row allows all of it; two rows that allow one half each do not add up. Of a row, what is
+//! absent limits nothing.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use self::row::Asked;
+pub use self::{
+    fence::{PathFault, PathPrefix},
+    pattern::Pattern,
+    row::{Limit, Row},
+};
 use crate::{
     caller::Caller,
-    name::{CredentialName, Subject},
+    name::{CredentialName, Resources, Scopes, Subject},
     token::GrantKey,
 };
+
+mod fence;
+mod pattern;
+mod row;
 
 /// What a caller may do with a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,56 +47,92 @@ impl Action {
             Self::Administer => "administer",
         }
     }
-}
 
-/// One row: these callers may do this with these credentials.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// Callers; see [`Pattern`].
-    pub caller: Pattern,
-    /// Credentials; any of them.
-    pub credentials: Vec<Pattern>,
-    /// Actions; any of them.
-    pub actions: Vec<Action>,
-}
-
-/// A text in which `*` stands for any run of characters, also an empty one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// A pattern.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Whether the whole of a text fits.
-    pub fn matches(&self, text: &str) -> bool {
-        let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };
-        let Some(mut left) = text.strip_prefix(head) else { return false };
-        let mut pieces = rest.split('*').peekable();
-        while let Some(piece) = pieces.next() {
-            if pieces.peek().is_none() {
-                return left.ends_with(piece);
-            }
-            // The first place where a piece fits is always good enough, because another star follows it.
-            let Some(at) = left.find(piece) else { return false };
-            left = left.get(at + piece.len()..).unwrap_or_default();
+    /// Whether it is about one token, which scopes and resources choose.
+    pub const fn chooses_a_token(self) -> bool {
+        match self {
+            Self::Get | Self::Invalidate | Self::Call => true,
+            Self::Administer => false,
         }
-        true
     }
+}
+
+/// What a caller asks for, checked in form and nothing else.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is to be done.
+    pub action: Action,
+    /// With which credential.
+    pub credential: CredentialName,
+    /// On whose behalf.
+    pub subject: Subject,
+    /// The scopes of the token; empty: those that the credential has by default.
+    pub scopes: Scopes,
+    /// Its resources, likewise.
+    pub resources: Resources,
+    /// What is called, where the action is [`Action::Call`].
+    pub call: Option<Called>,
+}
+
+/// What is called through, as it will be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Called {
+    /// The HTTP method.
+    pub method: String,
+    /// Path and query, relative to the credential's `base_url`.
+    pub path: String,
+}
+
+impl Request {
+    /// A request for the credential's default scopes and resources.
+    pub fn new(action: Action, credential: CredentialName, subject: Subject) -> Self {
+        let (scopes, resources) = (Scopes::default(), Resources::default());
+        Self { action, credential, subject, scopes, resources, call: None }
+    }
+}
+
+impl Called {
+    /// The path without its query.
+    pub fn plain_path(&self) -> &str {
+        self.path.split_once('?').map_or(self.path.as_str(), |(path, _query)| path)
+    }
+}
+
+/// What a credential is asked for where a request names nothing.
+#[derive(Clone, Debug)]
+pub enum Chosen {
+    /// A token of these scopes and resources.
+    Token(Scopes, Resources),
+    /// A secret that is the same for all of them.
+    Secret,
 }
 
 /// All rows.
 #[derive(Clone, Debug)]
 pub struct Policy {
     rows: Vec<Row>,
+    first: usize,
+    chosen: BTreeMap<CredentialName, Chosen>,
 }
 
 /// The permission to do one thing with one grant. Only [`Policy::permit`] makes it.
 #[derive(Clone, Debug)]
 pub struct Permit {
     grant: GrantKey,
+    action: Action,
+    scopes: Scopes,
+    resources: Resources,
+    call: Option<Called>,
+    row: RowId,
+}
+
+/// Which row it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowId {
+    /// Its place in the configuration, from 1; 0 where there is no row and local callers may do everything.
+    pub number: usize,
+    /// Its name, if it has one.
+    pub name: Option<Arc<str>>,
 }
 
 /// No row allows it. Says the same whether or not the credential exists.
@@ -89,37 +140,69 @@ pub struct Permit {
 #[error("no policy row allows this")]
 pub struct Denied;
 
+/// What one row says to a request.
+#[derive(Clone, Debug)]
+pub struct Verdict<'a> {
+    /// Which row.
+    pub id: RowId,
+    /// The row.
+    pub row: &'a Row,
+    /// All that keeps it from allowing the request; empty: it allows it.
+    pub limits: Vec<Limit>,
+}
+
 impl Policy {
-    /// A policy of these rows.
-    pub fn new(rows: Vec<Row>) -> Self {
-        Self { rows }
+    /// A policy of these rows. `chosen` says what each credential is asked for where a request names nothing, so that
+    /// nobody gets round a row's scopes by naming none.
+    pub fn new(rows: Vec<Row>, chosen: BTreeMap<CredentialName, Chosen>) -> Self {
+        Self { rows, first: 1, chosen }
     }
 
     /// The policy of a loopback listener without rows: local callers may do everything.
     pub fn local_only() -> Self {
-        let all = vec![Pattern::new("*")];
-        let caller = Pattern::new(Caller::Local.name());
-        Self { rows: vec![Row { caller, credentials: all, actions: Action::ALL.to_vec() }] }
+        let everything = Row::new(Pattern::new(Caller::Local.name()), vec![Pattern::new("*")], Action::ALL.to_vec());
+        Self { rows: vec![everything], first: 0, chosen: BTreeMap::new() }
     }
 
     /// Decides.
-    pub fn permit(
-        &self,
-        caller: &Caller,
-        action: Action,
-        credential: CredentialName,
-        subject: Subject,
-    ) -> Result<Permit, Denied> {
-        let allowed = self.rows.iter().any(|row| row.allows(caller, action, &credential));
-        if allowed { Ok(Permit { grant: GrantKey { credential, subject } }) } else { Err(Denied) }
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], if no row allows all of the request.
+    pub fn permit(&self, caller: &Caller, request: Request) -> Result<Permit, Denied> {
+        let asked = self.asked(caller.name(), &request);
+        let mut numbered = (self.first..).zip(&self.rows);
+        let (number, row) = numbered.find(|(_, row)| row.limits(&asked).next().is_none()).ok_or(Denied)?;
+        let row = RowId { number, name: row.name.clone() };
+        let Request { action, credential, subject, scopes, resources, call } = request;
+        let (scopes, resources) = match self.chosen.get(&credential) {
+            // What was compared with the row is what is asked for.
+            Some(Chosen::Token(default_scopes, default_resources)) if action.chooses_a_token() => (
+                if scopes.is_empty() { default_scopes.clone() } else { scopes },
+                if resources.is_empty() { default_resources.clone() } else { resources },
+            ),
+            Some(Chosen::Token(_, _) | Chosen::Secret) | None => (scopes, resources),
+        };
+        Ok(Permit { grant: GrantKey { credential, subject }, action, scopes, resources, call, row })
     }
-}
 
-impl Row {
-    fn allows(&self, caller: &Caller, action: Action, credential: &CredentialName) -> bool {
-        self.actions.contains(&action)
-            && self.caller.matches(caller.name())
-            && self.credentials.iter().any(|pattern| pattern.matches(credential.as_str()))
+    /// What each row says to a request of the caller of this name, by the same comparisons as [`Self::permit`].
+    pub fn explain(&self, caller: &str, request: &Request) -> Vec<Verdict<'_>> {
+        let asked = self.asked(caller, request);
+        self.numbered().map(|(id, row)| Verdict { id, row, limits: row.limits(&asked).collect() }).collect()
+    }
+
+    /// The rows that are for the caller of this name.
+    pub fn rows_for(&self, caller: &str) -> Vec<(RowId, &Row)> {
+        self.numbered().filter(|(_, row)| row.caller.matches(caller)).collect()
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (RowId, &Row)> {
+        (self.first..).zip(&self.rows).map(|(number, row)| (RowId { number, name: row.name.clone() }, row))
+    }
+
+    fn asked<'a>(&'a self, caller: &'a str, request: &'a Request) -> Asked<'a> {
+        Asked { caller, request, chosen: &self.chosen }
     }
 }
 
@@ -128,52 +211,33 @@ impl Permit {
     pub fn grant(&self) -> &GrantKey {
         &self.grant
     }
+
+    /// What may be done with it.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The scopes that may be asked for: those of the request, else the credential's own; empty only where neither has
+    /// any.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// The resources that may be asked for, likewise.
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// What may be called.
+    pub fn call(&self) -> Option<&Called> {
+        self.call.as_ref()
+    }
+
+    /// The row that allows it.
+    pub fn row(&self) -> &RowId {
+        &self.row
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_is_any_run_and_nothing_else_is_special() {
-        for (pattern, text, fits) in [
-            ("sap", "sap", true),
-            ("sap", "sapx", false),
-            ("sap-*", "sap-", true),
-            ("sap-*", "sap", false),
-            ("*", "", true),
-            ("*-prod", "crm-prod", true),
-            ("*-prod", "crm-prod-x", false),
-            ("a*b*c", "a1b2b3c", true),
-            ("a*b*c", "acb", false),
-            ("a*a", "a", false),
-            ("**", "x", true),
-            ("a.c", "abc", false),
-            ("ä*", "äö", true),
-        ] {
-            assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn only_what_a_row_names_is_allowed() {
-        let policy = Policy::new(vec![Row {
-            caller: Pattern::new("local"),
-            credentials: vec![Pattern::new("team-a"), Pattern::new("sap-*")],
-            actions: vec![Action::Get, Action::Call],
-        }]);
-        let ask = |caller, action, name| {
-            policy.permit(&caller, action, CredentialName::new(name).unwrap(), Subject::default()).is_ok()
-        };
-        assert!(ask(Caller::Local, Action::Get, "team-a"));
-        assert!(ask(Caller::Local, Action::Call, "sap-x"));
-        assert!(!ask(Caller::Local, Action::Get, "team-ab"));
-        assert!(!ask(Caller::Local, Action::Invalidate, "team-a"));
-        assert!(!ask(Caller::Anonymous, Action::Get, "team-a"));
-        assert!(
-            Policy::new(Vec::new())
-                .permit(&Caller::Local, Action::Get, CredentialName::new("a").unwrap(), Subject::default())
-                .is_err()
-        );
-    }
-}
+mod tests;

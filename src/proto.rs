@@ -1,5 +1,5 @@
-//! The messages and services of `proto/bearerd/v1`, generated. Messages that carry secrets have a `Debug` of their own,
-//! which shows none of them.
+//! The messages and services of `proto/bearerd/v1`, generated. Messages that carry secrets or subjects have a `Debug` of
+//! their own, which shows none of them.
 
 #![allow(missing_docs, unused_qualifications, clippy::all, clippy::restriction, reason = "generated")]
 
@@ -24,6 +24,7 @@ macro_rules! redacted {
 redacted! {
     Token { token_type, generation, expires_at, scopes, degraded }
     Header { name }
+    GetTokenRequest { credential, scopes, resources, min_remaining, refused_generation }
     GetTokenResponse { token }
     InvalidateTokenRequest { credential, scopes, resources }
     InvalidateTokenResponse { outcome, token, detail }
@@ -31,6 +32,7 @@ redacted! {
     CallThroughRequest { credential, method, replay }
     CallThroughResponse { status, generation, attempts, refreshed }
     ImportGrantRequest { credential, scopes }
+    DescribeGrantRequest { credential, scopes, resources }
 }
 
 impl fmt::Debug for invalidate_token_request::Rejected {

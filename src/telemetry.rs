@@ -40,6 +40,8 @@ pub struct Telemetry {
     pub reports: Family<CredentialLabels, Counter>,
     /// `bearerd_calls_total`: calls through, by the class of the upstream's status.
     pub calls: Family<CredentialLabels, Counter>,
+    /// `bearerd_audit_lost_total`: records of the audit log that could not be kept.
+    pub audit_lost: Counter,
     /// `bearerd_cached_tokens`
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
@@ -64,6 +66,7 @@ impl Default for Telemetry {
             refresh_seconds: Family::new_with_constructor(seconds),
             reports: Family::default(),
             calls: Family::default(),
+            audit_lost: Counter::default(),
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
             registry: Registry::default(),
@@ -74,6 +77,7 @@ impl Default for Telemetry {
         registry.register("refresh_seconds", "Duration of token requests", telemetry.refresh_seconds.clone());
         registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
+        registry.register("audit_lost", "Audit records that could not be kept", telemetry.audit_lost.clone());
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
         Self { registry, ..telemetry }

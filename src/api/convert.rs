@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     broker::{Error, Evidence, Served},
     name::{CredentialName, NameError, Resources, Scopes, Subject},
+    policy::{self, Action},
     proto,
     secret::ExposeSecret,
 };
@@ -15,19 +16,35 @@ const MAX_EVIDENCE: usize = 64 * 1024;
 /// No caller needs to ask for more than this.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-pub(super) fn credential(text: &str) -> Result<CredentialName, Error> {
+/// What a request asks for, for the policy to decide.
+pub(super) fn asked(
+    action: Action,
+    (credential, subject): (&str, &str),
+    (scopes, resources): (Vec<String>, Vec<String>),
+) -> Result<policy::Request, Error> {
+    Ok(policy::Request {
+        action,
+        credential: self::credential(credential)?,
+        subject: self::subject(subject)?,
+        scopes: self::scopes(scopes)?,
+        resources: self::resources(resources)?,
+        call: None,
+    })
+}
+
+fn credential(text: &str) -> Result<CredentialName, Error> {
     CredentialName::new(text).map_err(|error| invalid("credential", error))
 }
 
-pub(super) fn subject(text: &str) -> Result<Subject, Error> {
+fn subject(text: &str) -> Result<Subject, Error> {
     Subject::new(text).map_err(|error| invalid("subject", error))
 }
 
-pub(super) fn scopes(items: Vec<String>) -> Result<Scopes, Error> {
+fn scopes(items: Vec<String>) -> Result<Scopes, Error> {
     Scopes::new(items).map_err(|error| invalid("scopes", error))
 }
 
-pub(super) fn resources(items: Vec<String>) -> Result<Resources, Error> {
+fn resources(items: Vec<String>) -> Result<Resources, Error> {
     Resources::new(items).map_err(|error| invalid("resources", error))
 }
 

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, convert, status::Refusal};
 use crate::{
     broker::{Description, Error, Imported},
-    policy::Action,
+    policy::{Action, Permit},
     proto::{
         DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
         grant_admin_server::GrantAdmin, import_grant_request::Secret,
@@ -19,9 +19,12 @@ impl GrantAdmin for Api {
         &self,
         request: Request<ImportGrantRequest>,
     ) -> Result<Response<ImportGrantResponse>, Status> {
-        self.answer("ImportGrant", request, async |caller, request| {
-            let permit = self.permit(&caller, Action::Administer, &request.credential, &request.subject)?;
-            let generation = self.broker.import_grant(&permit, import(request)?).await?;
+        self.answer("ImportGrant", request, async |by, request| {
+            let ImportGrantRequest { credential, subject, secret, scopes } = request;
+            let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
+            let permit = self.permit(&by, asked)?;
+            let generation = self.broker.import_grant(&permit, import(&permit, secret)?).await?;
+            by.entry.used(generation.get());
             Ok(ImportGrantResponse { generation: generation.get() })
         })
         .await
@@ -31,17 +34,19 @@ impl GrantAdmin for Api {
         &self,
         request: Request<DescribeGrantRequest>,
     ) -> Result<Response<DescribeGrantResponse>, Status> {
-        self.answer("DescribeGrant", request, async |caller, request| {
-            let permit = self.permit(&caller, Action::Administer, &request.credential, &request.subject)?;
-            let (scopes, resources) = (convert::scopes(request.scopes)?, convert::resources(request.resources)?);
+        self.answer("DescribeGrant", request, async |by, request| {
+            let DescribeGrantRequest { credential, subject, scopes, resources } = request;
+            let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
+            let permit = self.permit(&by, asked)?;
+            let (scopes, resources) = (permit.scopes().clone(), permit.resources().clone());
             Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
         })
         .await
     }
 }
 
-fn import(request: ImportGrantRequest) -> Result<Imported, Refusal> {
-    let material = match request.secret {
+fn import(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal> {
+    let material = match secret {
         Some(Secret::RefreshToken(token)) => Material::RefreshToken(token.into()),
         Some(Secret::StaticSecret(secret)) => Material::Static(secret.into()),
         None => {
@@ -49,7 +54,7 @@ fn import(request: ImportGrantRequest) -> Result<Imported, Refusal> {
             return Err(Error::InvalidRequest { field: "secret", problem }.into());
         }
     };
-    Ok(Imported { material, scopes: convert::scopes(request.scopes)? })
+    Ok(Imported { material, scopes: permit.scopes().clone() })
 }
 
 fn describe(description: Description) -> DescribeGrantResponse {

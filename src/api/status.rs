@@ -1,6 +1,6 @@
 //! Errors as callers see them: one exhaustive match from reason to code and fixed text, with `google.rpc` details.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     broker::{Error, Reason},
     failure::FailureCause,
+    limit::Excess,
 };
 
 /// Why an rpc has no answer.
@@ -16,6 +17,9 @@ pub(super) enum Refusal {
     /// The policy does not allow it.
     #[error("no policy row allows this")]
     Denied,
+    /// It came when enough was under way, or too soon after others of the same caller.
+    #[error(transparent)]
+    Overloaded(#[from] Excess),
     /// The broker could not.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -25,7 +29,16 @@ impl Refusal {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Denied => Reason::CallerNotAllowed,
+            Self::Overloaded(_) => Reason::Overloaded,
             Self::Failed(error) => error.reason(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Denied => None,
+            Self::Overloaded(Excess(wait)) => Some(*wait),
+            Self::Failed(error) => error.retry_after(),
         }
     }
 }
@@ -52,6 +65,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
             metadata.insert("cause".to_owned(), FailureCause::RefreshOutcomeLost.word().to_owned());
         }
         Refusal::Denied
+        | Refusal::Overloaded(_)
         | Refusal::Failed(
             Error::CredentialNotFound
             | Error::Failed { .. }
@@ -63,9 +77,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
         ) => {}
     }
     details.set_error_info(word(reason), DOMAIN, metadata);
-    if let Refusal::Failed(error) = refusal
-        && let Some(wait) = error.retry_after()
-    {
+    if let Some(wait) = refusal.retry_after() {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(code(reason), message, details)
@@ -93,6 +105,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
         Reason::UpstreamUnreachable => "UPSTREAM_UNREACHABLE",
         Reason::UpstreamNoAnswer => "UPSTREAM_NO_ANSWER",
         Reason::UpstreamAnswerTooLarge => "UPSTREAM_ANSWER_TOO_LARGE",
+        Reason::Overloaded => "OVERLOADED",
     }
 }
 
@@ -106,7 +119,7 @@ const fn code(reason: Reason) -> Code {
         | Reason::ClientConfigurationRejected
         | Reason::InsufficientScope
         | Reason::TokenRejectedRepeatedly => Code::FailedPrecondition,
-        Reason::ProviderRateLimited | Reason::UpstreamAnswerTooLarge => Code::ResourceExhausted,
+        Reason::ProviderRateLimited | Reason::UpstreamAnswerTooLarge | Reason::Overloaded => Code::ResourceExhausted,
         Reason::ProviderUnavailable
         | Reason::ProviderAnswerInvalid
         | Reason::RefreshInProgress
@@ -140,13 +153,12 @@ const fn text(reason: Reason) -> &'static str {
         Reason::UpstreamUnreachable => "the upstream cannot be reached",
         Reason::UpstreamNoAnswer => "the upstream gave no whole answer in time; it may have acted",
         Reason::UpstreamAnswerTooLarge => "the upstream's answer is larger than allowed",
+        Reason::Overloaded => "more requests are made than are taken on",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

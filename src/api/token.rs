@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert, status::Refusal};
 use crate::{
     broker::{Ask, Call, Error, Outcome, Rejected, Replay, Report},
-    policy::Action,
+    policy::{self, Action, Called, Permit},
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
-        InvalidateTokenRequest, InvalidateTokenResponse, invalidate_token_request, token_service_server::TokenService,
+        InvalidateTokenRequest, InvalidateTokenResponse, Rejection, invalidate_token_request,
+        token_service_server::TokenService,
     },
     token::{Generation, Wanted},
 };
@@ -18,9 +20,14 @@ use crate::{
 #[tonic::async_trait]
 impl TokenService for Api {
     async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
-        self.answer("GetToken", request, async |caller, request| {
-            let permit = self.permit(&caller, Action::Get, &request.credential, &request.subject)?;
-            let served = self.broker.get_token(&permit, ask(request)?).await?;
+        self.answer("GetToken", request, async |by, request| {
+            let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
+            let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
+            let permit = self.permit(&by, asked)?;
+            let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
+            let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
+            let served = self.broker.get_token(&permit, ask(&permit, wanted)).await?;
+            by.entry.used(served.token.generation.get());
             Ok(GetTokenResponse { token: Some(convert::token(&served)) })
         })
         .await
@@ -30,9 +37,14 @@ impl TokenService for Api {
         &self,
         request: Request<InvalidateTokenRequest>,
     ) -> Result<Response<InvalidateTokenResponse>, Status> {
-        self.answer("InvalidateToken", request, async |caller, request| {
-            let permit = self.permit(&caller, Action::Invalidate, &request.credential, &request.subject)?;
-            let reported = self.broker.invalidate_token(&permit, report(request)?).await?;
+        self.answer("InvalidateToken", request, async |by, request| {
+            let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
+            let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
+            let permit = self.permit(&by, asked)?;
+            let reported = self.broker.invalidate_token(&permit, report(&permit, rejected, rejection)?).await?;
+            if let Some(served) = &reported.served {
+                by.entry.used(served.token.generation.get());
+            }
             Ok(InvalidateTokenResponse {
                 outcome: outcome(reported.outcome).into(),
                 token: reported.served.as_ref().map(convert::token),
@@ -47,9 +59,32 @@ impl TokenService for Api {
         &self,
         request: Request<CallThroughRequest>,
     ) -> Result<Response<CallThroughResponse>, Status> {
-        self.answer("CallThrough", request, async |caller, request| {
-            let permit = self.permit(&caller, Action::Call, &request.credential, &request.subject)?;
-            let answered = self.broker.call_through(&permit, call(request)?).await?;
+        self.answer("CallThrough", request, async |by, request| {
+            let CallThroughRequest {
+                credential,
+                subject,
+                scopes,
+                resources,
+                method,
+                path,
+                headers,
+                body,
+                timeout,
+                replay,
+            } = request;
+            let asked = convert::asked(Action::Call, (&credential, &subject), (scopes, resources))?;
+            let asked = policy::Request { call: Some(Called { method, path }), ..asked };
+            let permit = self.permit(&by, asked)?;
+            let call = Call {
+                headers: headers.into_iter().map(|header| (header.name, header.value)).collect(),
+                body,
+                timeout: convert::span("timeout", timeout)?,
+                replay: self::replay(replay)?,
+                ..call(&permit)
+            };
+            let answered = self.broker.call_through(&permit, call).await?;
+            by.entry.used(answered.token.generation.get());
+            by.entry.answered(answered.answer.status, answered.attempts);
             let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
             Ok(CallThroughResponse {
                 status: answered.answer.status.into(),
@@ -64,19 +99,16 @@ impl TokenService for Api {
     }
 }
 
-fn ask(request: GetTokenRequest) -> Result<Ask, Refusal> {
-    Ok(Ask {
-        scopes: convert::scopes(request.scopes)?,
-        resources: convert::resources(request.resources)?,
-        wanted: Wanted {
-            refused: Generation::new(request.refused_generation),
-            min_remaining: convert::span("min_remaining", request.min_remaining)?.unwrap_or(Duration::ZERO),
-        },
-    })
+fn ask(permit: &Permit, wanted: Wanted) -> Ask {
+    Ask { scopes: permit.scopes().clone(), resources: permit.resources().clone(), wanted }
 }
 
-fn report(request: InvalidateTokenRequest) -> Result<Report, Refusal> {
-    let rejected = match request.rejected {
+fn report(
+    permit: &Permit,
+    rejected: Option<invalidate_token_request::Rejected>,
+    evidence: Option<Rejection>,
+) -> Result<Report, Refusal> {
+    let rejected = match rejected {
         Some(invalidate_token_request::Rejected::Generation(number)) => Rejected::Generation(Generation::new(number)),
         Some(invalidate_token_request::Rejected::AccessToken(token)) => Rejected::AccessToken(token.into()),
         None => {
@@ -85,10 +117,10 @@ fn report(request: InvalidateTokenRequest) -> Result<Report, Refusal> {
         }
     };
     Ok(Report {
-        scopes: convert::scopes(request.scopes)?,
-        resources: convert::resources(request.resources)?,
+        scopes: permit.scopes().clone(),
+        resources: permit.resources().clone(),
         rejected,
-        evidence: request.rejection.map(convert::evidence).transpose()?,
+        evidence: evidence.map(convert::evidence).transpose()?,
     })
 }
 
@@ -101,24 +133,29 @@ fn outcome(outcome: Outcome) -> InvalidateTokenOutcome {
     }
 }
 
-fn call(request: CallThroughRequest) -> Result<Call, Refusal> {
+/// The call that a permit is for, with nothing else to it yet.
+fn call(permit: &Permit) -> Call {
+    let Called { method, path } = permit.call().cloned().unwrap_or_default();
+    Call {
+        scopes: permit.scopes().clone(),
+        resources: permit.resources().clone(),
+        method,
+        path,
+        headers: Vec::new(),
+        body: Bytes::new(),
+        timeout: None,
+        replay: Replay::AfterRejection,
+    }
+}
+
+fn replay(number: i32) -> Result<Replay, Refusal> {
     use crate::proto::Replay as Wire;
-    let replay = match Wire::try_from(request.replay) {
-        Ok(Wire::Unspecified | Wire::Default) => Replay::AfterRejection,
-        Ok(Wire::Never) => Replay::Never,
+    match Wire::try_from(number) {
+        Ok(Wire::Unspecified | Wire::Default) => Ok(Replay::AfterRejection),
+        Ok(Wire::Never) => Ok(Replay::Never),
         Err(_) => {
             let problem = "no such value; REPLAY_DEFAULT and REPLAY_NEVER exist".to_owned();
-            return Err(Error::InvalidRequest { field: "replay", problem }.into());
+            Err(Error::InvalidRequest { field: "replay", problem }.into())
         }
-    };
-    Ok(Call {
-        scopes: convert::scopes(request.scopes)?,
-        resources: convert::resources(request.resources)?,
-        method: request.method,
-        path: request.path,
-        headers: request.headers.into_iter().map(|header| (header.name, header.value)).collect(),
-        body: request.body,
-        timeout: convert::span("timeout", request.timeout)?,
-        replay,
-    })
+    }
 }

@@ -79,6 +79,7 @@ pub enum Reason {
     UpstreamUnreachable,
     UpstreamNoAnswer,
     UpstreamAnswerTooLarge,
+    Overloaded,
 }
 
 impl Error {

@@ -1,4 +1,5 @@
-//! `bearerd check`: reads the configuration and all secrets, and can ask each provider for a token.
+//! `bearerd check`: reads the configuration and all secrets, can ask each provider for a token, and can say what the
+//! policy allows whom.
 
 use std::{path::PathBuf, time::SystemTime};
 
@@ -22,8 +23,11 @@ use crate::{
     provider::{Provider, TokenEndpoint},
 };
 
+mod explain;
+
 /// The example in the help.
-pub const EXAMPLE: &str = "Example:\n  bearerd check --config bearerd.toml --probe";
+pub const EXAMPLE: &str = "Example:\n  bearerd check --config bearerd.toml --probe\n  \
+bearerd check --as spiffe://example.org/ns/billing/sa/api --credential salesforce --action get";
 
 /// The arguments of `bearerd check`.
 #[derive(ClapArgs)]
@@ -32,8 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "BEARERD_CONFIG")]
     config: Option<PathBuf>,
     /// Ask each provider for a token, where asking spends nothing; the tokens are thrown away
-    #[arg(long)]
+    #[arg(long, conflicts_with = "caller")]
     probe: bool,
+    #[command(flatten)]
+    question: explain::Question,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -47,9 +53,13 @@ struct Finding {
     text: String,
 }
 
-/// Checks the configuration: 0 if it is good, 78 if it is not, 1 if a probe failed.
+/// Checks the configuration: 0 if it is good, 78 if it is not, 1 if a probe failed, 77 if the policy denies what was
+/// asked about.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let Some(config) = serve::load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
+    if let Some(answer) = args.question.answer(&config, args.json, streams) {
+        return answer;
+    }
     let mut findings = Vec::new();
     for credential in config.credentials.values() {
         findings.push(if args.probe { probe(credential, &config.refresh).await? } else { loaded(credential) });

@@ -83,7 +83,7 @@ pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 fn failure(error: &AppError) -> Failure {
     let exit = match error {
         AppError::Store(StoreError::Unavailable(_)) => Exit::Unavailable,
-        AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_)) => Exit::Configuration,
+        AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_)) | AppError::Audit(_) => Exit::Configuration,
         AppError::Server(_) | AppError::Client(_) | AppError::Ended => Exit::Failure,
     };
     Failure::new(exit, error.to_string())

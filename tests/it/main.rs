@@ -24,6 +24,18 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// Every rpc, by every kind of caller, under every kind of row.
+mod policy_matrix;
+
+// Who used what is written down, whatever came of it.
+mod audit;
+
+// Marked secrets go every way there is, and are found nowhere.
+mod canary;
+
+// What is too much is refused at once.
+mod limits;
+
 // Tokens for one replica alone, while the store is away.
 mod outage;
 

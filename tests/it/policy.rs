@@ -1,13 +1,26 @@
 //! Who may do what, and what is said to those who may not.
 
-use bearerd::proto::{CallThroughRequest, DescribeGrantRequest, ImportGrantRequest, import_grant_request::Secret};
+use bearerd::{
+    policy::PathPrefix,
+    proto::{
+        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest, InvalidateTokenRequest,
+        import_grant_request::Secret, invalidate_token_request::Rejected,
+    },
+    upstream::target,
+};
+use proptest::{
+    strategy::{Strategy, ValueTree},
+    test_runner::TestRunner,
+};
 use tonic::{Code, Status};
+use url::Url;
 
 use crate::support::house::{House, ROTATING, reason};
 
 async fn with_rows(rows: &str) -> House {
+    let demo = ROTATING.replace("[\"read\"]", "[\"read\", \"write\"]");
     let other = ROTATING.replace("[credentials.demo]", "[credentials.hidden]");
-    House::with(&format!("{rows}\n{ROTATING}\n{other}")).await
+    House::with(&format!("{rows}\n{demo}\n{other}")).await
 }
 
 async fn call(house: &House, credential: &str) -> Result<(), Status> {
@@ -64,6 +77,79 @@ async fn what_is_hidden_looks_like_what_does_not_exist() {
     assert_eq!(hidden, seen(house.get("nobody").await.unwrap_err()));
     assert_eq!(hidden.0, Code::PermissionDenied);
     assert_eq!(house.asked(), 0);
+}
+
+/// What a row does not cover gets no further than the policy.
+#[tokio::test]
+async fn a_row_limits_subjects_scopes_methods_and_paths() {
+    let house = with_rows(
+        "[[allow]]\ncaller = \"local\"\ncredentials = [\"demo\"]\nactions = [\"get\", \"invalidate\"]\n\
+         subjects = [\"\"]\nscopes = [\"read\"]\n\
+         [[allow]]\ncaller = \"local\"\ncredentials = [\"demo\"]\nactions = [\"call\"]\n\
+         methods = [\"GET\"]\npaths = [\"/hello\", \"/echo\"]",
+    )
+    .await;
+    let ask = |subject: &str, scopes: &[&str]| GetTokenRequest {
+        credential: "demo".to_owned(),
+        subject: subject.to_owned(),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        ..GetTokenRequest::default()
+    };
+    let denied = |status: Status| assert_eq!(reason(&status).1, "CALLER_NOT_ALLOWED", "{status:?}");
+    denied(house.ask(ask("jane", &[])).await.unwrap_err());
+    denied(house.ask(ask("", &["write"])).await.unwrap_err());
+    denied(house.ask(ask("", &["read", "write"])).await.unwrap_err());
+    let report = InvalidateTokenRequest {
+        credential: "demo".to_owned(),
+        scopes: vec!["write".to_owned()],
+        rejected: Some(Rejected::Generation(1)),
+        ..InvalidateTokenRequest::default()
+    };
+    denied(house.report_whole(report).await.unwrap_err());
+    let call = |method: &str, path: &str| CallThroughRequest {
+        credential: "demo".to_owned(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        ..CallThroughRequest::default()
+    };
+    for (method, path) in
+        [("POST", "/echo"), ("GET", "/"), ("GET", "/hello/../echo"), ("GET", "/hello-not"), ("get", "/hello")]
+    {
+        denied(house.call_whole(call(method, path)).await.unwrap_err());
+    }
+    assert_eq!(house.asked(), 0, "the provider was never asked");
+
+    // Who names none would get the credential's own, which are more than the row has.
+    denied(house.ask(ask("", &[])).await.unwrap_err());
+    assert_eq!(house.ask(ask("", &["read"])).await.unwrap().scopes, ["read"]);
+    assert_eq!(house.call_whole(call("GET", "/hello")).await.unwrap().status, 200);
+    assert_eq!(house.call_whole(call("GET", "/echo?next=/../x")).await.unwrap().status, 200);
+}
+
+#[test]
+fn no_path_that_is_covered_and_sent_leads_out_of_its_prefix() {
+    let base = Url::parse("https://api.example/base/").unwrap();
+    let prefix = PathPrefix::new("/open/data").unwrap();
+    let pieces = [
+        "/", "open", "data", "..", ".", ";", "%2e", "%2E", "%252e", "%2f", "\\", "%5c", "%00", "?", "#", "a", "@", "//",
+    ];
+    let piece = proptest::sample::select(pieces.to_vec());
+    let mut runner = TestRunner::deterministic();
+    let mut sent = 0;
+    for _ in 0..20_000 {
+        let tail = proptest::collection::vec(piece.clone(), 0..6).new_tree(&mut runner).unwrap().current().concat();
+        let path = format!("/open/data{tail}");
+        let plain = path.split('?').next().unwrap();
+        let Ok(url) = target::url(&base, &path) else { continue };
+        if prefix.covers(plain) {
+            sent += 1;
+            let below = url.path().strip_prefix("/base/open/data").unwrap_or_else(|| panic!("{path} became {url}"));
+            assert!(below.is_empty() || below.starts_with('/'), "{path} became {url}");
+            let trick = |segment: &str| segment.split(';').next().is_some_and(|bare| bare == "." || bare == "..");
+            assert!(!below.split('/').any(trick), "{path} became {url}");
+        }
+    }
+    assert!(sent > 500, "{sent}");
 }
 
 #[tokio::test]

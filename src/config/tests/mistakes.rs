@@ -177,6 +177,7 @@ fn seals() {
 #[test]
 fn policies_times_and_logs() {
     let allow = |lines: &str| format!("[[allow]]\n{lines}");
+    let row = |line: &str| allow(&format!("caller = \"a\"\ncredentials = [\"*\"]\nactions = [\"call\"]\n{line}"));
     each_is_reported(&[
         (&allow("credentials = [\"*\"]\nactions = [\"get\"]"), "`allow.caller` is missing"),
         (&allow("caller = \"a\"\nactions = [\"get\"]"), "`allow.credentials` is missing"),
@@ -185,7 +186,31 @@ fn policies_times_and_logs() {
         (&allow("caller = \"a\"\ncredentials = [\"A\"]\nactions = [\"get\"]"), "no credential's name can match"),
         (&allow("caller = \"a\"\ncredentials = \"*\"\nactions = [\"get\"]"), "must be a list"),
         ("allow = \"a\"", "must be an array of tables"),
+        (&row("name = \"a b\""), "write 1 to 63 letters"),
+        (&row("subjects = []"), "or leave it out to limit nothing"),
+        (&row("subjects = [\"a\\u0007\"]"), "no subject can match"),
+        (&row("subjects = [7]"), "must be a string"),
+        (&row("scopes = []"), "so the row allows nothing"),
+        (&row("scopes = [\"a b\"]"), "no scope can match"),
+        (&row("scopes = [\"\"]"), "is empty"),
+        (&row("resources = [\"/v1\"]"), "no resource can match"),
+        (&row("methods = [\"get\"]"), "write it in upper case"),
+        (&row("methods = [\"TRACE\"]"), "are never sent"),
+        (&row("paths = [\"v1\"]"), "begin it with \"/\""),
+        (&row("paths = [\"/v1/*\"]"), "'*' has no meaning here"),
+        (&row("paths = [\"/v1/../v2\"]"), "leave out empty and dot segments"),
+        (&row("paths = [\"/v1?a=b\"]"), "leave out the query"),
+        (&row("path = [\"/v1\"]"), "did you mean `paths`?"),
+        (&row("paths = [\"/v1\"]").replace("\"call\"", "\"get\""), "it limits \"call\", and the row does not"),
+        (&row("methods = [\"GET\"]").replace("\"call\"", "\"invalidate\""), "limits nothing here"),
+        (&row("scopes = [\"a\"]").replace("\"call\"", "\"administer\""), "the row has none of them"),
+        (&format!("{}\n{}", row("name = \"one\""), row("name = \"one\"")), "is the name of another row too"),
         ("[refresh]\nhttp_timeout = \"17s\"", "http_timeout + commit_budget must be under lease; here 20s"),
+        ("[audit]\noutput = \"stdot\"", "write \"off\", \"stdout\", \"stderr\", or the path of a file"),
+        ("[audit]\noutput = true", "must be a string"),
+        ("[limits]\nrequests_per_second = 0", "write a whole number from 1 to 1000000"),
+        ("[limits]\nburst = 0", "write a whole number from 1 to"),
+        ("[limits]\nmax_in_flight = \"many\"", "must be an integer"),
         ("[refresh]\nlease = \"13s\"", "here 13s is not under 13s"),
         ("[refresh]\nlease = \"25s\"", "lease must be under max_wait"),
         ("[refresh]\nmax_wait = \"30s\"", "max_wait must be under 30s"),
@@ -207,6 +232,33 @@ fn a_pattern_without_a_credential_is_a_warning() {
         ["warning: this pattern matches no credential", "credentials = [\"a\", \"b-*\"]", "  ^^^^^ write the name"]
     {
         assert!(warnings[0].contains(part), "{}", warnings[0]);
+    }
+}
+
+#[test]
+fn rows_that_are_wider_than_they_look_are_warnings() {
+    let row = |caller: &str, rest: &str| {
+        format!("[[allow]]\ncaller = \"{caller}\"\ncredentials = [\"a\"]\n{rest}\n{}", credential(""))
+    };
+    let open = |caller: &str| {
+        let listener = "[server]\nlisten = \"0.0.0.0:7443\"\nplaintext = true";
+        format!("{listener}\n{}", row(caller, "actions = [\"get\"]"))
+    };
+    let unproven = "this matches callers who have not shown who they are";
+    for (text, warns) in [
+        (open("*"), Some(unproven)),
+        (open("**"), Some(unproven)),
+        (open("a*"), Some(unproven)),
+        (open("anonymous"), None),
+        (open("spiffe://*"), None),
+        (row("*", "actions = [\"get\"]"), None),
+        (row("x", "actions = [\"get\", \"call\"]\npaths = [\"/v1\"]"), Some("the row gives out the token itself")),
+        (row("x", "actions = [\"invalidate\", \"call\"]\npaths = [\"/v1\"]"), None),
+    ] {
+        let config = Place::new().parse(&text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        let titles: Vec<&str> = config.warnings.iter().map(Warning::title).collect();
+        assert_eq!(titles.len(), usize::from(warns.is_some()), "{text}\n{titles:?}");
+        assert!(warns.is_none_or(|warns| titles[0].contains(warns)), "{text}\n{titles:?}");
     }
 }
 

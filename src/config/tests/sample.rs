@@ -37,7 +37,7 @@ fn tables(text: &str) -> Vec<Vec<&str>> {
 fn it_loads() {
     let config = Place::new().parse(SAMPLE).map_err(|errors| panic!("{errors}")).unwrap();
     assert!(config.warnings.is_empty(), "{}", config.warnings[0].render(false));
-    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 2, 3));
+    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 3, 3));
     assert!(!format!("{config:?}").contains("in-file"));
 }
 
@@ -57,6 +57,8 @@ fn it_shows_the_defaults() {
         (format!("{:?}", sample.store), format!("{:?}", default.store)),
         (format!("{:?}", sample.refresh), format!("{:?}", default.refresh)),
         (format!("{:?}", sample.cache), format!("{:?}", default.cache)),
+        (format!("{:?}", sample.audit), format!("{:?}", default.audit)),
+        (format!("{:?}", sample.limits), format!("{:?}", default.limits)),
         (format!("{:?}", sample.log), format!("{:?}", default.log)),
     ] {
         assert_eq!(shown, real);

@@ -14,16 +14,18 @@ use std::{
 
 use bearerd::{
     api::Api,
+    audit::Audit,
     broker::{Broker, Parts},
     cache::CacheConfig,
     clock::Clock,
     config, http,
+    limit::Limits,
     policy::Policy,
     proto::token_service_client::TokenServiceClient,
     provider::Provider,
     sandbox::{DEMO_API_KEY, Options, Sandbox},
     server::{self, ServerConfig},
-    store::{Ring, embedded::Embedded},
+    store::{Ring, Store, embedded::Embedded},
     telemetry::Telemetry,
     upstream::Upstream,
 };
@@ -76,8 +78,10 @@ impl Named {
         let lookups = Arc::<AtomicUsize>::default();
         let ring = Ring::new([("test", [7; 32].as_slice())]).unwrap();
         let telemetry = Arc::new(Telemetry::default());
+        let store = Embedded::open(&directory.path().join("test.redb"), ring).unwrap();
+        let names = store.names().clone();
         let broker = Broker::start(Parts {
-            store: Arc::new(Embedded::open(&directory.path().join("test.redb"), ring).unwrap()),
+            store: Arc::new(store),
             credentials: config.credentials,
             timing: config.refresh,
             cache: CacheConfig { max_tokens: 100, max_age: None },
@@ -92,7 +96,9 @@ impl Named {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let settings = ServerConfig { tls: None, reflection: false, max_message_bytes: 4 << 20 };
         let (ready, is_ready) = watch::channel(true);
-        let api = Api::new(broker, Policy::local_only(), telemetry);
+        let (limits, audit) =
+            (Limits::new(&config.limits), Audit::start(&config.audit, &names, Arc::clone(&telemetry)));
+        let api = Api::new(broker, Policy::local_only(), limits, audit.unwrap(), telemetry);
         tokio::spawn(server::grpc(listener, api, settings, is_ready, std::future::pending()));
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
         let tokens = TokenServiceClient::new(channel);

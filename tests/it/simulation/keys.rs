@@ -7,7 +7,7 @@ use bearerd::{
     caller::Caller,
     grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
     name::{CredentialName, Resources, Scopes, Subject},
-    policy::{Action, Permit, Policy},
+    policy::{Action, Permit, Policy, Request},
     rejection::Rules,
     store::{Names, Place, Unit},
     token::{GrantKey, TokenKey, Wanted},
@@ -168,7 +168,8 @@ impl Temper {
             resources: Resources::default(),
         };
         let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token(&token) };
-        let permit = Policy::local_only().permit(&Caller::Local, Action::Get, credential, grant.subject.clone());
+        let request = Request::new(Action::Get, credential, grant.subject.clone());
+        let permit = Policy::local_only().permit(&Caller::Local, request);
         Key {
             credential: self.credential.clone(),
             subject,

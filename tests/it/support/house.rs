@@ -1,6 +1,11 @@
 //! bearerd in this process, between the sandbox provider and the sandbox API, reached over gRPC as any caller reaches it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bearerd::{
     app::App,
@@ -26,6 +31,9 @@ pub struct House {
     _directory: tempfile::TempDir,
 }
 
+/// Where houses are reached from this host alone.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 impl House {
     /// A house with these credentials. In the text, `{token_url}`, `{api_url}` and `{issuer}` stand for the sandbox's.
     pub async fn with(credentials: &str) -> Self {
@@ -34,8 +42,17 @@ impl House {
 
     /// A house with a sandbox of these options.
     pub async fn furnished(options: Options, credentials: &str) -> Self {
+        Self::build(options, HERE, credentials).await
+    }
+
+    /// A house with these lines that is reached over this address of the host, as others reach it.
+    pub async fn reached_from_outside(address: IpAddr, lines: &str) -> Self {
+        Self::build(Options::default(), address, lines).await
+    }
+
+    async fn build(options: Options, address: IpAddr, lines: &str) -> Self {
         let sandbox = Arc::new(Sandbox::start(options).await.unwrap());
-        Self::open("kind = \"embedded\"\npath = \"{directory}/bearerd.redb\"", sandbox, credentials).await
+        Self::open(address, "kind = \"embedded\"\npath = \"{directory}/bearerd.redb\"", sandbox, lines).await
     }
 
     /// One of several houses on one Redis, before one sandbox.
@@ -44,13 +61,15 @@ impl House {
             "kind = \"redis\"\nurl = \"{}\"\n[seal]\nkeys = [{{ id = \"test\", env = \"SEAL\" }}]",
             redis.url()
         );
-        Self::open(&store, Arc::clone(sandbox), credentials).await
+        Self::open(HERE, &store, Arc::clone(sandbox), credentials).await
     }
 
-    async fn open(store: &str, sandbox: Arc<Sandbox>, credentials: &str) -> Self {
+    async fn open(address: IpAddr, store: &str, sandbox: Arc<Sandbox>, lines: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let listen = SocketAddr::new(address, 0);
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n[store]\n{store}\n{credentials}"
+            "[server]\nlisten = \"{listen}\"\nplaintext = true\nadmin_listen = \"127.0.0.1:0\"\n\
+             [store]\n{store}\n{lines}"
         );
         let text = text
             .replace("{directory}", &directory.path().display().to_string())

@@ -1,0 +1,155 @@
+//! Who used what: one record for each rpc, whatever came of it, as a line of JSON.
+//!
+//! A record is written when the rpc is over, also when its caller went away in the middle. It is handed to a thread of
+//! its own, so that a slow disk holds up no request; what that thread cannot take is counted and told.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::timeout};
+
+use self::{
+    queue::{Queue, Urgency},
+    record::Record,
+    sink::Sink,
+};
+use crate::{
+    caller::Caller,
+    policy::{Permit, Request},
+    store::Names,
+    telemetry::Telemetry,
+};
+
+mod queue;
+mod record;
+mod sink;
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Standard error, between the lines of the log.
+    Stderr,
+    /// A file that is appended to, and opened again when it was moved away.
+    File(PathBuf),
+}
+
+/// No audit log can be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("audit.output: {0}")]
+pub struct AuditError(String);
+
+/// The audit log. Cloning it is cheap.
+#[derive(Clone)]
+pub struct Audit {
+    on: Option<Arc<On>>,
+}
+
+struct On {
+    queue: Queue,
+    names: Names,
+}
+
+/// The record of one rpc, which is still under way. Clones are the same record; it is written when the last one goes.
+#[derive(Clone)]
+pub struct Entry {
+    draft: Option<Arc<Draft>>,
+}
+
+struct Draft {
+    on: Arc<On>,
+    record: Mutex<Record>,
+}
+
+impl Audit {
+    /// Opens the audit log. Subjects appear by the names that this store has for them.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`], if the file cannot be opened for appending, or no thread can be had.
+    pub fn start(output: &Output, names: &Names, telemetry: Arc<Telemetry>) -> Result<Self, AuditError> {
+        let sink = match output {
+            Output::Off => return Ok(Self { on: None }),
+            Output::Stdout => Sink::Stdout,
+            Output::Stderr => Sink::Stderr,
+            Output::File(path) => {
+                Sink::file(path).map_err(|error| AuditError(format!("{}: {error}", path.display())))?
+            }
+        };
+        let queue = Queue::start(sink, telemetry).map_err(|error| AuditError(error.to_string()))?;
+        Ok(Self { on: Some(Arc::new(On { queue, names: names.clone() })) })
+    }
+
+    /// Begins the record of an rpc.
+    pub fn begin(&self, rpc: &'static str, peer: Option<SocketAddr>, trace: &str) -> Entry {
+        let draft = |on: &Arc<On>| {
+            let record = Mutex::new(Record::new(rpc, peer, trace));
+            Arc::new(Draft { on: Arc::clone(on), record })
+        };
+        Entry { draft: self.on.as_ref().map(draft) }
+    }
+
+    /// Waits until all that was handed over is written, at most this long. Tells whether it was.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        let Some(on) = &self.on else { return true };
+        let (done, written) = oneshot::channel();
+        on.queue.flush(done);
+        matches!(timeout(limit, written).await, Ok(Ok(())))
+    }
+}
+
+impl Entry {
+    /// Notes who calls.
+    pub fn calls(&self, caller: &Caller) {
+        self.note(|record| record.caller(caller));
+    }
+
+    /// Notes what is asked for, before it is decided.
+    pub fn asks(&self, request: &Request) {
+        if let Some(draft) = &self.draft {
+            draft.record.lock().asked(request, &draft.on.names);
+        }
+    }
+
+    /// Notes that the policy allows it.
+    pub fn allowed(&self, permit: &Permit) {
+        self.note(|record| record.allowed(permit));
+    }
+
+    /// Notes that the policy denies it.
+    pub fn denied(&self) {
+        self.note(Record::denied);
+    }
+
+    /// Notes the generation that was used, or made.
+    pub fn used(&self, generation: u64) {
+        self.note(|record| record.generation = Some(generation));
+    }
+
+    /// Notes what the upstream answered, and how often it was asked.
+    pub fn answered(&self, status: u16, attempts: u32) {
+        self.note(|record| (record.status, record.attempts) = (Some(status), Some(attempts)));
+    }
+
+    /// Notes how it ended: `OK`, or the reason of the error.
+    pub fn ends(&self, result: &'static str) {
+        self.note(|record| record.result = result);
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Record)) {
+        if let Some(draft) = &self.draft {
+            change(&mut draft.record.lock());
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let record = self.record.get_mut();
+        let urgency = if record.is_allowed() { Urgency::Use } else { Urgency::Refusal };
+        self.on.queue.put(&record.line(), urgency);
+    }
+}

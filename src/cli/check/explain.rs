@@ -1,0 +1,286 @@
+//! `bearerd check --as`: what the policy says to a caller, and why.
+
+use clap::{
+    Args as ClapArgs,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use serde::Serialize;
+
+use crate::{
+    cli::output::{Exit, Failure, Streams},
+    config::Config,
+    name::{CredentialName, NameError, Resources, Scopes, Subject},
+    policy::{Action, Called, Limit, Policy, Request, Row, RowId, Verdict},
+};
+
+/// A caller, and what it might ask for.
+#[derive(ClapArgs)]
+pub struct Question {
+    /// Say what the policy allows this caller; see the audit log for callers' names
+    #[arg(long = "as", value_name = "CALLER")]
+    caller: Option<String>,
+    /// Say whether it may use this credential, which row allows it, and what keeps each other row from it
+    #[arg(long, value_name = "NAME", requires_all = ["caller", "action"])]
+    credential: Option<String>,
+    /// What the caller would do with it
+    #[arg(long, requires = "credential", value_parser = actions())]
+    action: Option<Action>,
+    /// On whose behalf; without it the service itself
+    #[arg(long, requires = "credential")]
+    subject: Option<String>,
+    /// A scope that the caller would name; can be repeated
+    #[arg(long = "scope", value_name = "SCOPE", requires = "credential")]
+    scopes: Vec<String>,
+    /// A resource that the caller would name; can be repeated
+    #[arg(long = "resource", value_name = "URI", requires = "credential")]
+    resources: Vec<String>,
+    /// The HTTP method of the call
+    #[arg(long, requires = "credential", required_if_eq("action", "call"))]
+    method: Option<String>,
+    /// The path of the call, relative to the credential's base_url
+    #[arg(long, requires = "credential", required_if_eq("action", "call"))]
+    path: Option<String>,
+}
+
+fn actions() -> impl TypedValueParser<Value = Action> {
+    PossibleValuesParser::new(Action::ALL.map(Action::word)).try_map(|word| {
+        let found = Action::ALL.into_iter().find(|action| action.word() == word);
+        found.ok_or("no such action")
+    })
+}
+
+/// A row's answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    row: usize,
+    name: Option<&'a str>,
+    allows: bool,
+    /// The settings that keep the row from allowing it.
+    limits: Vec<&'static str>,
+}
+
+/// A row in JSON: its settings as they were written, `null` where nothing is limited.
+#[derive(Serialize)]
+struct Shown<'a> {
+    row: usize,
+    name: Option<&'a str>,
+    settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// All settings of a row, in the order in which they are told.
+const SETTINGS: [Limit; 8] = [
+    Limit::Caller,
+    Limit::Credential,
+    Limit::Action,
+    Limit::Subject,
+    Limit::Scope,
+    Limit::Resource,
+    Limit::Method,
+    Limit::Path,
+];
+
+impl Question {
+    /// Answers, if a caller was named: 0 if something is allowed, 77 if nothing is.
+    pub fn answer(&self, config: &Config, json: bool, streams: &mut Streams<'_>) -> Option<Result<Exit, Failure>> {
+        let caller = self.caller.as_deref()?;
+        let policy = config.policy();
+        Some(match self.request() {
+            Err(failure) => Err(failure),
+            Ok(None) => overview(&policy, caller, json, streams),
+            Ok(Some(request)) => {
+                if !config.credentials.contains_key(&request.credential) {
+                    streams.note("there is no such credential: an allowed caller is told CREDENTIAL_NOT_FOUND");
+                }
+                judge(&policy, caller, &request, json, streams)
+            }
+        })
+    }
+
+    fn request(&self) -> Result<Option<Request>, Failure> {
+        let (Some(credential), Some(action)) = (&self.credential, self.action) else { return Ok(None) };
+        let wrong = |error: NameError| Failure::new(Exit::Usage, error.to_string());
+        let call = self.method.clone().zip(self.path.clone()).map(|(method, path)| Called { method, path });
+        Ok(Some(Request {
+            action,
+            credential: CredentialName::new(credential).map_err(wrong)?,
+            subject: Subject::new(self.subject.as_deref().unwrap_or_default()).map_err(wrong)?,
+            scopes: Scopes::new(self.scopes.iter().cloned()).map_err(wrong)?,
+            resources: Resources::new(self.resources.iter().cloned()).map_err(wrong)?,
+            call,
+        }))
+    }
+}
+
+fn judge(
+    policy: &Policy,
+    caller: &str,
+    request: &Request,
+    json: bool,
+    streams: &mut Streams<'_>,
+) -> Result<Exit, Failure> {
+    let verdicts = policy.explain(caller, request);
+    let allowing = verdicts.iter().find(|verdict| verdict.limits.is_empty());
+    if json {
+        streams.json(&verdicts.iter().map(answer).collect::<Vec<_>>())?;
+    } else {
+        let found = allowing.map(|verdict| format!("allowed by {}", title(&verdict.id)));
+        streams.line(&found.unwrap_or_else(|| "denied: no row allows it".to_owned()))?;
+        for verdict in &verdicts {
+            streams.line(&format!("  {}: {}", title(&verdict.id), reasons(verdict)))?;
+        }
+    }
+    Ok(if allowing.is_some() { Exit::Success } else { Exit::NotAllowed })
+}
+
+fn answer<'a>(verdict: &'a Verdict<'a>) -> Answer<'a> {
+    Answer {
+        row: verdict.id.number,
+        name: verdict.id.name.as_deref(),
+        allows: verdict.limits.is_empty(),
+        limits: verdict.limits.iter().map(|limit| limit.setting()).collect(),
+    }
+}
+
+fn reasons(verdict: &Verdict<'_>) -> String {
+    if verdict.limits.is_empty() {
+        return "allows it".to_owned();
+    }
+    let written = |limit: &Limit| format!("{} = {}", limit.setting(), verdict.row.written(*limit).unwrap_or_default());
+    format!("does not, because of {}", verdict.limits.iter().map(written).collect::<Vec<_>>().join(" and "))
+}
+
+fn overview(policy: &Policy, caller: &str, json: bool, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let rows = policy.rows_for(caller);
+    if json {
+        streams.json(&rows.iter().map(|(id, row)| shown(id, row)).collect::<Vec<_>>())?;
+    } else if rows.is_empty() {
+        streams.line("denied: no row is for this caller")?;
+    } else {
+        for (id, row) in &rows {
+            streams.line(&title(id))?;
+            for setting in SETTINGS {
+                let written = row.written(setting).unwrap_or_else(|| "any".to_owned());
+                streams.line(&format!("  {}: {written}", setting.setting()))?;
+            }
+        }
+    }
+    Ok(if rows.is_empty() { Exit::NotAllowed } else { Exit::Success })
+}
+
+fn shown<'a>(id: &'a RowId, row: &Row) -> Shown<'a> {
+    let settings = SETTINGS.iter().map(|setting| (setting.setting().to_owned(), row.written(*setting).into()));
+    Shown { row: id.number, name: id.name.as_deref(), settings: settings.collect() }
+}
+
+fn title(id: &RowId) -> String {
+    match (&id.name, id.number) {
+        (Some(name), number) => format!("row {number} ({name})"),
+        (None, 0) => "no [[allow]]: local callers may do everything".to_owned(),
+        (None, number) => format!("row {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::cli::{output::Exit, testing::run_alone};
+
+    const CONFIG: &str = "
+        [[allow]]
+        name = \"billing\"
+        caller = \"spiffe://acme/billing/*\"
+        credentials = [\"key\"]
+        actions = [\"call\"]
+        methods = [\"GET\"]
+        paths = [\"/v1\"]
+
+        [[allow]]
+        caller = \"oncall\"
+        credentials = [\"*\"]
+        actions = [\"administer\"]
+
+        [credentials.key]
+        grant = \"static\"
+        scheme = \"bearer\"
+    ";
+
+    async fn check(config: &str, args: &[&str]) -> (Exit, String, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bearerd.toml");
+        fs::write(&path, config).unwrap();
+        let run = run_alone(&[&["check", "--config", path.to_str().unwrap()], args].concat(), "").await;
+        (run.exit, run.out, run.err)
+    }
+
+    const CALL: [&str; 4] = ["--credential", "key", "--action", "call"];
+
+    #[tokio::test]
+    async fn a_request_is_judged_row_by_row() {
+        for (caller, call, exit, out) in [
+            (
+                "spiffe://acme/billing/api",
+                ["--method", "GET", "--path", "/v1/x"],
+                Exit::Success,
+                "allowed by row 1 (billing)\n  row 1 (billing): allows it\n  row 2: does not, because of \
+                 caller = \"oncall\" and actions = [\"administer\"]\n",
+            ),
+            (
+                "oncall",
+                ["--method", "POST", "--path", "/v2"],
+                Exit::NotAllowed,
+                "denied: no row allows it\n  row 1 (billing): does not, because of caller = \
+                 \"spiffe://acme/billing/*\" and methods = [\"GET\"] and paths = [\"/v1\"]\n  row 2: does not, \
+                 because of actions = [\"administer\"]\n",
+            ),
+        ] {
+            let asked = check(CONFIG, &[&["--as", caller][..], &CALL, &call].concat()).await;
+            assert_eq!(asked, (exit, out.to_owned(), String::new()));
+        }
+        let json =
+            check(CONFIG, &["--as", "oncall", "--credential", "other", "--action", "administer", "--json"]).await;
+        let row = |number, name, allows, limits| {
+            format!("{{\"row\":{number},\"name\":{name},\"allows\":{allows},\"limits\":[{limits}]}}")
+        };
+        let rows = [row(1, "\"billing\"", false, "\"caller\",\"credentials\",\"actions\""), row(2, "null", true, "")];
+        assert_eq!((json.0, json.1), (Exit::Success, format!("[{}]\n", rows.join(","))));
+        assert!(json.2.contains("CREDENTIAL_NOT_FOUND"), "{}", json.2);
+    }
+
+    #[tokio::test]
+    async fn a_caller_alone_is_told_its_rows() {
+        let (exit, out, _) = check(CONFIG, &["--as", "oncall"]).await;
+        let row = "row 2\n  caller: \"oncall\"\n  credentials: [\"*\"]\n  actions: [\"administer\"]\n  subjects: any\n";
+        assert!(exit == Exit::Success && out.starts_with(row), "{out}");
+        let (exit, out, _) = check(CONFIG, &["--as", "nobody"]).await;
+        assert_eq!((exit, out.as_str()), (Exit::NotAllowed, "denied: no row is for this caller\n"));
+        let (exit, out, _) = check(CONFIG, &["--as", "oncall", "--json"]).await;
+        assert!(out.contains("\"actions\":\"[\\\"administer\\\"]\"") && out.contains("\"subjects\":null"), "{out}");
+        assert_eq!(exit, Exit::Success);
+    }
+
+    #[tokio::test]
+    async fn without_rows_there_is_still_an_answer() {
+        let config = "[credentials.key]\ngrant = \"static\"\nscheme = \"bearer\"\n";
+        for (caller, exit) in [("local", Exit::Success), ("anonymous", Exit::NotAllowed)] {
+            let asked = check(config, &["--as", caller, "--credential", "key", "--action", "get"]).await;
+            assert_eq!(asked.0, exit, "{}", asked.1);
+            assert!(asked.1.contains("no [[allow]]"), "{}", asked.1);
+        }
+    }
+
+    #[tokio::test]
+    async fn questions_that_cannot_be_judged_are_wrong_usage() {
+        for args in [
+            &["--as", "a", "--credential", "key"][..],
+            &["--as", "a", "--action", "get"],
+            &["--credential", "key", "--action", "get"],
+            &["--as", "a", "--credential", "key", "--action", "call", "--method", "GET"],
+            &["--as", "a", "--credential", "key", "--action", "take"],
+            &["--as", "a", "--credential", "Key", "--action", "get"],
+            &["--as", "a", "--credential", "key", "--action", "get", "--scope", "a b"],
+        ] {
+            assert_eq!(check(CONFIG, args).await.0, Exit::Usage, "{args:?}");
+        }
+    }
+}

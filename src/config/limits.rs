@@ -1,0 +1,30 @@
+//! `[limits]`: how much is taken on.
+
+use super::{
+    key::Key,
+    reader::{Reader, Value},
+    value::{Wrong, number},
+};
+use crate::limit::LimitConfig;
+
+pub(super) const KEYS: &[Key] = &[Key::new("requests_per_second"), Key::new("burst"), Key::new("max_in_flight")];
+
+/// What no caller reaches that means well: tokens are good for minutes.
+const REQUESTS_PER_SECOND: u32 = 10_000;
+
+const MAX_IN_FLIGHT: u32 = 10_000;
+
+/// Reads the table.
+pub(super) fn read(reader: &Reader<'_>) -> LimitConfig {
+    let requests_per_second = reader.optional("requests_per_second", up_to(1_000_000)).unwrap_or(REQUESTS_PER_SECOND);
+    let max_in_flight = reader.optional("max_in_flight", up_to(1_000_000)).unwrap_or(MAX_IN_FLIGHT);
+    LimitConfig {
+        requests_per_second,
+        burst: reader.optional("burst", up_to(10_000_000)).unwrap_or(requests_per_second),
+        max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
+    }
+}
+
+fn up_to(most: u32) -> impl Fn(&Value<'_>) -> Result<u32, Wrong> {
+    move |value| number(1..=u64::from(most))(value).map(|number| u32::try_from(number).unwrap_or(most))
+}

@@ -1,0 +1,185 @@
+//! Rows and requests: what is allowed, by which row, and what keeps the others from it.
+
+use super::*;
+
+fn patterns(items: &[&str]) -> Vec<Pattern> {
+    items.iter().map(|item| Pattern::new(*item)).collect()
+}
+
+fn row(actions: &[Action]) -> Row {
+    Row::new(Pattern::new("local"), patterns(&["team-a", "sap-*"]), actions.to_vec())
+}
+
+fn name(text: &str) -> CredentialName {
+    CredentialName::new(text).unwrap()
+}
+
+fn request(action: Action, credential: &str) -> Request {
+    Request::new(action, name(credential), Subject::default())
+}
+
+fn scopes(items: &[&str]) -> Scopes {
+    Scopes::new(items.iter().copied()).unwrap()
+}
+
+fn policy(rows: Vec<Row>) -> Policy {
+    let token = |default: &[&str]| Chosen::Token(scopes(default), Resources::default());
+    let chosen = [("team-a", token(&["read", "list"])), ("sap-none", token(&[])), ("sap-key", Chosen::Secret)];
+    Policy::new(rows, chosen.into_iter().map(|(text, chosen)| (name(text), chosen)).collect())
+}
+
+#[test]
+fn only_what_a_row_names_is_allowed() {
+    let policy = policy(vec![row(&[Action::Get, Action::Call])]);
+    for (caller, action, credential, allowed) in [
+        (Caller::Local, Action::Get, "team-a", true),
+        (Caller::Local, Action::Call, "sap-x", true),
+        (Caller::Local, Action::Get, "team-ab", false),
+        (Caller::Local, Action::Get, "team-", false),
+        (Caller::Local, Action::Invalidate, "team-a", false),
+        (Caller::Local, Action::Administer, "team-a", false),
+        (Caller::Anonymous, Action::Get, "team-a", false),
+    ] {
+        assert_eq!(policy.permit(&caller, request(action, credential)).is_ok(), allowed, "{action:?} {credential}");
+    }
+    let nobody = Policy::new(Vec::new(), BTreeMap::new());
+    assert_eq!(nobody.permit(&Caller::Local, request(Action::Get, "a")).map(drop), Err(Denied));
+}
+
+#[test]
+fn local_callers_alone_may_do_everything_without_rows() {
+    for action in Action::ALL {
+        let permit = Policy::local_only().permit(&Caller::Local, request(action, "any")).unwrap();
+        assert_eq!((permit.action(), permit.row().number), (action, 0));
+        assert!(Policy::local_only().permit(&Caller::Anonymous, request(action, "any")).is_err());
+    }
+}
+
+#[test]
+fn subjects_are_limited_where_the_row_says_so() {
+    for (subjects, subject, allowed) in [
+        (None, "", true),
+        (None, "jane", true),
+        (Some(&[""][..]), "", true),
+        (Some(&[""]), "jane", false),
+        (Some(&["tenant-*"]), "tenant-7", true),
+        (Some(&["tenant-*"]), "", false),
+        (Some(&["tenant-*"]), "Tenant-7", false),
+        (Some(&["*"]), "", true),
+    ] {
+        let policy = policy(vec![Row { subjects: subjects.map(patterns), ..row(&[Action::Get]) }]);
+        let asked = Request::new(Action::Get, name("team-a"), Subject::new(subject).unwrap());
+        assert_eq!(policy.permit(&Caller::Local, asked).is_ok(), allowed, "{subjects:?} {subject:?}");
+    }
+}
+
+#[test]
+fn scopes_are_limited_also_for_those_who_name_none() {
+    for (listed, credential, named, result) in [
+        (&["read", "list"][..], "team-a", &["read"][..], Some(&["read"][..])),
+        (&["read", "list"], "team-a", &["read", "write"], None),
+        (&["read", "list"], "team-a", &[], Some(&["list", "read"])),
+        // The credential's own scopes are more than the row has.
+        (&["read"], "team-a", &[], None),
+        (&["files.*"], "team-a", &["files.read"], Some(&["files.read"])),
+        // Without any scope the provider would give all that the grant has.
+        (&["read"], "sap-none", &[], None),
+        (&["*"], "sap-none", &[], None),
+        (&["read"], "sap-none", &["read"], Some(&["read"])),
+        // A static secret is not chosen by scopes.
+        (&["read"], "sap-key", &[], Some(&[])),
+        (&["read"], "sap-key", &["write"], Some(&["write"])),
+        // There is no such credential, which is said to whom the row covers.
+        (&["read"], "sap-unknown", &[], Some(&[])),
+        (&["read"], "sap-unknown", &["write"], None),
+    ] {
+        let row = Row { scopes: Some(patterns(listed)), ..row(&[Action::Get, Action::Administer]) };
+        let policy = policy(vec![row]);
+        let asked = Request { scopes: scopes(named), ..request(Action::Get, credential) };
+        let permit = policy.permit(&Caller::Local, asked);
+        assert_eq!(
+            permit.ok().map(|permit| permit.scopes().clone()),
+            result.map(scopes),
+            "{listed:?} {credential} {named:?}"
+        );
+        // Who administers grants does not get tokens.
+        let asked = Request { scopes: scopes(named), ..request(Action::Administer, credential) };
+        assert_eq!(*policy.permit(&Caller::Local, asked).unwrap().scopes(), scopes(named));
+    }
+}
+
+#[test]
+fn resources_are_limited_likewise() {
+    let row = Row { resources: Some(patterns(&["https://api.example/*"])), ..row(&[Action::Get]) };
+    let policy = policy(vec![row]);
+    for (named, allowed) in [
+        (&["https://api.example/v1"][..], true),
+        (&["https://api.example/v1", "https://other.example/"], false),
+        (&["https://api.example.evil/"], false),
+        (&[], false),
+    ] {
+        let resources = Resources::new(named.iter().copied()).unwrap();
+        let asked = Request { resources, ..request(Action::Get, "team-a") };
+        assert_eq!(policy.permit(&Caller::Local, asked).is_ok(), allowed, "{named:?}");
+    }
+}
+
+#[test]
+fn calls_are_limited_by_method_and_path_and_other_actions_are_not() {
+    let row = Row {
+        methods: Some(vec!["GET".to_owned(), "HEAD".to_owned()]),
+        paths: Some(vec![PathPrefix::new("/open").unwrap()]),
+        ..row(&[Action::Call, Action::Invalidate])
+    };
+    let policy = policy(vec![row]);
+    for (method, path, allowed) in [
+        ("GET", "/open", true),
+        ("HEAD", "/open/x?next=/secret/../y", true),
+        ("get", "/open", false),
+        ("POST", "/open", false),
+        ("GET", "/secret", false),
+        ("GET", "/opened", false),
+        ("GET", "/open/../secret", false),
+        ("GET", "/secret?/open", false),
+        ("", "", false),
+    ] {
+        let called = Called { method: method.to_owned(), path: path.to_owned() };
+        let asked = Request { call: Some(called.clone()), ..request(Action::Call, "team-a") };
+        let permit = policy.permit(&Caller::Local, asked);
+        assert_eq!(permit.is_ok(), allowed, "{method} {path}");
+        assert!(permit.is_err() || permit.unwrap().call() == Some(&called));
+    }
+    // A call of nothing in particular is not covered by a row for some calls.
+    assert!(policy.permit(&Caller::Local, request(Action::Call, "team-a")).is_err());
+    assert!(policy.permit(&Caller::Local, request(Action::Invalidate, "team-a")).is_ok());
+}
+
+#[test]
+fn one_row_has_to_allow_all_of_it_and_is_told() {
+    let limited = |credential: &str, allowed: &[&str]| Row {
+        credentials: patterns(&[credential]),
+        scopes: Some(patterns(allowed)),
+        ..row(&[Action::Get])
+    };
+    let second = Row { name: Some("writers".into()), ..limited("team-a", &["write"]) };
+    let policy = policy(vec![limited("team-a", &["read"]), second]);
+    let asked = |named: &[&str]| Request { scopes: scopes(named), ..request(Action::Get, "team-a") };
+    assert!(policy.permit(&Caller::Local, asked(&["read", "write"])).is_err(), "halves do not add up");
+    let permit = policy.permit(&Caller::Local, asked(&["write"])).unwrap();
+    assert_eq!(permit.row(), &RowId { number: 2, name: Some("writers".into()) });
+}
+
+#[test]
+fn an_explanation_names_every_limit() {
+    let policy = policy(vec![Row { scopes: Some(patterns(&["read"])), ..row(&[Action::Get]) }, row(&[Action::Call])]);
+    let asked = Request { scopes: scopes(&["write"]), ..request(Action::Get, "other") };
+    let said = |caller: &str| -> Vec<Vec<Limit>> {
+        policy.explain(caller, &asked).into_iter().map(|verdict| verdict.limits).collect()
+    };
+    assert_eq!(said("local"), [vec![Limit::Credential, Limit::Scope], vec![Limit::Credential, Limit::Action]]);
+    assert_eq!(said("x")[0], [Limit::Caller, Limit::Credential, Limit::Scope]);
+    assert_eq!(policy.rows_for("local").len(), 2);
+    assert!(policy.rows_for("x").is_empty());
+    let shown = policy.rows_for("local")[0].1.written(Limit::Credential);
+    assert_eq!(shown.as_deref(), Some("[\"team-a\", \"sap-*\"]"));
+}

@@ -1,0 +1,195 @@
+//! Who used what is written down: one line for each rpc, whatever came of it.
+
+use std::{fs, path::Path, time::Duration};
+
+use bearerd::proto::{
+    CallThroughRequest, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest, import_grant_request::Secret,
+};
+use serde_json::{Value, json};
+use tonic::Request;
+
+use crate::support::{
+    PATIENCE, eventually,
+    house::{House, ROTATING},
+};
+
+/// Everything a record has; `docs/security.md` lists the same.
+const FIELDS: [&str; 22] = [
+    "schema",
+    "event",
+    "time",
+    "trace_id",
+    "rpc",
+    "caller",
+    "caller_kind",
+    "peer",
+    "action",
+    "credential",
+    "subject",
+    "scopes",
+    "resources",
+    "decision",
+    "row",
+    "row_name",
+    "result",
+    "generation",
+    "method",
+    "path",
+    "status",
+    "attempts",
+];
+
+const ROWS: &str = r#"
+[[allow]]
+name = "most"
+caller = "local"
+credentials = ["demo", "silent"]
+actions = ["get", "invalidate", "administer"]
+
+[[allow]]
+caller = "local"
+credentials = ["demo"]
+actions = ["call"]
+paths = ["/hello", "/admin"]
+
+[credentials.silent]
+grant = "client_credentials"
+token_url = "http://@SILENT@/token"
+client_id = "x"
+client_secret = { env = "CLIENT_SECRET" }
+"#;
+
+/// A house that writes its audit log into a file of this directory.
+async fn house(directory: &Path, silent: &str) -> House {
+    let audit = format!("[audit]\noutput = \"{}\"", directory.join("audit").display());
+    House::with(&format!("{audit}\n{}\n{ROTATING}", ROWS.replace("@SILENT@", silent))).await
+}
+
+fn records(directory: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(directory.join("audit")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn calling(path: &str) -> CallThroughRequest {
+    CallThroughRequest {
+        credential: "demo".to_owned(),
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        ..CallThroughRequest::default()
+    }
+}
+
+/// What of a record tells one outcome from another.
+fn outcome(record: &Value) -> Value {
+    let fields = ["rpc", "action", "credential", "decision", "row", "row_name", "result", "method", "path", "status"];
+    fields.iter().map(|field| record[field].clone()).collect()
+}
+
+#[tokio::test]
+async fn every_outcome_is_one_record() {
+    // Takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let house = house(directory.path(), &silent.local_addr().unwrap().to_string()).await;
+
+    let token = house.get("demo").await.unwrap();
+    let (_, newer) = house.report("demo", token.generation).await.unwrap();
+    house.call("demo", "/hello?secret=canary-query").await.unwrap();
+    house.call("demo", "/admin").await.unwrap();
+    house.call("demo", "/echo").await.unwrap_err();
+    house.get("other").await.unwrap_err();
+    house.get("No Name").await.unwrap_err();
+    house
+        .ask(GetTokenRequest { min_remaining: Some(prost_types::Duration { seconds: -1, nanos: 0 }), ..asking("demo") })
+        .await
+        .unwrap_err();
+    let import = |secret: &str| ImportGrantRequest {
+        credential: "demo".to_owned(),
+        subject: "jane@example.org".to_owned(),
+        secret: Some(Secret::RefreshToken(secret.to_owned())),
+        ..ImportGrantRequest::default()
+    };
+    let imported = house.grants.clone().import_grant(import("canary-refresh")).await.unwrap().into_inner();
+    let describe = DescribeGrantRequest { credential: "demo".to_owned(), ..DescribeGrantRequest::default() };
+    house.grants.clone().describe_grant(describe).await.unwrap();
+    house.ask(GetTokenRequest { subject: "jane@example.org".to_owned(), ..asking("demo") }).await.unwrap_err();
+    let mut impatient = Request::new(asking("silent"));
+    impatient.set_timeout(Duration::from_millis(100));
+    house.tokens.clone().get_token(impatient).await.unwrap_err();
+
+    eventually(PATIENCE, async || records(directory.path()).len() >= 12).await;
+    let records = records(directory.path());
+    let most = |rpc: &str, action: &str, result: &str| {
+        json!([rpc, action, "demo", "allowed", 1, "most", result, null, null, null])
+    };
+    let call =
+        |path: &str, status: u16| json!(["CallThrough", "call", "demo", "allowed", 2, null, "OK", "GET", path, status]);
+    let expected = [
+        most("GetToken", "get", "OK"),
+        most("InvalidateToken", "invalidate", "OK"),
+        call("/hello", 200),
+        call("/admin", 403),
+        json!(["CallThrough", "call", "demo", "denied", null, null, "CALLER_NOT_ALLOWED", "GET", "/echo", null]),
+        json!(["GetToken", "get", "other", "denied", null, null, "CALLER_NOT_ALLOWED", null, null, null]),
+        json!(["GetToken", null, null, "none", null, null, "INVALID_REQUEST", null, null, null]),
+        most("GetToken", "get", "INVALID_REQUEST"),
+        most("ImportGrant", "administer", "OK"),
+        most("DescribeGrant", "administer", "OK"),
+        most("GetToken", "get", "REAUTHORIZATION_REQUIRED"),
+        json!(["GetToken", "get", "silent", "allowed", 1, "most", "CANCELLED", null, null, null]),
+    ];
+    assert_eq!(records.iter().map(outcome).collect::<Vec<_>>(), expected);
+    for record in &records {
+        let mut fields: Vec<&str> = record.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.sort_unstable_by_key(|field| FIELDS.iter().position(|known| known == field));
+        assert_eq!(fields, FIELDS);
+        assert_eq!((&record["schema"], &record["event"]), (&json!("bearerd.audit.v1"), &json!("use")));
+        assert_eq!((&record["caller"], &record["caller_kind"]), (&json!("local"), &json!("local")));
+        assert!(record["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{record}");
+    }
+    assert_eq!(records[0]["scopes"], json!(["read"]), "what was asked for, not what was named");
+    assert_eq!(records[1]["generation"], json!(newer.unwrap().generation));
+    assert_eq!(records[8]["generation"], json!(imported.generation));
+    let (stored, asked) = (&records[8]["subject"], &records[10]["subject"]);
+    assert!(stored == asked && stored.as_str().is_some_and(|hash| hash.len() == 22), "{stored} {asked}");
+    assert_eq!(records[0]["subject"], Value::Null, "the service itself");
+    let text = fs::read_to_string(directory.path().join("audit")).unwrap();
+    for secret in ["jane", "canary", &token.access_token] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+fn asking(credential: &str) -> GetTokenRequest {
+    GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() }
+}
+
+#[tokio::test]
+async fn a_record_is_found_by_the_trace_that_the_caller_was_told() {
+    use tonic_types::StatusExt;
+    let directory = tempfile::tempdir().unwrap();
+    let house = house(directory.path(), "127.0.0.1:9").await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut request = Request::new(asking("other"));
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    let status = house.tokens.clone().get_token(request).await.unwrap_err();
+    let told = status.get_details_error_info().unwrap().metadata["trace_id"].clone();
+    eventually(PATIENCE, async || !records(directory.path()).is_empty()).await;
+    assert_eq!(records(directory.path())[0]["trace_id"], json!(told));
+    assert!(parent.contains(&told));
+}
+
+#[tokio::test]
+async fn what_a_caller_writes_cannot_make_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let house = house(directory.path(), "127.0.0.1:9").await;
+    let forged = "/\n{\"schema\":\"bearerd.audit.v1\",\"event\":\"use\",\"decision\":\"allowed\"}\n";
+    house.call_whole(calling(forged)).await.unwrap_err();
+    let mut long = calling(&"/x".repeat(100_000));
+    long.method = "GET\"},{".to_owned();
+    house.call_whole(long).await.unwrap_err();
+    eventually(PATIENCE, async || records(directory.path()).len() >= 2).await;
+    let records = records(directory.path());
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|record| record["decision"] == "denied"), "{records:?}");
+    assert_eq!((records[0]["path"].as_str(), records[1]["path"].as_str().map(str::len)), (Some(forged), Some(2048)));
+}

@@ -1,0 +1,50 @@
+//! What is too much is refused at once, and said to be that.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::Code;
+
+use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING, reason};
+
+#[tokio::test]
+async fn a_caller_that_sends_more_than_it_may_is_told_when_it_may_again() {
+    let house = House::with(&format!("[limits]\nrequests_per_second = 1\nburst = 3\n{ROTATING}")).await;
+    for _ in 0..3 {
+        house.get("demo").await.unwrap();
+    }
+    // Also what the policy would refuse, and what makes no sense, counts and is not looked at.
+    for credential in ["demo", "nobody", "No Name"] {
+        let (code, word, wait) = reason(&house.get(credential).await.unwrap_err());
+        assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"), "{credential}");
+        assert!(wait.is_some_and(|wait| wait > Duration::ZERO && wait <= Duration::from_secs(1)), "{wait:?}");
+    }
+    assert_eq!(house.asked(), 1);
+}
+
+#[tokio::test]
+async fn when_all_places_are_taken_the_next_is_refused_before_anything_is_done() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let token_url = format!("http://{}/token", silent.local_addr().unwrap());
+    let credential = CLIENT_CREDENTIALS.replace("{token_url}", &token_url);
+    let house = House::with(&format!("[limits]\nmax_in_flight = 1\n{credential}")).await;
+    let tokens = house.tokens.clone();
+    let waiting = tokio::spawn(async move { tokens.clone().get_token(asking("cc")).await });
+    // Once the provider has heard of it, the first request is under way.
+    let _connection = silent.accept().await.unwrap();
+    for credential in ["cc", "nobody"] {
+        let (code, word, wait) = reason(&house.get(credential).await.unwrap_err());
+        assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"), "{credential}");
+        assert_eq!(wait, Some(Duration::from_millis(250)));
+    }
+    // A caller that goes away leaves its place.
+    waiting.abort();
+    crate::support::eventually(crate::support::PATIENCE, async || {
+        reason(&house.get("nobody").await.unwrap_err()).1 == "CREDENTIAL_NOT_FOUND"
+    })
+    .await;
+}
+
+fn asking(credential: &str) -> bearerd::proto::GetTokenRequest {
+    bearerd::proto::GetTokenRequest { credential: credential.to_owned(), ..Default::default() }
+}

@@ -1,0 +1,202 @@
+//! Every rpc × every kind of caller × every kind of row. The rpcs come from the descriptors and the kinds of callers from
+//! the type, so that a new one of either fails here until somebody has said what it may do.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    iter,
+    net::{IpAddr, UdpSocket},
+    pin::Pin,
+};
+
+use bearerd::{
+    caller::Caller,
+    policy::Action,
+    proto::{
+        CallThroughRequest, DESCRIPTORS, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest,
+        InvalidateTokenRequest, import_grant_request::Secret, invalidate_token_request::Rejected,
+    },
+};
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::house::{House, reason};
+
+const DENIED: &str = "CALLER_NOT_ALLOWED";
+
+/// One rpc: the action that it needs, and how to ask for it with a credential.
+struct Rpc {
+    name: &'static str,
+    action: Action,
+    ask: for<'a> fn(&'a House, &'a str) -> Asked<'a>,
+}
+
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + 'a>>;
+
+const RPCS: [Rpc; 5] = [
+    Rpc {
+        name: "TokenService.GetToken",
+        action: Action::Get,
+        ask: |house, credential| Box::pin(get(house, credential)),
+    },
+    Rpc {
+        name: "TokenService.InvalidateToken",
+        action: Action::Invalidate,
+        ask: |house, credential| Box::pin(invalidate(house, credential)),
+    },
+    Rpc {
+        name: "TokenService.CallThrough",
+        action: Action::Call,
+        ask: |house, credential| Box::pin(call(house, credential)),
+    },
+    Rpc {
+        name: "GrantAdmin.ImportGrant",
+        action: Action::Administer,
+        ask: |house, credential| Box::pin(import(house, credential)),
+    },
+    Rpc {
+        name: "GrantAdmin.DescribeGrant",
+        action: Action::Administer,
+        ask: |house, credential| Box::pin(describe(house, credential)),
+    },
+];
+
+async fn get(house: &House, credential: &str) -> Result<(), Status> {
+    let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
+    house.tokens.clone().get_token(request).await.map(drop)
+}
+
+async fn invalidate(house: &House, credential: &str) -> Result<(), Status> {
+    let rejected = Some(Rejected::AccessToken("unknown".to_owned()));
+    let request =
+        InvalidateTokenRequest { credential: credential.to_owned(), rejected, ..InvalidateTokenRequest::default() };
+    house.tokens.clone().invalidate_token(request).await.map(drop)
+}
+
+async fn call(house: &House, credential: &str) -> Result<(), Status> {
+    let request = CallThroughRequest {
+        credential: credential.to_owned(),
+        method: "GET".to_owned(),
+        path: "/hello".to_owned(),
+        ..CallThroughRequest::default()
+    };
+    house.tokens.clone().call_through(request).await.map(drop)
+}
+
+async fn import(house: &House, credential: &str) -> Result<(), Status> {
+    let secret = Some(Secret::StaticSecret("imported".to_owned()));
+    let request = ImportGrantRequest { credential: credential.to_owned(), secret, ..ImportGrantRequest::default() };
+    house.grants.clone().import_grant(request).await.map(drop)
+}
+
+async fn describe(house: &House, credential: &str) -> Result<(), Status> {
+    let request = DescribeGrantRequest { credential: credential.to_owned(), ..DescribeGrantRequest::default() };
+    house.grants.clone().describe_grant(request).await.map(drop)
+}
+
+/// The kind of caller after this one: whoever adds one has to put it into the row.
+fn next(kind: Option<&Caller>) -> Option<Caller> {
+    match kind {
+        None => Some(Caller::Local),
+        Some(Caller::Local) => Some(Caller::Anonymous),
+        Some(Caller::Anonymous) => None,
+    }
+}
+
+fn kinds() -> Vec<Caller> {
+    iter::successors(next(None), |kind| next(Some(kind))).collect()
+}
+
+/// A house with these lines that is reached as this caller.
+async fn reached_as(caller: &Caller, lines: &str) -> House {
+    match caller {
+        Caller::Local => House::with(lines).await,
+        Caller::Anonymous => House::reached_from_outside(own_address(), lines).await,
+    }
+}
+
+/// An address of this host that is not loopback. Nothing is sent to find it.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("203.0.113.1:9").expect("the host needs a network interface besides loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+/// The credential whose row has this action alone.
+fn only(action: Action) -> String {
+    format!("only-{}", action.word())
+}
+
+/// A row for each action alone, one for all the other callers, one for a credential that does not exist, and a
+/// credential without any row.
+fn configuration(caller: &Caller) -> String {
+    let row = |caller: &str, credential: &str, actions: &[&str]| {
+        format!("[[allow]]\ncaller = \"{caller}\"\ncredentials = [\"{credential}\"]\nactions = {actions:?}\n")
+    };
+    let credential = |name: &str| {
+        format!(
+            "[credentials.{name}]\ngrant = \"static\"\nscheme = \"bearer\"\nsecret = {{ env = \"API_KEY\" }}\n\
+             base_url = \"{{api_url}}\"\n"
+        )
+    };
+    let all = Action::ALL.map(Action::word);
+    let mut rows: Vec<String> =
+        Action::ALL.iter().map(|action| row(caller.name(), &only(*action), &[action.word()])).collect();
+    rows.push(row(caller.name(), "absent", &all));
+    rows.extend(kinds().iter().filter(|other| *other != caller).map(|other| row(other.name(), "others", &all)));
+    let names = Action::ALL.into_iter().map(only).chain(["others".to_owned(), "nobodys".to_owned()]);
+    rows.into_iter().chain(names.map(|name| credential(&name))).collect()
+}
+
+/// All that a caller sees of a refusal, but the trace id, which differs each time.
+fn seen(status: &Status) -> String {
+    let mut details = status.get_error_details();
+    let info = details.error_info().cloned().expect("every error says its reason");
+    let metadata: HashMap<_, _> = info.metadata.into_iter().filter(|(key, _)| key != "trace_id").collect();
+    details.set_error_info(info.reason, info.domain, metadata);
+    format!("{:?} {} {details:?}", status.code(), status.message())
+}
+
+#[test]
+fn every_rpc_has_a_row_here() {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let ours = files.iter().filter(|file| file.package() == "bearerd.v1");
+    let mut there = BTreeSet::new();
+    for service in ours.flat_map(|file| &file.service) {
+        there.extend(service.method.iter().map(|method| format!("{}.{}", service.name(), method.name())));
+    }
+    assert_eq!(there, RPCS.iter().map(|rpc| rpc.name.to_owned()).collect());
+}
+
+#[tokio::test]
+async fn every_caller_may_do_with_every_rpc_what_a_row_says_and_nothing_else() {
+    for caller in kinds() {
+        let house = reached_as(&caller, &configuration(&caller)).await;
+        let mut denials = BTreeSet::new();
+        for rpc in &RPCS {
+            let place = |credential: &str| format!("{} as {caller} with {credential}", rpc.name);
+            for credential in Action::ALL {
+                let name = only(credential);
+                // What comes of it behind the policy is of no concern here.
+                let denied = (rpc.ask)(&house, &name).await.err().filter(|status| reason(status).1 == DENIED);
+                assert_eq!(denied.is_none(), credential == rpc.action, "{}: {denied:?}", place(&name));
+                denials.extend(denied.as_ref().map(seen));
+            }
+            for name in ["others", "nobodys", "does-not-exist"] {
+                denials.insert(seen(&(rpc.ask)(&house, name).await.expect_err(&place(name))));
+            }
+            let status = (rpc.ask)(&house, "absent").await.expect_err(&place("absent"));
+            assert_eq!(
+                reason(&status),
+                (Code::NotFound, "CREDENTIAL_NOT_FOUND".to_owned(), None),
+                "{}",
+                place("absent")
+            );
+        }
+        // Whatever was denied, and why ever, looks the same to the last letter.
+        assert_eq!(denials.len(), 1, "{denials:?}");
+        assert!(denials.iter().all(|denial| denial.contains(DENIED)), "{denials:?}");
+    }
+}
