@@ -3,15 +3,16 @@
 
 use std::{future::Future, sync::Arc};
 
-use tonic::{Request, Response, Status};
-use tracing::{Instrument, info_span, warn};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tracing::{Instrument, field, info_span, warn};
 
 use self::status::Refusal;
 use crate::{
     broker::Broker,
     caller::Caller,
-    identity,
+    identity::{Identity, Peer},
     policy::{Action, Permit, Policy},
+    secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
 };
 
@@ -25,14 +26,15 @@ mod trace;
 #[derive(Clone)]
 pub struct Api {
     broker: Broker,
+    identity: Identity,
     policy: Arc<Policy>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Api {
-    /// The services on a broker, under a policy.
-    pub fn new(broker: Broker, policy: Policy, telemetry: Arc<Telemetry>) -> Self {
-        Self { broker, policy: Arc::new(policy), telemetry }
+    /// The services on a broker, for callers that `identity` tells apart, under a policy.
+    pub fn new(broker: Broker, identity: Identity, policy: Policy, telemetry: Arc<Telemetry>) -> Self {
+        Self { broker, identity, policy: Arc::new(policy), telemetry }
     }
 
     /// What every rpc has in common: who calls, under which trace, and how the end is counted and told.
@@ -45,10 +47,15 @@ impl Api {
     where
         F: Future<Output = Result<A, Refusal>>,
     {
-        let caller = identity::of_peer(request.remote_addr());
         let trace = trace::id(request.metadata());
-        let span = info_span!("request", rpc, %caller, trace);
-        let result = work(caller, request.into_inner()).instrument(span.clone()).await;
+        let span = info_span!("request", rpc, caller = field::Empty, trace);
+        let result = async {
+            let shown = authorization(request.metadata());
+            let caller = self.identity.caller(request.extensions().get::<Peer>(), shown).await?;
+            span.record("caller", field::display(&caller));
+            work(caller, request.into_inner()).await
+        };
+        let result = result.instrument(span.clone()).await;
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
         self.telemetry.requests.get_or_create(&RequestLabels { rpc, result: word }).inc();
         result.map(Response::new).map_err(|refusal| {
@@ -63,4 +70,10 @@ impl Api {
         let subject = convert::subject(subject)?;
         self.policy.permit(caller, action, credential, subject).map_err(|_| Refusal::Denied)
     }
+}
+
+/// Everything that stands there as `authorization`. What is no text cannot be a token, and is a proof all the same.
+fn authorization(metadata: &MetadataMap) -> Vec<SecretString> {
+    let values = metadata.get_all("authorization").iter();
+    values.map(|value| SecretString::from(value.to_str().unwrap_or_default())).collect()
 }

@@ -13,6 +13,7 @@ mod allow;
 mod cache;
 mod check;
 mod credential;
+mod identity;
 mod key;
 mod log;
 mod mask;
@@ -23,14 +24,18 @@ mod seal;
 mod secret;
 mod server;
 mod store;
+mod tls;
 mod value;
 
 pub use cache::Cache;
+pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use report::{ConfigErrors, Warning};
 pub use seal::{Seal, SealKey};
-pub use server::{Server, ServerTls};
+pub use secret::Source;
+pub use server::Server;
 pub use store::Store;
+pub use tls::{ClientCertificates, ServerTls};
 
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
@@ -53,6 +58,8 @@ pub struct Config {
     pub seal: Seal,
     /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
     pub allow: Vec<Row>,
+    /// Who may vouch for callers.
+    pub identity: Identity,
     /// The times of a refresh.
     pub refresh: Timing,
     /// The tokens in memory.
@@ -120,6 +127,7 @@ const ROOT_KEYS: &[Key] = &[
     Key::hidden("store"),
     Key::hidden("seal"),
     Key::hidden("allow"),
+    Key::hidden("identity"),
     Key::hidden("refresh"),
     Key::hidden("cache"),
     Key::hidden("log"),
@@ -128,11 +136,14 @@ const ROOT_KEYS: &[Key] = &[
 
 const TABLES: &[(&str, &[Key])] = &[
     ("server", server::KEYS),
-    ("server.tls", server::TLS_KEYS),
+    ("server.tls", tls::KEYS),
     ("store", store::KEYS),
     ("seal", seal::KEYS),
     ("seal.keys", seal::ROW_KEYS),
     ("allow", allow::KEYS),
+    ("identity", identity::KEYS),
+    ("identity.kubernetes", identity::KUBERNETES_KEYS),
+    ("identity.token", identity::TOKEN_KEYS),
     ("refresh", refresh::KEYS),
     ("cache", cache::KEYS),
     ("log", log::KEYS),
@@ -156,6 +167,7 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let seal = seal::read(&seal_table);
     seal::fit(&store_table, &seal_table, store.as_ref());
     let credentials = credential::read_all(check, &root);
+    let identity = identity::read(&root.table("identity", identity::KEYS));
     let allow = allow::read(&root.tables("allow", allow::KEYS), &credentials);
     allow::fit(&root, &server_table, &server);
     let refresh = refresh::read(&root.table("refresh", refresh::KEYS));
@@ -166,6 +178,7 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
         store: store?,
         seal,
         allow,
+        identity,
         refresh,
         cache,
         log,

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 /// Why a client cannot be made.
 pub use reqwest::Error as ClientError;
-use reqwest::{Client, ClientBuilder, Response, redirect::Policy, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy, retry};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A caller waits for this.
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for token endpoints. No idle connection is kept: one that the server is just closing would turn a refresh
 /// into a request of unknown outcome.
@@ -18,6 +21,16 @@ pub fn for_token_endpoints() -> Result<Client, ClientError> {
 /// A client for protected APIs, which keeps connections.
 pub fn for_upstreams() -> Result<Client, ClientError> {
     builder().build()
+}
+
+/// A client for those who vouch for callers. `ca` is the only authority that may vouch for them in turn, in PEM
+/// (RFC 7468); without it those of the system.
+pub fn for_issuers(ca: Option<&str>) -> Result<Client, ClientError> {
+    let builder = builder().timeout(ISSUER_TIMEOUT);
+    match ca {
+        Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem.as_bytes())?).build(),
+        None => builder.build(),
+    }
 }
 
 fn builder() -> ClientBuilder {

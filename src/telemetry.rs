@@ -16,6 +16,13 @@ pub struct RequestLabels {
     pub result: &'static str,
 }
 
+/// Labels of a connection that was not served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// `limit`, `no_room`, `handshake` or `timeout`.
+    pub cause: &'static str,
+}
+
 /// Labels of something that happened to a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
@@ -40,6 +47,10 @@ pub struct Telemetry {
     pub reports: Family<CredentialLabels, Counter>,
     /// `bearerd_calls_total`: calls through, by the class of the upstream's status.
     pub calls: Family<CredentialLabels, Counter>,
+    /// `bearerd_connections`: gRPC connections that are open.
+    pub connections: Gauge,
+    /// `bearerd_connections_refused_total`: gRPC connections that were closed before they were served, by cause.
+    pub connections_refused: Family<ConnectionLabels, Counter>,
     /// `bearerd_cached_tokens`
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
@@ -64,6 +75,8 @@ impl Default for Telemetry {
             refresh_seconds: Family::new_with_constructor(seconds),
             reports: Family::default(),
             calls: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
             registry: Registry::default(),
@@ -74,6 +87,9 @@ impl Default for Telemetry {
         registry.register("refresh_seconds", "Duration of token requests", telemetry.refresh_seconds.clone());
         registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
+        registry.register("connections", "Open gRPC connections", telemetry.connections.clone());
+        let refused = telemetry.connections_refused.clone();
+        registry.register("connections_refused", "Connections that were not served, by cause", refused);
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
         Self { registry, ..telemetry }

@@ -8,11 +8,15 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     broker::{Error, Reason},
     failure::FailureCause,
+    identity::IdentityError,
 };
 
 /// Why an rpc has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
+    /// The proof of who calls does not hold.
+    #[error("the caller is not known: {0}")]
+    Unproven(#[from] IdentityError),
     /// The policy does not allow it.
     #[error("no policy row allows this")]
     Denied,
@@ -24,6 +28,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn reason(&self) -> Reason {
         match self {
+            Self::Unproven(_) => Reason::CallerUnauthenticated,
             Self::Denied => Reason::CallerNotAllowed,
             Self::Failed(error) => error.reason(),
         }
@@ -51,7 +56,8 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
         Refusal::Failed(Error::Failed { cause: FailureCause::RefreshOutcomeLost, .. }) => {
             metadata.insert("cause".to_owned(), FailureCause::RefreshOutcomeLost.word().to_owned());
         }
-        Refusal::Denied
+        Refusal::Unproven(_)
+        | Refusal::Denied
         | Refusal::Failed(
             Error::CredentialNotFound
             | Error::Failed { .. }
@@ -74,6 +80,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
 /// The reason as it stands in `ErrorInfo`, logs and metrics.
 pub(super) const fn word(reason: Reason) -> &'static str {
     match reason {
+        Reason::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
         Reason::CallerNotAllowed => "CALLER_NOT_ALLOWED",
         Reason::CredentialNotFound => "CREDENTIAL_NOT_FOUND",
         Reason::InvalidRequest => "INVALID_REQUEST",
@@ -99,6 +106,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
 /// Only UNAVAILABLE means that the same call may simply be repeated (AIP-194).
 const fn code(reason: Reason) -> Code {
     match reason {
+        Reason::CallerUnauthenticated => Code::Unauthenticated,
         Reason::CallerNotAllowed | Reason::TargetNotAllowed => Code::PermissionDenied,
         Reason::CredentialNotFound => Code::NotFound,
         Reason::InvalidRequest | Reason::InvalidTarget => Code::InvalidArgument,
@@ -121,6 +129,7 @@ const fn code(reason: Reason) -> Code {
 
 const fn text(reason: Reason) -> &'static str {
     match reason {
+        Reason::CallerUnauthenticated => "what this request shows of who makes it does not hold",
         Reason::CallerNotAllowed => "this caller may not do this with this credential",
         Reason::CredentialNotFound => "no credential of this name is configured",
         Reason::InvalidRequest => "the request cannot be carried out",

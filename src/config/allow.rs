@@ -43,10 +43,17 @@ pub(super) fn fit(root: &Reader<'_>, server_table: &Reader<'_>, server: &Server)
         return;
     }
     let right = "add [[allow]] with caller, credentials and actions";
-    if server.listen.ip().is_loopback() {
-        root.warn(None, "there is no [[allow]]: every caller on this host may do everything", right);
-    } else {
+    let has_clients = server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    if server.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
         server_table.misfit("listen", "is open to other hosts, and there is no [[allow]]", right);
+    } else if server.unix_socket.is_some() {
+        server_table.misfit("unix_socket", "tells its callers apart, and there is no [[allow]]", right);
+    } else if has_clients {
+        server_table.misfit("tls", "tells callers apart, and there is no [[allow]]", right);
+    } else if root.value("identity").is_some() {
+        root.misfit("identity", "tells callers apart, and there is no [[allow]]", right);
+    } else {
+        root.warn(None, "there is no [[allow]]: every caller on this host may do everything", right);
     }
 }
 

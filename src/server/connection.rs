@@ -1,0 +1,146 @@
+//! One accepted connection as the gRPC server sees it: bytes, and who is at the other end.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::sync::DropGuard;
+use tonic::transport::server::Connected;
+
+use crate::identity::Peer;
+
+/// What HTTP/2 begins with (RFC 9113 §3.4), in bytes.
+const PREFACE: usize = 24;
+
+/// Bytes, however they come.
+pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
+
+/// A connection whose client has to begin to speak HTTP/2 within a limit. After that the server's pings find out
+/// whether it is still there.
+pub(super) struct Connection {
+    bytes: Box<dyn Bytes>,
+    peer: Peer,
+    silent: Option<Silent>,
+    _closed: DropGuard,
+}
+
+struct Silent {
+    missing: usize,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    /// A connection whose client has to begin before `limit`. `closed` is told when it is over.
+    pub fn new(bytes: Box<dyn Bytes>, peer: Peer, limit: Instant, closed: DropGuard) -> Self {
+        let silent = Some(Silent { missing: PREFACE, limit: Box::pin(sleep_until(limit)) });
+        Self { bytes, peer, silent, _closed: closed }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut *self.bytes).poll_read(cx, buf);
+        let Some(silent) = &mut self.silent else { return read };
+        silent.missing = silent.missing.saturating_sub(buf.filled().len() - before);
+        if silent.missing == 0 {
+            self.silent = None;
+        } else if read.is_pending() && silent.limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.bytes).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.bytes).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.bytes).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.bytes).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.bytes.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::{advance, sleep},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn pair() -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+        let (client, server) = duplex(64);
+        let closed = CancellationToken::new();
+        let peer = Peer::Unix { uid: 1 };
+        let limit = Instant::now() + Duration::from_secs(10);
+        (client, Connection::new(Box::new(server), peer, limit, closed.clone().drop_guard()), closed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_too_little_is_cut_off() {
+        let (mut client, mut connection, closed) = pair();
+        let trickle = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut all = Vec::new();
+        let error = connection.read_to_end(&mut all).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(all.len() < PREFACE, "{}", all.len());
+        assert!(!closed.is_cancelled());
+        drop(connection);
+        assert!(closed.is_cancelled());
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_begun_may_be_silent() {
+        let (mut client, mut connection, _closed) = pair();
+        client.write_all(&[b'x'; PREFACE]).await.unwrap();
+        let mut begun = [0; PREFACE];
+        connection.read_exact(&mut begun).await.unwrap();
+        advance(Duration::from_secs(3600)).await;
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'y');
+    }
+}
