@@ -8,8 +8,8 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "docs/reliability.md"];
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "deploy/README.md", "docs/reliability.md", "docs/security.md"];
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
@@ -85,15 +85,23 @@ fn links_lead_to_files() {
     }
 }
 
-/// Each test that the page on reliability names exists.
+/// Each test that the pages on reliability and security name exists.
 #[test]
 fn the_tests_that_are_named_exist() {
-    let text = read("docs/reliability.md");
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.contains("fault | what"));
+    all_named_exist("docs/reliability.md", "tests/it/");
+    all_named_exist("docs/security.md", "tests/it/identity/");
+}
+
+/// Looks at the tables whose last column says by what something is shown; files stand there without `directory`.
+fn all_named_exist(page: &str, directory: &str) {
+    let text = read(page);
+    let tables = text.lines().skip_while(|line| !line.contains("| shown by (")).skip(1);
+    let rows = tables.filter(|line| line.starts_with("| "));
     let mut named = 0;
     for cell in rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next()) {
         let words: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-        let files: String = words.iter().filter(|word| word.ends_with(".rs")).map(|file| source(file)).collect();
+        let files: String =
+            words.iter().filter(|word| word.ends_with(".rs")).map(|file| source(directory, file)).collect();
         assert!(!files.is_empty(), "{cell} names no file");
         for test in words.iter().filter(|word| !word.ends_with(".rs")) {
             let name = format!("fn {}", test.trim_end_matches('…'));
@@ -104,8 +112,8 @@ fn the_tests_that_are_named_exist() {
     assert!(named > 10);
 }
 
-fn source(file: &str) -> String {
-    if file.starts_with("src/") { read(file) } else { read(&format!("tests/it/{file}")) }
+fn source(directory: &str, file: &str) -> String {
+    if file.starts_with("src/") { read(file) } else { read(&format!("{directory}{file}")) }
 }
 
 #[test]
