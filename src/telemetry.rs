@@ -19,7 +19,7 @@ pub struct RequestLabels {
 /// Labels of a connection that was not served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
-    /// `limit`, `no_room`, `handshake` or `timeout`.
+    /// `limit`, `handshakes` (too many at a time), `no_room`, `handshake` (it failed) or `timeout`.
     pub cause: &'static str,
 }
 

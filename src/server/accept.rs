@@ -5,7 +5,7 @@ use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     ServerConfig,
-    connection::{Bytes, Connection},
+    connection::{Bytes, Connection, Silent},
     tls::Tls,
 };
 use crate::{
@@ -24,9 +24,6 @@ use crate::{
 
 /// How long a client may take for its handshake and its first words.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How many handshakes are under way at a time; more wait for their turn.
-const MAX_HANDSHAKES: usize = 256;
 
 /// How long a connection may be silent before its client is asked whether it is still there, and how long that may take.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -47,7 +44,8 @@ struct Shared {
     server: Server,
     max_age: Duration,
     slots: Arc<Semaphore>,
-    handshakes: Semaphore,
+    /// Half of the slots: those who have not begun to speak cannot keep out everybody else.
+    beginners: Arc<Semaphore>,
     telemetry: Arc<Telemetry>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -71,7 +69,7 @@ impl Acceptor {
             server,
             max_age: config.max_connection_age,
             slots: Arc::new(Semaphore::new(config.max_connections)),
-            handshakes: Semaphore::new(MAX_HANDSHAKES),
+            beginners: Arc::new(Semaphore::new(config.max_connections.div_ceil(2))),
             telemetry,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -117,10 +115,14 @@ impl Acceptor {
             self.0.refused("limit");
             return;
         };
+        let Ok(beginner) = Arc::clone(&self.0.beginners).try_acquire_owned() else {
+            self.0.refused("handshakes");
+            return;
+        };
         let shared = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
             shared.telemetry.connections.inc();
-            shared.serve(accepted).await;
+            shared.serve(accepted, beginner).await;
             shared.telemetry.connections.dec();
             drop(slot);
         });
@@ -143,14 +145,14 @@ impl Shared {
         self.telemetry.connections_refused.get_or_create(&ConnectionLabels { cause }).inc();
     }
 
-    async fn serve(&self, accepted: Accepted) {
+    async fn serve(&self, accepted: Accepted, beginner: OwnedSemaphorePermit) {
         let limit = Instant::now() + HANDSHAKE;
         let begun = tokio::select! {
-            begun = timeout_at(limit, self.begin(accepted)) => begun,
+            begun = timeout_at(limit, begin(accepted)) => begun,
             () = self.stop.cancelled() => return,
         };
         match begun {
-            Ok(Ok((bytes, peer))) => self.serve_begun(bytes, peer, limit).await,
+            Ok(Ok((bytes, peer))) => self.serve_begun(bytes, peer, Silent::until(limit, beginner)).await,
             Ok(Err(error)) => {
                 self.refused("handshake");
                 // Scanners and probes hang up all the time, whereas a wrong certificate is somebody's mistake.
@@ -167,23 +169,8 @@ impl Shared {
         }
     }
 
-    async fn begin(&self, accepted: Accepted) -> io::Result<(Box<dyn Bytes>, Peer)> {
-        match accepted {
-            Accepted::Plain(stream, address) => Ok((Box::new(stream), Peer::Network(address))),
-            Accepted::Unix(stream) => {
-                let uid = stream.peer_cred()?.uid();
-                Ok((Box::new(stream), Peer::Unix { uid }))
-            }
-            Accepted::Encrypted(stream, address, tls) => {
-                let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-                let (stream, svid) = tls.handshake(stream).await?;
-                Ok((Box::new(stream), svid.map_or(Peer::Network(address), Peer::Certificate)))
-            }
-        }
-    }
-
     /// Serves a connection as if it were a server of its own, which is the one way to end it by itself.
-    async fn serve_begun(&self, bytes: Box<dyn Bytes>, peer: Peer, limit: Instant) {
+    async fn serve_begun(&self, bytes: Box<dyn Bytes>, peer: Peer, silent: Silent) {
         let age = self.age(&peer);
         let closed = CancellationToken::new();
         let over = {
@@ -196,7 +183,7 @@ impl Shared {
                 }
             }
         };
-        let connection = Connection::new(bytes, peer, limit, closed.drop_guard());
+        let connection = Connection::new(bytes, peer, silent, closed.drop_guard());
         let only = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
         // The signal asks the client to go, and these two see to it that it goes.
         let server = self.server.clone().max_connection_age(age).max_connection_age_grace(GRACE);
@@ -214,6 +201,21 @@ impl Shared {
                 age.min(svid.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default())
             }
             Peer::Network(_) | Peer::Unix { .. } => age,
+        }
+    }
+}
+
+/// Finds out who is at the other end.
+async fn begin(accepted: Accepted) -> io::Result<(Box<dyn Bytes>, Peer)> {
+    match accepted {
+        Accepted::Plain(stream, address) => Ok((Box::new(stream), Peer::Network(address))),
+        Accepted::Unix(stream) => {
+            let uid = stream.peer_cred()?.uid();
+            Ok((Box::new(stream), Peer::Unix { uid }))
+        }
+        Accepted::Encrypted(stream, address, tls) => {
+            let (stream, svid) = tls.handshake(stream).await?;
+            Ok((Box::new(stream), svid.map_or(Peer::Network(address), Peer::Certificate)))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::DropGuard;
@@ -33,16 +34,24 @@ pub(super) struct Connection {
     _closed: DropGuard,
 }
 
-struct Silent {
+/// What a client has not said yet.
+pub(super) struct Silent {
     missing: usize,
     limit: Pin<Box<Sleep>>,
+    _beginner: OwnedSemaphorePermit,
+}
+
+impl Silent {
+    /// A client that has to begin before `limit`, and counts as a beginner until it has.
+    pub fn until(limit: Instant, beginner: OwnedSemaphorePermit) -> Self {
+        Self { missing: PREFACE, limit: Box::pin(sleep_until(limit)), _beginner: beginner }
+    }
 }
 
 impl Connection {
-    /// A connection whose client has to begin before `limit`. `closed` is told when it is over.
-    pub fn new(bytes: Box<dyn Bytes>, peer: Peer, limit: Instant, closed: DropGuard) -> Self {
-        let silent = Some(Silent { missing: PREFACE, limit: Box::pin(sleep_until(limit)) });
-        Self { bytes, peer, silent, _closed: closed }
+    /// A connection whose client is still silent. `closed` is told when it is over.
+    pub fn new(bytes: Box<dyn Bytes>, peer: Peer, silent: Silent, closed: DropGuard) -> Self {
+        Self { bytes, peer, silent: Some(silent), _closed: closed }
     }
 }
 
@@ -97,27 +106,30 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::Semaphore,
         time::{advance, sleep},
     };
     use tokio_util::sync::CancellationToken;
 
     use super::*;
 
-    fn pair() -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+    async fn pair(beginners: &Arc<Semaphore>) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
         let (client, server) = duplex(64);
         let closed = CancellationToken::new();
         let peer = Peer::Unix { uid: 1 };
-        let limit = Instant::now() + Duration::from_secs(10);
-        (client, Connection::new(Box::new(server), peer, limit, closed.clone().drop_guard()), closed)
+        let beginner = Arc::clone(beginners).acquire_owned().await.unwrap();
+        let silent = Silent::until(Instant::now() + Duration::from_secs(10), beginner);
+        (client, Connection::new(Box::new(server), peer, silent, closed.clone().drop_guard()), closed)
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_says_too_little_is_cut_off() {
-        let (mut client, mut connection, closed) = pair();
+        let beginners = Arc::new(Semaphore::new(1));
+        let (mut client, mut connection, closed) = pair(&beginners).await;
         let trickle = tokio::spawn(async move {
             while client.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
@@ -135,10 +147,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_begun_may_be_silent() {
-        let (mut client, mut connection, _closed) = pair();
+        let beginners = Arc::new(Semaphore::new(1));
+        let (mut client, mut connection, _closed) = pair(&beginners).await;
+        assert_eq!(beginners.available_permits(), 0);
         client.write_all(&[b'x'; PREFACE]).await.unwrap();
         let mut begun = [0; PREFACE];
         connection.read_exact(&mut begun).await.unwrap();
+        assert_eq!(beginners.available_permits(), 1);
         advance(Duration::from_secs(3600)).await;
         client.write_all(b"y").await.unwrap();
         assert_eq!(connection.read_u8().await.unwrap(), b'y');

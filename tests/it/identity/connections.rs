@@ -62,16 +62,39 @@ async fn case_28_an_old_connection_is_asked_to_go() {
     door.plain().await.get().await.unwrap();
 }
 
+/// A connection whose client has begun to speak.
+async fn greeted(door: &Door) -> TcpStream {
+    let mut stream = connect(door).await;
+    stream.write_all(GREETING).await.unwrap();
+    stream.read_u8().await.unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn case_31_more_connections_than_allowed_are_closed_at_once() {
     let door = Door::open("local", "max_connections = 2\n", &[]).await;
-    let held = [connect(&door).await, connect(&door).await];
-    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 2")).await;
+    let held = [greeted(&door).await, greeted(&door).await];
+    assert!(door.metrics().await.contains("bearerd_connections 2"));
     assert_eq!(all_of(connect(&door).await).await, b"");
     assert!(door.metrics().await.contains("bearerd_connections_refused_total{cause=\"limit\"} 1"));
     drop(held);
     eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 0")).await;
     door.plain().await.get().await.unwrap();
+}
+
+#[tokio::test]
+async fn case_31_those_who_say_nothing_get_half_of_the_connections() {
+    let door = Door::open("local", "max_connections = 4\n", &[]).await;
+    let client = door.plain().await;
+    client.get().await.unwrap();
+    let held = [connect(&door).await, connect(&door).await];
+    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 3")).await;
+    assert_eq!(all_of(connect(&door).await).await, b"");
+    assert!(door.metrics().await.contains("bearerd_connections_refused_total{cause=\"handshakes\"} 1"));
+    client.get().await.expect("whoever is there goes on");
+    drop(held);
+    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 1")).await;
+    greeted(&door).await;
 }
 
 #[tokio::test]

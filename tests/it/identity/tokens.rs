@@ -5,7 +5,7 @@ use std::process::Command;
 use bearerd::identity::{hex, sha256};
 
 use super::{Door, configuration, is_another, is_unproven};
-use crate::support::Bearerd;
+use crate::support::{Bearerd, PATIENCE, eventually};
 
 const TOKEN: &str = "bearerd_Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHNlY3JldCE";
 
@@ -48,11 +48,12 @@ async fn case_38_no_log_holds_a_token_that_was_shown() {
     let lines = format!("---\n{}[log]\nfilter = \"trace\"\n", row("ci", TOKEN));
     let config = configuration("token:ci", &format!("listen = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n{lines}"))
         .replace("{ env = \"S\" }", "{ file = \"@DIR@/secret\" }");
-    let bearerd = Bearerd::start(&config, &[("secret", "hunter2"), ("good", TOKEN), ("bad", "canary-token")]).await;
+    let mut bearerd = Bearerd::start(&config, &[("secret", "hunter2"), ("good", TOKEN), ("bad", "canary-token")]).await;
+    let (address, directory) = (bearerd.grpc(), bearerd.directory().to_owned());
     let get = |token: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
-        command.args(["get", "key", "--address", &bearerd.grpc(), "--token-file"]);
-        let output = command.arg(bearerd.directory().join(token)).output().unwrap();
+        command.args(["get", "key", "--address", &address, "--token-file"]);
+        let output = command.arg(directory.join(token)).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, out, err) = get("good");
@@ -60,8 +61,11 @@ async fn case_38_no_log_holds_a_token_that_was_shown() {
     let (code, out, err) = get("bad");
     assert_eq!((code, out.as_str()), (Some(77), ""), "{err}");
     assert!(err.contains("CALLER_UNAUTHENTICATED") && !err.contains("canary"), "{err}");
+    // All of the log is there when its process has ended.
+    bearerd.process().signal("TERM");
+    eventually(PATIENCE, async || bearerd.log().contains("stopped") && bearerd.process().ended().is_some()).await;
     let log = bearerd.log();
-    assert!(log.contains("nobody knows this token"), "the cause is told there: {log}");
+    assert!(log.contains("nobody knows this token"), "the cause is told there");
     for secret in [TOKEN, "canary-token", "hunter2"] {
         assert!(!log.contains(secret), "the log holds {secret}");
     }
