@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
 use self::status::Refusal;
@@ -11,9 +11,10 @@ use crate::{
     audit::{Audit, Entry},
     broker::Broker,
     caller::Caller,
-    identity,
+    identity::{Identity, Remote},
     limit::Limits,
     policy::{self, Denied, Permit, Policy},
+    secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
 };
 
@@ -33,6 +34,7 @@ struct Use {
 #[derive(Clone)]
 pub struct Api {
     broker: Broker,
+    identity: Identity,
     policy: Arc<Policy>,
     limits: Arc<Limits>,
     audit: Audit,
@@ -40,9 +42,17 @@ pub struct Api {
 }
 
 impl Api {
-    /// The services on a broker, under a policy and limits, with a record of each use.
-    pub fn new(broker: Broker, policy: Policy, limits: Limits, audit: Audit, telemetry: Arc<Telemetry>) -> Self {
-        Self { broker, policy: Arc::new(policy), limits: Arc::new(limits), audit, telemetry }
+    /// The services on a broker, for callers that `identity` tells apart, under a policy and limits, with a record of each
+    /// use.
+    pub fn new(
+        broker: Broker,
+        identity: Identity,
+        policy: Policy,
+        limits: Limits,
+        audit: Audit,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self { broker, identity, policy: Arc::new(policy), limits: Arc::new(limits), audit, telemetry }
     }
 
     /// What every rpc has in common: whether it is taken on, who calls, under which trace, and how the end is recorded,
@@ -57,7 +67,7 @@ impl Api {
         F: Future<Output = Result<A, Refusal>>,
     {
         let trace = trace::id(request.metadata());
-        let entry = self.audit.begin(rpc, request.remote_addr(), &trace);
+        let entry = self.audit.begin(rpc, remote(&request).and_then(|remote| remote.address), &trace);
         let span = info_span!("request", rpc, caller = Empty, trace);
         let result = match self.limits.enter() {
             Ok(_slot) => self.taken_on(request, &entry, &span, work).await,
@@ -71,7 +81,9 @@ impl Api {
             span.in_scope(|| match &refusal {
                 // A line for each request too many would make the load worse; they are counted.
                 Refusal::Overloaded(_) => debug!(reason = word, "refused"),
-                Refusal::Denied | Refusal::Failed(_) => warn!(reason = word, cause = %refusal, "refused"),
+                Refusal::Unproven(_) | Refusal::Denied | Refusal::Failed(_) => {
+                    warn!(reason = word, cause = %refusal, "refused");
+                }
             });
             status::of(&refusal, &trace)
         })
@@ -87,7 +99,9 @@ impl Api {
     where
         F: Future<Output = Result<A, Refusal>>,
     {
-        let caller = identity::of_peer(request.remote_addr());
+        let shown = authorization(request.metadata());
+        let caller =
+            self.identity.caller(remote(&request).map(|remote| &remote.peer), shown).instrument(span.clone()).await?;
         span.record("caller", caller.name());
         entry.calls(&caller);
         self.limits.count(caller.name())?;
@@ -108,4 +122,14 @@ impl Api {
             }
         }
     }
+}
+
+fn remote<T>(request: &Request<T>) -> Option<&Remote> {
+    request.extensions().get()
+}
+
+/// Everything that stands there as `authorization`. What is no text cannot be a token, and is a proof all the same.
+fn authorization(metadata: &MetadataMap) -> Vec<SecretString> {
+    let values = metadata.get_all("authorization").iter();
+    values.map(|value| SecretString::from(value.to_str().unwrap_or_default())).collect()
 }

@@ -1,15 +1,15 @@
 //! Builds the house: the one place that names every concrete type, starts them in order and stops them in order.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tracing::{info, warn};
+use tracing::{field, info, warn};
 
-use self::store::OpenStore;
+use self::{socket::SocketFile, store::OpenStore};
 use crate::{
     api::Api,
     audit::{Audit, AuditError},
@@ -18,14 +18,17 @@ use crate::{
     clock::Clock,
     config::Config,
     http,
+    identity::Identity,
     limit::Limits,
     provider::Provider,
-    server::{self, ServerConfig, ServerError},
+    server::{self, Listeners, ServerConfig, ServerError, Tls},
     store::StoreError,
     telemetry::Telemetry,
     upstream::Upstream,
 };
 
+mod reload;
+mod socket;
 mod store;
 
 /// How often the store is asked whether it is there.
@@ -39,8 +42,8 @@ const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// The running service.
 pub struct App {
-    /// Where gRPC is served.
-    pub grpc: SocketAddr,
+    /// Where gRPC is served over TCP, if it is.
+    pub grpc: Option<SocketAddr>,
     /// Where probes and metrics are served.
     pub admin: SocketAddr,
     broker: Broker,
@@ -50,6 +53,8 @@ pub struct App {
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<Result<(), ServerError>>>,
     upkeep: JoinHandle<()>,
+    reload: JoinHandle<()>,
+    socket: Option<SocketFile>,
 }
 
 /// Why the service does not run.
@@ -79,27 +84,28 @@ impl App {
         let opened = store::open(&config.store, &config.seal).await?;
         let policy = config.policy();
         let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
-        let grpc_listener = server::bind("server.listen", config.server.listen).await?;
+        let identity = Identity::new(config.identity.config.clone())?;
+        let mut followed = reload::of_identity(&config.identity, &identity);
+        let (listeners, socket) = listeners(&config, &mut followed).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
-        let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
+        let grpc = listeners.tcp.as_ref().map(|(listener, _)| address(listener)).transpose()?;
+        let admin = address(&admin_listener)?;
         let broker = Broker::start(parts(&config, &opened, Arc::clone(&telemetry))?);
 
         let (ready, is_ready) = watch::channel(true);
         let (stop, _) = watch::channel(false);
         let upkeep = tokio::spawn(upkeep(opened, broker.clone(), Arc::clone(&telemetry), ready.clone()));
-        let api = Api::new(broker.clone(), policy, Limits::new(&config.limits), audit.clone(), Arc::clone(&telemetry));
-        let settings = ServerConfig {
-            tls: config.server.tls.map(|tls| (tls.certificate, tls.key)),
-            reflection: config.server.reflection,
-            max_message_bytes: config.server.max_message_bytes,
-        };
-        let servers = vec![
-            tokio::spawn(server::grpc(grpc_listener, api, settings, is_ready.clone(), until(stop.subscribe()))),
-            tokio::spawn(server::admin(admin_listener, telemetry, is_ready, until(stop.subscribe()))),
-        ];
-        info!(%grpc, %admin, "bearerd is ready");
+        let reload = tokio::spawn(keep_identity(identity.clone(), followed));
+        let limits = Limits::new(&config.limits);
+        let api = Api::new(broker.clone(), identity, policy, limits, audit.clone(), Arc::clone(&telemetry));
+        let stopped = || until(stop.subscribe());
+        let serving =
+            server::grpc(listeners, api, settings(&config), Arc::clone(&telemetry), is_ready.clone(), stopped());
+        let servers =
+            vec![tokio::spawn(serving), tokio::spawn(server::admin(admin_listener, telemetry, is_ready, stopped()))];
+        announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { grpc, admin, broker, audit, shutdown_timeout, ready, stop, servers, upkeep })
+        Ok(Self { grpc, admin, broker, audit, shutdown_timeout, ready, stop, servers, upkeep, reload, socket })
     }
 
     /// Runs until `shutdown`, or until a server fails, and then ends: new work is refused, requests under way are
@@ -118,10 +124,12 @@ impl App {
         info!("stopping");
         let give_up = Instant::now() + self.shutdown_timeout;
         self.upkeep.abort();
+        self.reload.abort();
         // Until it is gone it holds the store open; that it was aborted is no news.
         let _ = self.upkeep.await;
         self.ready.send_replace(false);
         self.stop.send_replace(true);
+        drop(self.socket);
         for mut server in self.servers {
             // What is left of the limit is for refreshes; a client that keeps its connection does not get all of it.
             let left = give_up.saturating_duration_since(Instant::now()) / 2;
@@ -138,6 +146,52 @@ impl App {
         }
         info!("stopped");
     }
+}
+
+/// Where gRPC is served. Files that TLS is made of are added to those that are followed.
+async fn listeners(
+    config: &Config,
+    followed: &mut Vec<reload::Followed>,
+) -> Result<(Listeners, Option<SocketFile>), AppError> {
+    let tls = match &config.server.tls {
+        Some(read) => {
+            let tls = Tls::new(&reload::tls_config(read)).map_err(ServerError::from)?;
+            followed.push(reload::of_tls(read, &tls));
+            Some(tls)
+        }
+        None => None,
+    };
+    let tcp = match config.server.listen {
+        Some(listen) => Some((server::bind("server.listen", listen).await?, tls)),
+        None => None,
+    };
+    let (unix, file) = match &config.server.unix_socket {
+        Some(path) => socket::bind(path).await.map(|(listener, file)| (Some(listener), Some(file)))?,
+        None => (None, None),
+    };
+    Ok((Listeners { tcp, unix }, file))
+}
+
+fn settings(config: &Config) -> ServerConfig {
+    ServerConfig {
+        reflection: config.server.reflection,
+        max_message_bytes: config.server.max_message_bytes,
+        max_connections: config.server.max_connections,
+        max_connection_age: config.server.max_connection_age,
+        max_concurrent_streams: config.server.max_concurrent_streams,
+    }
+}
+
+fn announce(grpc: Option<SocketAddr>, socket: Option<&Path>, admin: SocketAddr) {
+    let (grpc, socket) = (grpc.map(field::display), socket.map(|path| field::display(path.display())));
+    info!(grpc, socket, %admin, "bearerd is ready");
+}
+
+async fn keep_identity(identity: Identity, followed: Vec<reload::Followed>) {
+    if let Some(kubernetes) = identity.kubernetes() {
+        kubernetes.warm_up().await;
+    }
+    reload::follow(followed).await;
 }
 
 fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr, ServerError> {

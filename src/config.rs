@@ -14,6 +14,7 @@ mod audit;
 mod cache;
 mod check;
 mod credential;
+mod identity;
 mod key;
 mod limits;
 mod log;
@@ -25,14 +26,18 @@ mod seal;
 mod secret;
 mod server;
 mod store;
+mod tls;
 mod value;
 
 pub use cache::Cache;
+pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use report::{ConfigErrors, Warning};
 pub use seal::{Seal, SealKey};
-pub use server::{Server, ServerTls};
+pub use secret::Source;
+pub use server::Server;
 pub use store::Store;
+pub use tls::{ClientCertificates, ServerTls};
 
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
@@ -58,6 +63,8 @@ pub struct Config {
     pub seal: Seal,
     /// Who may do what. Empty only where the listener is a loopback one: then every caller may do everything.
     pub allow: Vec<Row>,
+    /// Who may vouch for callers.
+    pub identity: Identity,
     /// Where the audit log goes.
     pub audit: Output,
     /// How much is taken on.
@@ -149,6 +156,7 @@ const ROOT_KEYS: &[Key] = &[
     Key::hidden("store"),
     Key::hidden("seal"),
     Key::hidden("allow"),
+    Key::hidden("identity"),
     Key::hidden("audit"),
     Key::hidden("limits"),
     Key::hidden("refresh"),
@@ -159,11 +167,14 @@ const ROOT_KEYS: &[Key] = &[
 
 const TABLES: &[(&str, &[Key])] = &[
     ("server", server::KEYS),
-    ("server.tls", server::TLS_KEYS),
+    ("server.tls", tls::KEYS),
     ("store", store::KEYS),
     ("seal", seal::KEYS),
     ("seal.keys", seal::ROW_KEYS),
     ("allow", allow::KEYS),
+    ("identity", identity::KEYS),
+    ("identity.kubernetes", identity::KUBERNETES_KEYS),
+    ("identity.token", identity::TOKEN_KEYS),
     ("audit", audit::KEYS),
     ("limits", limits::KEYS),
     ("refresh", refresh::KEYS),
@@ -189,6 +200,7 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let seal = seal::read(&seal_table);
     seal::fit(&store_table, &seal_table, store.as_ref());
     let credentials = credential::read_all(check, &root);
+    let identity = identity::read(&root.table("identity", identity::KEYS));
     let rows = root.tables("allow", allow::KEYS);
     let allow = allow::read(&rows, &credentials);
     allow::fit(&root, &rows, &server_table, &server);
@@ -202,6 +214,7 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
         store: store?,
         seal,
         allow,
+        identity,
         audit,
         limits,
         refresh,

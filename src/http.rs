@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 /// Why a client cannot be made.
 pub use reqwest::Error as ClientError;
-use reqwest::{Client, ClientBuilder, Response, redirect::Policy, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy, retry};
 
 pub use self::resolve::{Lookup, NotAllowed, Reach};
 
@@ -13,6 +13,9 @@ pub mod address;
 mod resolve;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A caller waits for this.
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for token endpoints. No idle connection is kept: one that the server is just closing would turn a refresh
 /// into a request of unknown outcome.
@@ -59,6 +62,16 @@ pub fn not_allowed(error: &ClientError) -> Option<&NotAllowed> {
         cause = error.source();
     }
     None
+}
+
+/// A client for those who vouch for callers. `ca` is the only authority that may vouch for them in turn, in PEM
+/// (RFC 7468); without it those of the system.
+pub fn for_issuers(ca: Option<&str>) -> Result<Client, ClientError> {
+    let builder = builder().timeout(ISSUER_TIMEOUT);
+    match ca {
+        Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem.as_bytes())?).build(),
+        None => builder.build(),
+    }
 }
 
 fn builder() -> ClientBuilder {

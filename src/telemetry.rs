@@ -16,6 +16,13 @@ pub struct RequestLabels {
     pub result: &'static str,
 }
 
+/// Labels of a connection that was not served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// `limit`, `handshakes` (too many at a time), `no_room`, `handshake` (it failed) or `timeout`.
+    pub cause: &'static str,
+}
+
 /// Labels of something that happened to a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
@@ -42,6 +49,10 @@ pub struct Telemetry {
     pub calls: Family<CredentialLabels, Counter>,
     /// `bearerd_audit_lost_total`: records of the audit log that could not be kept.
     pub audit_lost: Counter,
+    /// `bearerd_connections`: gRPC connections that are open.
+    pub connections: Gauge,
+    /// `bearerd_connections_refused_total`: gRPC connections that were closed before they were served, by cause.
+    pub connections_refused: Family<ConnectionLabels, Counter>,
     /// `bearerd_cached_tokens`
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
@@ -67,6 +78,8 @@ impl Default for Telemetry {
             reports: Family::default(),
             calls: Family::default(),
             audit_lost: Counter::default(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
             registry: Registry::default(),
@@ -78,6 +91,9 @@ impl Default for Telemetry {
         registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
         registry.register("audit_lost", "Audit records that could not be kept", telemetry.audit_lost.clone());
+        registry.register("connections", "Open gRPC connections", telemetry.connections.clone());
+        let refused = telemetry.connections_refused.clone();
+        registry.register("connections_refused", "Connections that were not served, by cause", refused);
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
         Self { registry, ..telemetry }

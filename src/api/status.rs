@@ -8,12 +8,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     broker::{Error, Reason},
     failure::FailureCause,
+    identity::IdentityError,
     limit::Excess,
 };
 
 /// Why an rpc has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
+    /// The proof of who calls does not hold.
+    #[error("the caller is not known: {0}")]
+    Unproven(#[from] IdentityError),
     /// The policy does not allow it.
     #[error("no policy row allows this")]
     Denied,
@@ -28,6 +32,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn reason(&self) -> Reason {
         match self {
+            Self::Unproven(_) => Reason::CallerUnauthenticated,
             Self::Denied => Reason::CallerNotAllowed,
             Self::Overloaded(_) => Reason::Overloaded,
             Self::Failed(error) => error.reason(),
@@ -36,7 +41,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Denied => None,
+            Self::Unproven(_) | Self::Denied => None,
             Self::Overloaded(Excess(wait)) => Some(*wait),
             Self::Failed(error) => error.retry_after(),
         }
@@ -64,7 +69,8 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
         Refusal::Failed(Error::Failed { cause: FailureCause::RefreshOutcomeLost, .. }) => {
             metadata.insert("cause".to_owned(), FailureCause::RefreshOutcomeLost.word().to_owned());
         }
-        Refusal::Denied
+        Refusal::Unproven(_)
+        | Refusal::Denied
         | Refusal::Overloaded(_)
         | Refusal::Failed(
             Error::CredentialNotFound
@@ -86,6 +92,7 @@ pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
 /// The reason as it stands in `ErrorInfo`, logs and metrics.
 pub(super) const fn word(reason: Reason) -> &'static str {
     match reason {
+        Reason::CallerUnauthenticated => "CALLER_UNAUTHENTICATED",
         Reason::CallerNotAllowed => "CALLER_NOT_ALLOWED",
         Reason::CredentialNotFound => "CREDENTIAL_NOT_FOUND",
         Reason::InvalidRequest => "INVALID_REQUEST",
@@ -112,6 +119,7 @@ pub(super) const fn word(reason: Reason) -> &'static str {
 /// Only UNAVAILABLE means that the same call may simply be repeated (AIP-194).
 const fn code(reason: Reason) -> Code {
     match reason {
+        Reason::CallerUnauthenticated => Code::Unauthenticated,
         Reason::CallerNotAllowed | Reason::TargetNotAllowed => Code::PermissionDenied,
         Reason::CredentialNotFound => Code::NotFound,
         Reason::InvalidRequest | Reason::InvalidTarget => Code::InvalidArgument,
@@ -134,6 +142,7 @@ const fn code(reason: Reason) -> Code {
 
 const fn text(reason: Reason) -> &'static str {
     match reason {
+        Reason::CallerUnauthenticated => "what this request shows of who makes it does not hold",
         Reason::CallerNotAllowed => "this caller may not do this with this credential",
         Reason::CredentialNotFound => "no credential of this name is configured",
         Reason::InvalidRequest => "the request cannot be carried out",

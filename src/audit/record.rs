@@ -154,6 +154,10 @@ fn kind(caller: &Caller) -> &'static str {
     match caller {
         Caller::Local => "local",
         Caller::Anonymous => "anonymous",
+        Caller::Spiffe(_) => "certificate",
+        Caller::ServiceAccount(_) => "service_account",
+        Caller::Token(_) => "token",
+        Caller::UnixUser(_) => "unix_user",
     }
 }
 

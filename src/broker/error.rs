@@ -60,6 +60,7 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the contract's table explains each")]
 pub enum Reason {
+    CallerUnauthenticated,
     CallerNotAllowed,
     CredentialNotFound,
     InvalidRequest,

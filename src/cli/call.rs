@@ -80,7 +80,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         timeout: None,
         replay: if args.no_replay { Replay::Never } else { Replay::Default }.into(),
     };
-    let answer = client.call_through(args.connection.request(request)).await?.into_inner();
+    let answer = client.call_through(args.connection.request(request)?).await?.into_inner();
     if args.json {
         streams.json(&AnswerJson::new(&answer))?;
     } else {

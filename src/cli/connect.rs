@@ -1,18 +1,28 @@
 //! The way to a running bearerd: where it is, how it is trusted, and what its refusals mean for a person.
 
-use std::{error::Error, fmt, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    error::Error,
+    fmt, fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::Args;
 use http::Uri;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tonic::{
     Code, Request, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    metadata::{Ascii, MetadataValue},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt;
 
 use super::output::{Exit, Failure};
-use crate::proto::{grant_admin_client::GrantAdminClient, token_service_client::TokenServiceClient};
+use crate::{
+    proto::{grant_admin_client::GrantAdminClient, token_service_client::TokenServiceClient},
+    secret::{ExposeSecret, SecretString},
+};
 
 /// The longest deadline: a person at a shell waits no longer, and every value fits the `grpc-timeout` header.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,12 +31,21 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Where bearerd listens: http://HOST:PORT, https://HOST:PORT or HOST:PORT
+    /// Where bearerd listens: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH
     #[arg(long, env = "BEARERD_ADDRESS", default_value = "http://127.0.0.1:7443", value_name = "ADDRESS")]
     address: Address,
     /// The certificates to trust for https, as PEM
     #[arg(long, env = "BEARERD_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// The certificate to show, with its chain, as PEM
+    #[arg(long, env = "BEARERD_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert, as PEM
+    #[arg(long, env = "BEARERD_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The file with the token to show; without it, the variable BEARERD_TOKEN
+    #[arg(long, env = "BEARERD_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// The longest wait for an answer
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = timeout)]
     timeout: Duration,
@@ -44,11 +63,24 @@ impl Connection {
         Ok(GrantAdminClient::new(self.channel().await?))
     }
 
-    /// A request with the deadline.
-    pub fn request<T>(&self, message: T) -> Request<T> {
+    /// A request with the deadline and the token.
+    pub fn request<T>(&self, message: T) -> Result<Request<T>, Failure> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
-        request
+        if let Some(token) = self.token()? {
+            request.metadata_mut().insert("authorization", authorization(&token)?);
+        }
+        Ok(request)
+    }
+
+    fn token(&self) -> Result<Option<SecretString>, Failure> {
+        let Some(file) = &self.token_file else {
+            let variable = std::env::var("BEARERD_TOKEN").ok().filter(|token| !token.is_empty());
+            return Ok(variable.map(SecretString::from));
+        };
+        let text = read("--token-file", file)?;
+        let text = std::str::from_utf8(&text).map_err(|_| unusable("--token-file", file, "it is no text"))?;
+        Ok(Some(SecretString::from(text.trim_end())))
     }
 
     async fn channel(&self) -> Result<Channel, Failure> {
@@ -60,11 +92,18 @@ impl Connection {
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
-        let endpoint = Endpoint::from(self.address.0.clone()).connect_timeout(self.timeout);
-        if self.address.0.scheme_str() != Some("https") {
+        let Address::Network(uri) = &self.address else {
+            let endpoint = Endpoint::from_shared(self.address.to_string());
+            return endpoint.map_err(|error| Failure::new(Exit::Usage, root_cause(&error)));
+        };
+        let endpoint = Endpoint::from(uri.clone()).connect_timeout(self.timeout);
+        if uri.scheme_str() != Some("https") {
             return Ok(endpoint);
         }
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.trusted()?));
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.trusted()?));
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
+        }
         endpoint.tls_config(tls).map_err(|error| Failure::new(Exit::Configuration, root_cause(&error)))
     }
 
@@ -72,23 +111,42 @@ impl Connection {
         let file = self.ca.as_ref().ok_or_else(|| {
             Failure::new(Exit::Usage, "an https address needs --ca FILE or BEARERD_CA: the certificates to trust")
         })?;
-        let wrong =
-            |what: String| Failure::new(Exit::Configuration, format!("--ca: cannot use {}: {what}", file.display()));
-        let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+        let pem = read("--ca", file)?;
         // Without this look a file of something else would show as an untrusted server.
         let good = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|first| first.is_ok());
-        if good { Ok(pem) } else { Err(wrong("it holds no PEM certificate".to_owned())) }
+        if good { Ok(pem) } else { Err(unusable("--ca", file, "it holds no PEM certificate")) }
     }
+}
+
+fn read(option: &str, file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file).map_err(|error| unusable(option, file, &error.to_string()))
+}
+
+fn unusable(option: &str, file: &Path, what: &str) -> Failure {
+    Failure::new(Exit::Configuration, format!("{option}: cannot use {}: {what}", file.display()))
+}
+
+fn authorization(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> {
+    let value = format!("Bearer {}", token.expose_secret()).parse::<MetadataValue<Ascii>>();
+    let mut value = value.map_err(|_| Failure::new(Exit::Configuration, "the token cannot be sent in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The address of a bearerd, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Address(Uri);
+enum Address {
+    Network(Uri),
+    Unix(String),
+}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the "/" that the URI ends with.
-        f.write_str(self.0.to_string().trim_end_matches('/'))
+        match self {
+            // Without the "/" that the URI ends with.
+            Self::Network(uri) => f.write_str(uri.to_string().trim_end_matches('/')),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
     }
 }
 
@@ -96,13 +154,16 @@ impl FromStr for Address {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SHAPE: &str = "expected http://HOST:PORT, https://HOST:PORT or HOST:PORT";
+        const SHAPE: &str = "expected http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.to_owned())) } else { Err(SHAPE) };
+        }
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|_| SHAPE)?;
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
         let place = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some();
         let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        if scheme && place && bare { Ok(Self(uri)) } else { Err(SHAPE) }
+        if scheme && place && bare { Ok(Self::Network(uri)) } else { Err(SHAPE) }
     }
 }
 
@@ -170,6 +231,9 @@ fn advice(reason: &str) -> Option<&'static str> {
     match reason {
         "REAUTHORIZATION_REQUIRED" => Some("hand over a new refresh token: bearerd grant import NAME"),
         "CREDENTIAL_NOT_FOUND" => Some("the names are those of the [credentials.NAME] tables in bearerd.toml"),
+        "CALLER_UNAUTHENTICATED" => {
+            Some("is the token (--token-file, BEARERD_TOKEN) the right one? bearerd's log says what is wrong with it")
+        }
         "CALLER_NOT_ALLOWED" => Some("an [[allow]] table in bearerd.toml must name this caller, credential and action"),
         "CLIENT_CONFIGURATION_REJECTED" => Some("compare client_id, client_secret and token_url with the provider's"),
         "RECORD_UNREADABLE" => Some("is the key that sealed it still among [seal] keys?"),
@@ -212,6 +276,9 @@ mod tests {
             ("[::1]:7443", Some("http://[::1]:7443")),
             ("https://bearerd.example:443", Some("https://bearerd.example:443")),
             ("http://h:1/", Some("http://h:1")),
+            ("unix:/run/bearerd/bearerd.sock", Some("unix:/run/bearerd/bearerd.sock")),
+            ("unix:bearerd.sock", None),
+            ("unix:", None),
             ("localhost", None),
             ("http://h", None),
             ("ftp://h:1", None),
@@ -243,7 +310,8 @@ mod tests {
         ];
         for (ca, exit) in cases {
             let address: Address = "https://localhost:1".parse().unwrap();
-            let connection = Connection { address, ca: ca.clone(), timeout: MAX_TIMEOUT };
+            let connection =
+                Connection { address, ca: ca.clone(), cert: None, key: None, token_file: None, timeout: MAX_TIMEOUT };
             assert_eq!(connection.endpoint().unwrap_err().exit(), exit, "{ca:?}");
         }
     }

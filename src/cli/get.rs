@@ -48,7 +48,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         min_remaining: args.min_remaining,
         refused_generation: args.refused_generation,
     };
-    let answer = client.get_token(args.connection.request(request)).await?.into_inner();
+    let answer = client.get_token(args.connection.request(request)?).await?.into_inner();
     let token = answer.token.ok_or_else(|| Failure::new(Exit::Failure, "bearerd answered without a token"))?;
     if token.degraded {
         streams.note("warning: the token is still valid, but refreshing it fails at the moment");

@@ -92,7 +92,7 @@ async fn import(args: ImportArgs, streams: &mut Streams<'_>) -> Result<Exit, Fai
         secret: Some(secret),
         scopes: args.scopes,
     };
-    let generation = client.import_grant(args.connection.request(request)).await?.into_inner().generation;
+    let generation = client.import_grant(args.connection.request(request)?).await?.into_inner().generation;
     if args.json {
         streams.json(&ImportJson { credential: &args.credential, generation })?;
     } else {
@@ -125,7 +125,7 @@ async fn show(args: ShowArgs, streams: &mut Streams<'_>) -> Result<Exit, Failure
     let mut client = args.connection.grants().await?;
     let Target { credential, subject, scopes, resources } = args.target;
     let request = DescribeGrantRequest { credential: credential.clone(), subject, scopes, resources };
-    let answer = client.describe_grant(args.connection.request(request)).await?.into_inner();
+    let answer = client.describe_grant(args.connection.request(request)?).await?.into_inner();
     let grant = GrantJson::new(&credential, &answer);
     if args.json {
         streams.json(&grant)?;

@@ -89,7 +89,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         rejected: Some(rejected),
         rejection,
     };
-    let answer = client.invalidate_token(args.connection.request(request)).await?.into_inner();
+    let answer = client.invalidate_token(args.connection.request(request)?).await?.into_inner();
     if args.json {
         streams.json(&AnswerJson::new(&credential, &answer, args.show_token))?;
     } else {

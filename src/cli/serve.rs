@@ -10,6 +10,7 @@ use super::output::{Exit, Failure, Streams};
 use crate::{
     app::{App, AppError},
     config::{self, Config, Log, LogFormat},
+    server::ServerError,
     store::StoreError,
 };
 
@@ -83,8 +84,12 @@ pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 fn failure(error: &AppError) -> Failure {
     let exit = match error {
         AppError::Store(StoreError::Unavailable(_)) => Exit::Unavailable,
-        AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_)) | AppError::Audit(_) => Exit::Configuration,
-        AppError::Server(_) | AppError::Client(_) | AppError::Ended => Exit::Failure,
+        AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_))
+        | AppError::Server(ServerError::Tls(_))
+        | AppError::Audit(_) => Exit::Configuration,
+        AppError::Server(ServerError::Reflection(_) | ServerError::Listener(_))
+        | AppError::Client(_)
+        | AppError::Ended => Exit::Failure,
     };
     Failure::new(exit, error.to_string())
 }

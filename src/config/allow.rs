@@ -118,8 +118,8 @@ fn some_list<T>(row: &Reader<'_>, key: &str, read: impl Fn(&Value<'_>) -> Result
 /// Without rows, every local caller is allowed; callers from elsewhere never are. And on a listener for callers from
 /// elsewhere, whoever has shown no proof should be meant, where a row allows them.
 pub(super) fn fit(root: &Reader<'_>, rows: &[Reader<'_>], server_table: &Reader<'_>, server: &Server) {
-    let local = server.listen.ip().is_loopback();
-    for row in rows.iter().filter(|_| !local) {
+    let open = server.listen.is_some_and(|listen| !listen.ip().is_loopback());
+    for row in rows.iter().filter(|_| open) {
         let Some((value, written)) = row.value("caller").and_then(|v| v.get_ref().as_str().map(|text| (v, text)))
         else {
             continue;
@@ -135,10 +135,17 @@ pub(super) fn fit(root: &Reader<'_>, rows: &[Reader<'_>], server_table: &Reader<
         return;
     }
     let right = "add [[allow]] with caller, credentials and actions";
-    if local {
-        root.warn(None, "there is no [[allow]]: every caller on this host may do everything", right);
-    } else {
+    let has_clients = server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    if open {
         server_table.misfit("listen", "is open to other hosts, and there is no [[allow]]", right);
+    } else if server.unix_socket.is_some() {
+        server_table.misfit("unix_socket", "tells its callers apart, and there is no [[allow]]", right);
+    } else if has_clients {
+        server_table.misfit("tls", "tells callers apart, and there is no [[allow]]", right);
+    } else if root.value("identity").is_some() {
+        root.misfit("identity", "tells callers apart, and there is no [[allow]]", right);
+    } else {
+        root.warn(None, "there is no [[allow]]: every caller on this host may do everything", right);
     }
 }
 

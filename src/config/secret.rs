@@ -3,7 +3,11 @@
 //! A relative path begins at the directory of the configuration file. One line break at the end is not part of a
 //! secret, since editors and `echo` put it there.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use zeroize::Zeroizing;
 
@@ -24,7 +28,48 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 const FORM: &str = "{ file = \"/path\" } or { env = \"NAME\" }";
 
+/// A secret, or another text that is kept outside, and where to read it again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    content: SecretString,
+    file: Option<PathBuf>,
+}
+
+impl Source {
+    /// What it was when the configuration was read.
+    pub fn content(&self) -> &SecretString {
+        &self.content
+    }
+
+    /// What it is now; a variable of the environment never changes.
+    ///
+    /// # Errors
+    ///
+    /// A few words on why the file cannot be read.
+    pub fn read(&self) -> Result<SecretString, String> {
+        let Some(path) = &self.file else { return Ok(self.content.clone()) };
+        let cannot = |why| format!("{}: {why}", path.display());
+        trimmed(&read(path).map_err(cannot)?).ok_or_else(|| cannot("it is empty".to_owned()))
+    }
+}
+
 impl Reader<'_> {
+    /// A secret that may be absent, with the place it comes from.
+    pub fn source(&self, key: &'static str) -> Option<Source> {
+        let content = self.secret(key)?;
+        let table = self.value(key).and_then(|value| value.get_ref().as_table());
+        let file = table.and_then(|table| table.get("file")).and_then(|file| file.get_ref().as_str());
+        Some(Source { content, file: file.map(|file| self.check.directory.join(file)) })
+    }
+
+    /// The same, where it must be there.
+    pub fn required_source(&self, key: &'static str) -> Option<Source> {
+        if self.value(key).is_none() {
+            self.missing(key, FORM);
+        }
+        self.source(key)
+    }
+
     /// A secret that may be absent.
     pub fn secret(&self, key: &'static str) -> Option<SecretString> {
         let value = self.value(key)?;

@@ -1,33 +1,35 @@
 //! `[server]`: where bearerd listens and what it takes from a connection.
 
-use std::{net::SocketAddr, time::Duration};
-
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     key::Key,
     reader::{Reader, Value},
-    value::{Wrong, boolean, bytes, parsed, some_time},
+    tls::{self, ServerTls},
+    value::{Wrong, boolean, bytes, number, parsed, some_time, string},
 };
-use crate::secret::{ExposeSecret, SecretString};
 
 pub(super) const KEYS: &[Key] = &[
     Key::new("listen"),
+    Key::new("unix_socket"),
     Key::new("admin_listen"),
     Key::hidden("tls"),
     Key::new("plaintext"),
     Key::new("reflection"),
     Key::new("shutdown_timeout"),
     Key::new("max_message_bytes"),
+    Key::new("max_connections"),
+    Key::new("max_connection_age"),
+    Key::new("max_concurrent_streams"),
 ];
-
-pub(super) const TLS_KEYS: &[Key] = &[Key::hidden("certificate"), Key::hidden("key")];
 
 /// The listeners.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where gRPC is served.
-    pub listen: SocketAddr,
+    /// Where gRPC is served over TCP; there is this or a Unix-domain socket, or both.
+    pub listen: Option<SocketAddr>,
+    /// The Unix-domain socket where gRPC is served; a relative path begins at the working directory.
+    pub unix_socket: Option<PathBuf>,
     /// Where HTTP is served for probes and metrics.
     pub admin_listen: SocketAddr,
     /// The server's certificate, if connections are encrypted here.
@@ -40,29 +42,34 @@ pub struct Server {
     pub shutdown_timeout: Duration,
     /// The largest gRPC message that is taken or sent, in bytes.
     pub max_message_bytes: usize,
-}
-
-/// A certificate and its key.
-#[derive(Clone, Debug)]
-pub struct ServerTls {
-    /// The certificate chain in PEM (RFC 7468), the server's own first.
-    pub certificate: String,
-    /// The private key in PEM.
-    pub key: SecretString,
+    /// How many connections may be open at a time.
+    pub max_connections: usize,
+    /// How old a connection may become before its client is asked to make a new one.
+    pub max_connection_age: Duration,
+    /// How many requests one connection may have under way.
+    pub max_concurrent_streams: u32,
 }
 
 /// Reads the table.
 pub(super) fn read(reader: &Reader<'_>) -> Server {
+    let unix_socket: Option<PathBuf> = reader.optional("unix_socket", string).map(PathBuf::from);
+    // Whoever asks for a socket alone gets no port beside it.
+    let unwritten = unix_socket.is_none().then_some(SocketAddr::from(([127, 0, 0, 1], 7443)));
+    let streams = reader.optional("max_concurrent_streams", number(1..=1_000_000)).unwrap_or(1024);
     let server = Server {
-        listen: reader.optional("listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7443))),
+        listen: reader.optional("listen", address).or(unwritten),
+        unix_socket,
         admin_listen: reader.optional("admin_listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7480))),
-        tls: reader.optional_table("tls", TLS_KEYS).and_then(|reader| tls(&reader)),
+        tls: reader.optional_table("tls", tls::KEYS).and_then(|reader| tls::read(&reader)),
         plaintext: reader.optional("plaintext", boolean).unwrap_or(false),
         reflection: reader.optional("reflection", boolean).unwrap_or(true),
         shutdown_timeout: reader.optional("shutdown_timeout", some_time).unwrap_or(Duration::from_secs(20)),
         max_message_bytes: reader
             .optional("max_message_bytes", bytes(4096..=256 * 1024 * 1024))
             .unwrap_or(4 * 1024 * 1024),
+        max_connections: reader.optional("max_connections", bytes(1..=1_000_000)).unwrap_or(10_000),
+        max_connection_age: reader.optional("max_connection_age", some_time).unwrap_or(Duration::from_secs(30 * 60)),
+        max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),
     };
     fit(reader, &server);
     server
@@ -73,42 +80,22 @@ fn fit(reader: &Reader<'_>, server: &Server) {
     if encrypted && server.plaintext {
         reader.misfit("plaintext", "does not go with [server.tls]", "leave one of them out");
     }
-    if !encrypted && !server.plaintext && !server.listen.ip().is_loopback() {
+    if !encrypted && !server.plaintext && server.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
         reader.misfit(
             "listen",
             "is not a loopback address and would serve tokens unencrypted",
             "add [server.tls], or plaintext = true if something in front of it encrypts",
         );
     }
-    if server.listen == server.admin_listen && server.listen.port() != 0 {
+    if server.listen == Some(server.admin_listen) && server.admin_listen.port() != 0 {
         reader.misfit("admin_listen", "is the same address as listen", "write another port");
+    }
+    if encrypted && server.listen.is_none() {
+        reader.misfit("tls", "is there, but a Unix-domain socket is not encrypted", "add listen, or leave it out");
     }
 }
 
 fn address(value: &Value<'_>) -> Result<SocketAddr, Wrong> {
     let right = "write an IP address and a port, for example \"127.0.0.1:7443\" or \"[::]:7443\"";
     parsed(value, "is not an address to listen on", |text| text.parse().map_err(|_| right))
-}
-
-fn tls(reader: &Reader<'_>) -> Option<ServerTls> {
-    let certificate = reader.required_secret("certificate");
-    let key = reader.required_secret("key");
-    let (certificate, key) = (certificate?, key?);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.expose_secret().as_bytes()).collect();
-    if chain.is_ok_and(|chain| !chain.is_empty()) {
-        let key_read = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
-        if key_read.is_ok() {
-            return Some(ServerTls { certificate: certificate.expose_secret().to_owned(), key });
-        }
-        pem_wrong(reader, "key", "refers to no private key", "it must be PEM: -----BEGIN PRIVATE KEY-----");
-    } else {
-        pem_wrong(reader, "certificate", "refers to no certificate", "it must be PEM: -----BEGIN CERTIFICATE-----");
-    }
-    None
-}
-
-fn pem_wrong(reader: &Reader<'_>, key: &str, what: &str, right: &str) {
-    if let Some(value) = reader.value(key) {
-        reader.wrong(key, Wrong::new(value, what, right));
-    }
 }

@@ -26,6 +26,8 @@ fn signing_key() -> String {
     pem("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref())
 }
 
+const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AQAB","y":"AQAB","kid":"a"}]}"#;
+
 /// Where every variable and every file is there that these tests and the sample name.
 struct Place {
     directory: TempDir,
@@ -43,6 +45,10 @@ impl Place {
             ("seal-2026-11", STANDARD.encode([7; 32]).as_str()),
             ("tls.crt", pem("CERTIFICATE", b"certificate").as_str()),
             ("redis-ca.crt", pem("CERTIFICATE", b"authority").as_str()),
+            ("client-ca.crt", pem("CERTIFICATE", b"authority").as_str()),
+            ("kubernetes-ca.crt", pem("CERTIFICATE", b"authority").as_str()),
+            ("kubernetes-jwks.json", JWKS),
+            ("kubernetes-token", "api-token-in-file\n"),
             ("tls.key", place.key.as_str()),
             ("empty", "\n"),
         ] {
@@ -90,10 +96,13 @@ const JWT: &str = "token_url = \"https://a.example/token\"\nassertion_key = { en
 #[test]
 fn an_empty_file_is_the_defaults() {
     let config = Place::new().parse("").unwrap();
-    assert_eq!(config.server.listen.to_string(), "127.0.0.1:7443");
+    assert_eq!(config.server.listen.unwrap().to_string(), "127.0.0.1:7443");
     assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:7480");
     assert!(config.server.reflection && config.server.tls.is_none() && !config.server.plaintext);
     assert!(matches!(&config.store, Store::Embedded { path } if path == Path::new("bearerd.redb")));
+    assert!(config.server.unix_socket.is_none() && config.identity.config.tokens.is_empty());
+    assert_eq!((config.server.max_connections, config.server.max_concurrent_streams), (10_000, 1024));
+    assert_eq!(config.server.max_connection_age, Duration::from_secs(30 * 60));
     assert!(config.seal.keys.is_empty() && config.allow.is_empty() && config.credentials.is_empty());
     assert_eq!(config.refresh.max_wait, Duration::from_secs(25));
     assert_eq!((config.cache.max_tokens, config.cache.max_age), (100_000, Duration::from_secs(5)));
@@ -187,4 +196,31 @@ fn redis_urls_are_written_or_referred_to() {
         assert_eq!(secret.as_ref().map(SecretString::expose_secret), password);
         assert!(!format!("{config:?}").contains("hunter2"));
     }
+}
+
+#[test]
+fn a_socket_alone_opens_no_port() {
+    let row = "[[allow]]\ncaller = \"uid:*\"\ncredentials = []\nactions = [\"get\"]";
+    let row = row.replace("[]", "[\"*\"]");
+    for (lines, listens) in [("", false), ("listen = \"127.0.0.1:1\"\n", true)] {
+        let text = format!("[server]\nunix_socket = \"bearerd.sock\"\n{lines}{row}");
+        let server = Place::new().parse(&text).unwrap().server;
+        assert_eq!(server.listen.is_some(), listens);
+        assert_eq!(server.unix_socket.as_deref(), Some(Path::new("bearerd.sock")));
+    }
+}
+
+#[test]
+fn a_source_is_what_stands_in_the_file_now() {
+    let place = Place::new();
+    let row = "[[allow]]\ncaller = \"token:a\"\ncredentials = [\"*\"]\nactions = [\"get\"]\n";
+    let lines = "issuer = \"i\"\naudience = \"b\"\njwks = { file = \"secrets/kubernetes-jwks.json\" }";
+    let config = place.parse(&format!("{row}[identity.kubernetes]\n{lines}")).unwrap();
+    let source = config.identity.jwks.unwrap();
+    assert_eq!(source.read().unwrap().expose_secret(), JWKS);
+    let file = place.directory.path().join("secrets/kubernetes-jwks.json");
+    fs::write(&file, "other\n").unwrap();
+    assert_eq!((source.read().unwrap().expose_secret(), source.content().expose_secret()), ("other", JWKS));
+    fs::remove_file(&file).unwrap();
+    assert!(source.read().unwrap_err().contains("kubernetes-jwks.json: entity not found"));
 }

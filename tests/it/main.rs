@@ -24,6 +24,9 @@ mod invalidate_token;
 // Who may do what, and what is said to those who may not.
 mod policy;
 
+// Who calls: every kind of proof, and every way to lie about it.
+mod identity;
+
 // Every rpc, by every kind of caller, under every kind of row.
 mod policy_matrix;
 

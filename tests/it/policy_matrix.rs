@@ -101,7 +101,9 @@ fn next(kind: Option<&Caller>) -> Option<Caller> {
     match kind {
         None => Some(Caller::Local),
         Some(Caller::Local) => Some(Caller::Anonymous),
-        Some(Caller::Anonymous) => None,
+        Some(
+            Caller::Anonymous | Caller::Spiffe(_) | Caller::ServiceAccount(_) | Caller::Token(_) | Caller::UnixUser(_),
+        ) => None,
     }
 }
 
@@ -113,7 +115,9 @@ fn kinds() -> Vec<Caller> {
 async fn reached_as(caller: &Caller, lines: &str) -> House {
     match caller {
         Caller::Local => House::with(lines).await,
-        Caller::Anonymous => House::reached_from_outside(own_address(), lines).await,
+        Caller::Anonymous | Caller::Spiffe(_) | Caller::ServiceAccount(_) | Caller::Token(_) | Caller::UnixUser(_) => {
+            House::reached_from_outside(own_address(), lines).await
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Stage {
     pub hasty: Sandbox,
     /// The first refresh token of [`DEMO`].
     pub first_refresh_token: String,
+    grpc: SocketAddr,
     app: App,
     scratch: Scratch,
 }
@@ -47,12 +48,13 @@ impl Stage {
         let scratch = Scratch::new().map_err(|error| cannot("make a temporary directory", &error))?;
         let config = configure(&scratch, &sandbox, &hasty, &first_refresh_token)?;
         let app = App::start(config).await.map_err(|error| cannot("start bearerd", &error))?;
-        Ok(Self { sandbox, hasty, first_refresh_token, app, scratch })
+        let grpc = app.grpc.ok_or_else(|| cannot("find bearerd", &"it listens on no address"))?;
+        Ok(Self { sandbox, hasty, first_refresh_token, grpc, app, scratch })
     }
 
     /// Where bearerd serves gRPC.
     pub fn grpc(&self) -> SocketAddr {
-        self.app.grpc
+        self.grpc
     }
 
     /// Where bearerd serves probes and metrics.

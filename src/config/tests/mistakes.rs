@@ -109,9 +109,58 @@ fn servers() {
             &format!("[server]\nplaintext = true\n{}", tls(&format!("{certificate}\n{key}"))),
             "does not go with [server.tls]",
         ),
+        (&tls(&format!("{certificate}\n{key}\ntrust_domain = \"acme\"")), "is there without client_ca"),
+        (&tls(&format!("{certificate}\n{key}\n{CLIENT_CA}\n{ROW}")), "`server.tls.trust_domain` is missing"),
+        (&tls(&format!("{certificate}\n{key}\n{CLIENT_CA}\ntrust_domain = \"Acme\"\n{ROW}")), "is not a trust domain"),
+        (
+            &tls(&format!("{certificate}\n{key}\n{CLIENT_CA}\ntrust_domain = \"acme\"")),
+            "tells callers apart, and there is no [[allow]]",
+        ),
+        (
+            &tls(&format!("{certificate}\n{key}\nclient_ca = {{ env = \"S\" }}\ntrust_domain = \"acme\"\n{ROW}")),
+            "refers to no certificate",
+        ),
+        ("[server]\nunix_socket = \"a\"", "tells its callers apart, and there is no [[allow]]"),
+        (
+            &format!("{ROW}\n[server]\nunix_socket = \"a\"\n{}", tls(&format!("{certificate}\n{key}"))),
+            "a Unix-domain socket is not encrypted",
+        ),
+        ("[server]\nmax_connections = 0", "is out of range"),
+        ("[server]\nmax_connection_age = \"0s\"", "is no time at all"),
+        ("[server]\nmax_concurrent_streams = 0", "is out of range"),
         ("[sever]\nlisten = \"127.0.0.1:1\"", "did you mean `server`?"),
         ("[telemetry]\na = \"hunter2\"", "known here: server, store, seal"),
         ("server = 1", "`server` must be a table"),
+    ]);
+}
+
+const CLIENT_CA: &str = "client_ca = { file = \"secrets/client-ca.crt\" }";
+
+const ROW: &str = "[[allow]]\ncaller = \"a\"\ncredentials = [\"*\"]\nactions = [\"get\"]";
+
+#[test]
+fn identities() {
+    let kubernetes = |lines: &str| format!("{ROW}\n[identity.kubernetes]\nissuer = \"i\"\naudience = \"b\"\n{lines}");
+    let jwks = "jwks = { file = \"secrets/kubernetes-jwks.json\" }";
+    let token = "token = { file = \"secrets/kubernetes-token\" }";
+    let row = |sha256: &str| format!("[[identity.token]]\nname = \"ci\"\nsha256 = \"{sha256}\"\n");
+    let hash = "ab".repeat(32);
+    each_is_reported(&[
+        (&kubernetes(""), "`identity.kubernetes.jwks` is missing"),
+        (&kubernetes(jwks).replace("issuer = \"i\"\n", ""), "`identity.kubernetes.issuer` is missing"),
+        (&kubernetes(jwks).replace("audience = \"b\"\n", ""), "`identity.kubernetes.audience` is missing"),
+        (&kubernetes("jwks = { env = \"S\" }"), "holds no keys: this is no JSON Web Key Set"),
+        (&kubernetes("jwks_url = \"http://a.example/jwks\""), "would send secrets unencrypted"),
+        (&kubernetes(&format!("{jwks}\njwks_url = \"https://a.example/jwks\"")), "does not go with jwks"),
+        (&kubernetes("token_review = true"), "`identity.kubernetes.token` is missing"),
+        (&kubernetes(&format!("{jwks}\n{token}")), "is there, but no server is asked"),
+        (&kubernetes(&format!("token_review = true\n{token}\nca = {{ env = \"S\" }}")), "refers to no certificate"),
+        (&kubernetes("token_review = true\ntoken = \"hunter2\""), "must not stand in this file"),
+        (&format!("{ROW}\n{}", row("hunter2")), "is not a SHA-256 hash"),
+        (&format!("{ROW}\n{}", row(&"xy".repeat(32))), "is not a SHA-256 hash"),
+        (&format!("{ROW}\n{}", row(&hash).replace("ci", "a b")), "is not a token's name"),
+        (&format!("{ROW}\n{0}{0}", row(&hash)), "is there twice, so it is uncertain whose token it is"),
+        (&row(&hash), "`identity` tells callers apart, and there is no [[allow]]"),
     ]);
 }
 

@@ -37,7 +37,7 @@ fn tables(text: &str) -> Vec<Vec<&str>> {
 fn it_loads() {
     let config = Place::new().parse(SAMPLE).map_err(|errors| panic!("{errors}")).unwrap();
     assert!(config.warnings.is_empty(), "{}", config.warnings[0].render(false));
-    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 3, 3));
+    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 3, 4));
     assert!(!format!("{config:?}").contains("in-file"));
 }
 
@@ -45,7 +45,11 @@ fn it_loads() {
 fn its_alternatives_load() {
     let config = Place::new().parse(&alternatives()).map_err(|errors| panic!("{errors}")).unwrap();
     assert!(matches!(config.store, Store::Redis { .. }));
-    assert!(config.server.tls.is_some());
+    assert!(config.server.tls.unwrap().clients.is_some_and(|clients| clients.required));
+    assert!(config.server.unix_socket.is_some());
+    assert!(!format!("{:?}", config.identity).contains("in-file"));
+    let kubernetes = config.identity.config.kubernetes.unwrap();
+    assert!(kubernetes.review && kubernetes.token.is_some() && kubernetes.ca.is_some());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bearerd::{
@@ -19,12 +20,13 @@ use bearerd::{
     cache::CacheConfig,
     clock::Clock,
     config, http,
+    identity::Identity,
     limit::Limits,
     policy::Policy,
     proto::token_service_client::TokenServiceClient,
     provider::Provider,
     sandbox::{DEMO_API_KEY, Options, Sandbox},
-    server::{self, ServerConfig},
+    server::{self, Listeners, ServerConfig},
     store::{Ring, Store, embedded::Embedded},
     telemetry::Telemetry,
     upstream::Upstream,
@@ -94,12 +96,21 @@ impl Named {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let settings = ServerConfig { tls: None, reflection: false, max_message_bytes: 4 << 20 };
+        let settings = ServerConfig {
+            reflection: false,
+            max_message_bytes: 4 << 20,
+            max_connections: 10,
+            max_connection_age: Duration::from_secs(600),
+            max_concurrent_streams: 100,
+        };
         let (ready, is_ready) = watch::channel(true);
         let (limits, audit) =
             (Limits::new(&config.limits), Audit::start(&config.audit, &names, Arc::clone(&telemetry)));
-        let api = Api::new(broker, Policy::local_only(), limits, audit.unwrap(), telemetry);
-        tokio::spawn(server::grpc(listener, api, settings, is_ready, std::future::pending()));
+        let identity = Identity::new(config.identity.config).unwrap();
+        let (policy, told) = (Policy::local_only(), Arc::clone(&telemetry));
+        let api = Api::new(broker, identity, policy, limits, audit.unwrap(), telemetry);
+        let listeners = Listeners { tcp: Some((listener, None)), unix: None };
+        tokio::spawn(server::grpc(listeners, api, settings, told, is_ready, std::future::pending()));
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
         let tokens = TokenServiceClient::new(channel);
         Self { sandbox, tokens, leads_to, lookups, _directory: directory, _ready: ready }

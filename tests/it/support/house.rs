@@ -81,14 +81,14 @@ impl House {
         let config = config::parse("test.toml", &text, &environment, Path::new(""))
             .unwrap_or_else(|errors| panic!("{}", errors.render(false)));
         let app = App::start(config).await.unwrap();
-        let channel = Channel::from_shared(format!("http://{}", app.grpc)).unwrap().connect().await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", app.grpc.unwrap())).unwrap().connect().await.unwrap();
         let (tokens, grants) = (TokenServiceClient::new(channel.clone()), GrantAdminClient::new(channel));
         Self { sandbox, app, tokens, grants, _directory: directory }
     }
 
     /// Where gRPC is served, as host and port.
     pub fn address(&self) -> String {
-        self.app.grpc.to_string()
+        self.app.grpc.unwrap().to_string()
     }
 
     /// How often the provider was asked.

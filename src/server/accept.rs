@@ -1,0 +1,233 @@
+//! Takes connections and serves each on a task of its own, so that no peer, however slow or hostile, holds up another.
+
+use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{service::Routes, transport::Server};
+use tracing::{debug, warn};
+
+use super::{
+    ServerConfig,
+    connection::{Bytes, Connection, Silent},
+    tls::Tls,
+};
+use crate::{
+    identity::{Peer, Remote},
+    telemetry::{ConnectionLabels, Telemetry},
+};
+
+/// How long a client may take for its handshake and its first words.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be silent before its client is asked whether it is still there, and how long that may take.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long requests may go on after their connection's time is over.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+
+/// How long to wait when the system has no room for a connection.
+const NO_ROOM: Duration = Duration::from_millis(500);
+
+/// What all listeners and connections share.
+#[derive(Clone)]
+pub(super) struct Acceptor(Arc<Shared>);
+
+struct Shared {
+    routes: Routes,
+    server: Server,
+    max_age: Duration,
+    slots: Arc<Semaphore>,
+    /// Half of the slots: those who have not begun to speak cannot keep out everybody else.
+    beginners: Arc<Semaphore>,
+    telemetry: Arc<Telemetry>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A connection before its handshake.
+enum Accepted {
+    Plain(TcpStream, SocketAddr),
+    Encrypted(TcpStream, SocketAddr, Tls),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(_, address) | Self::Encrypted(_, address, _) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Acceptor {
+    pub fn new(routes: Routes, config: &ServerConfig, telemetry: Arc<Telemetry>) -> Self {
+        let server = Server::builder()
+            .max_concurrent_streams(Some(config.max_concurrent_streams))
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        Self(Arc::new(Shared {
+            routes,
+            server,
+            max_age: config.max_connection_age,
+            slots: Arc::new(Semaphore::new(config.max_connections)),
+            beginners: Arc::new(Semaphore::new(config.max_connections.div_ceil(2))),
+            telemetry,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }))
+    }
+
+    /// Takes TCP connections for ever.
+    pub async fn tcp(&self, listener: TcpListener, tls: Option<Tls>) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    // Without it small answers would wait for more to send; a connection that is gone does not care.
+                    let _ = stream.set_nodelay(true);
+                    self.take(match &tls {
+                        Some(tls) => Accepted::Encrypted(stream, address, tls.clone()),
+                        None => Accepted::Plain(stream, address),
+                    });
+                }
+                Err(error) => self.not_accepted(&error).await,
+            }
+        }
+    }
+
+    /// Takes connections on a Unix-domain socket for ever.
+    pub async fn unix(&self, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => self.take(Accepted::Unix(stream)),
+                Err(error) => self.not_accepted(&error).await,
+            }
+        }
+    }
+
+    /// Tells all clients to go, and waits until their requests are answered.
+    pub async fn finish(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn take(&self, accepted: Accepted) {
+        let Ok(slot) = Arc::clone(&self.0.slots).try_acquire_owned() else {
+            self.0.refused("limit");
+            return;
+        };
+        let Ok(beginner) = Arc::clone(&self.0.beginners).try_acquire_owned() else {
+            self.0.refused("handshakes");
+            return;
+        };
+        let shared = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move {
+            shared.telemetry.connections.inc();
+            shared.serve(accepted, beginner).await;
+            shared.telemetry.connections.dec();
+            drop(slot);
+        });
+    }
+
+    /// A connection that was gone before it was taken is no reason to wait. Without room for another one, trying again
+    /// at once would only burn the processor.
+    async fn not_accepted(&self, error: &io::Error) {
+        let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
+        if !gone.contains(&error.kind()) {
+            warn!(%error, "no connection can be taken at the moment");
+            self.0.refused("no_room");
+            sleep(NO_ROOM).await;
+        }
+    }
+}
+
+impl Shared {
+    fn refused(&self, cause: &'static str) {
+        self.telemetry.connections_refused.get_or_create(&ConnectionLabels { cause }).inc();
+    }
+
+    async fn serve(&self, accepted: Accepted, beginner: OwnedSemaphorePermit) {
+        let limit = Instant::now() + HANDSHAKE;
+        let address = accepted.address();
+        let begun = tokio::select! {
+            begun = timeout_at(limit, begin(accepted)) => begun,
+            () = self.stop.cancelled() => return,
+        };
+        match begun {
+            Ok(Ok((bytes, peer))) => {
+                self.serve_begun(bytes, Remote { peer, address }, Silent::until(limit, beginner)).await;
+            }
+            Ok(Err(error)) => {
+                self.refused("handshake");
+                // Scanners and probes hang up all the time, whereas a wrong certificate is somebody's mistake.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    warn!(%error, "a handshake failed");
+                } else {
+                    debug!(%error, "a handshake failed");
+                }
+            }
+            Err(_) => {
+                self.refused("timeout");
+                debug!("a handshake took too long");
+            }
+        }
+    }
+
+    /// Serves a connection as if it were a server of its own, which is the one way to end it by itself.
+    async fn serve_begun(&self, bytes: Box<dyn Bytes>, remote: Remote, silent: Silent) {
+        let age = self.age(&remote.peer);
+        let closed = CancellationToken::new();
+        let over = {
+            let (closed, stop) = (closed.clone(), self.stop.clone());
+            async move {
+                tokio::select! {
+                    () = closed.cancelled() => {}
+                    () = stop.cancelled() => {}
+                    () = sleep(age) => {}
+                }
+            }
+        };
+        let connection = Connection::new(bytes, remote, silent, closed.drop_guard());
+        let only = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
+        // The signal asks the client to go, and these two see to it that it goes.
+        let server = self.server.clone().max_connection_age(age).max_connection_age_grace(GRACE);
+        if let Err(error) = server.serve_with_incoming_shutdown(self.routes.clone(), only, over).await {
+            debug!(%error, "a connection ended");
+        }
+    }
+
+    /// How long a connection may last: not beyond its certificate, and not as long as all others that were made at the
+    /// same moment.
+    fn age(&self, peer: &Peer) -> Duration {
+        let age = self.max_age.mul_f64(rand::random_range(0.9..=1.1));
+        match peer {
+            Peer::Certificate(svid) => {
+                age.min(svid.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+            }
+            Peer::Network(_) | Peer::Unix { .. } => age,
+        }
+    }
+}
+
+/// Finds out who is at the other end.
+async fn begin(accepted: Accepted) -> io::Result<(Box<dyn Bytes>, Peer)> {
+    match accepted {
+        Accepted::Plain(stream, address) => Ok((Box::new(stream), Peer::Network(address))),
+        Accepted::Unix(stream) => {
+            let uid = stream.peer_cred()?.uid();
+            Ok((Box::new(stream), Peer::Unix { uid }))
+        }
+        Accepted::Encrypted(stream, address, tls) => {
+            let (stream, svid) = tls.handshake(stream).await?;
+            Ok((Box::new(stream), svid.map_or(Peer::Network(address), Peer::Certificate)))
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One accepted connection as the gRPC server sees it: bytes, and who is at the other end.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep_until},
+};
+use tokio_util::sync::DropGuard;
+use tonic::transport::server::Connected;
+
+use crate::identity::Remote;
+
+/// What HTTP/2 begins with (RFC 9113 §3.4), in bytes.
+const PREFACE: usize = 24;
+
+/// Bytes, however they come.
+pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
+
+/// A connection whose client has to begin to speak HTTP/2 within a limit. After that the server's pings find out
+/// whether it is still there.
+pub(super) struct Connection {
+    bytes: Box<dyn Bytes>,
+    remote: Remote,
+    silent: Option<Silent>,
+    _closed: DropGuard,
+}
+
+/// What a client has not said yet.
+pub(super) struct Silent {
+    missing: usize,
+    limit: Pin<Box<Sleep>>,
+    _beginner: OwnedSemaphorePermit,
+}
+
+impl Silent {
+    /// A client that has to begin before `limit`, and counts as a beginner until it has.
+    pub fn until(limit: Instant, beginner: OwnedSemaphorePermit) -> Self {
+        Self { missing: PREFACE, limit: Box::pin(sleep_until(limit)), _beginner: beginner }
+    }
+}
+
+impl Connection {
+    /// A connection whose client is still silent. `closed` is told when it is over.
+    pub fn new(bytes: Box<dyn Bytes>, remote: Remote, silent: Silent, closed: DropGuard) -> Self {
+        Self { bytes, remote, silent: Some(silent), _closed: closed }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Remote;
+
+    fn connect_info(&self) -> Remote {
+        self.remote.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut *self.bytes).poll_read(cx, buf);
+        let Some(silent) = &mut self.silent else { return read };
+        silent.missing = silent.missing.saturating_sub(buf.filled().len() - before);
+        if silent.missing == 0 {
+            self.silent = None;
+        } else if read.is_pending() && silent.limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.bytes).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.bytes).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.bytes).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.bytes).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.bytes.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::Semaphore,
+        time::{advance, sleep},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::identity::Peer;
+
+    async fn pair(beginners: &Arc<Semaphore>) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+        let (client, server) = duplex(64);
+        let closed = CancellationToken::new();
+        let remote = Remote { peer: Peer::Unix { uid: 1 }, address: None };
+        let beginner = Arc::clone(beginners).acquire_owned().await.unwrap();
+        let silent = Silent::until(Instant::now() + Duration::from_secs(10), beginner);
+        (client, Connection::new(Box::new(server), remote, silent, closed.clone().drop_guard()), closed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_too_little_is_cut_off() {
+        let beginners = Arc::new(Semaphore::new(1));
+        let (mut client, mut connection, closed) = pair(&beginners).await;
+        let trickle = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut all = Vec::new();
+        let error = connection.read_to_end(&mut all).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(all.len() < PREFACE, "{}", all.len());
+        assert!(!closed.is_cancelled());
+        drop(connection);
+        assert!(closed.is_cancelled());
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_begun_may_be_silent() {
+        let beginners = Arc::new(Semaphore::new(1));
+        let (mut client, mut connection, _closed) = pair(&beginners).await;
+        assert_eq!(beginners.available_permits(), 0);
+        client.write_all(&[b'x'; PREFACE]).await.unwrap();
+        let mut begun = [0; PREFACE];
+        connection.read_exact(&mut begun).await.unwrap();
+        assert_eq!(beginners.available_permits(), 1);
+        advance(Duration::from_secs(3600)).await;
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'y');
+    }
+}

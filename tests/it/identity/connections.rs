@@ -1,0 +1,147 @@
+//! Connections that are too many, too slow or too old.
+
+use std::{io, process::Command, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tonic::transport::Endpoint;
+
+use super::{Client, Door, authority::Authority, configuration};
+use crate::support::{PATIENCE, Process, eventually};
+
+/// What a client says first (RFC 9113 §3.4): the preface and empty settings.
+pub const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Whether a server takes its leave (GOAWAY, RFC 9113 §6.8) before it hangs up. Its pings are answered, since it waits for
+/// that, and nothing else is said.
+pub async fn says_goodbye(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let mut said = false;
+    while let Ok((kind, flags, payload)) = frame(&mut stream).await {
+        said |= kind == GOAWAY;
+        if kind == PING && flags == 0 {
+            let answer = [[0, 0, 8, PING, 1, 0, 0, 0, 0].as_slice(), &payload].concat();
+            // It may have hung up by now.
+            let _ = stream.write_all(&answer).await;
+        }
+    }
+    said
+}
+
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the connection goes on")?;
+    let [a, b, c, kind, flags, ..] = head;
+    let mut payload = vec![0; usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)];
+    stream.read_exact(&mut payload).await?;
+    Ok((kind, flags, payload))
+}
+
+async fn connect(door: &Door) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", door.port())).await.unwrap()
+}
+
+/// What a server says until it hangs up.
+async fn all_of(mut stream: TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    // Reset or closed, it is over either way.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("the connection goes on");
+    said
+}
+
+#[tokio::test]
+async fn case_28_an_old_connection_is_asked_to_go() {
+    let door = Door::open("local", "max_connection_age = \"1s\"\n", &[]).await;
+    let mut stream = connect(&door).await;
+    stream.write_all(GREETING).await.unwrap();
+    assert!(says_goodbye(stream).await);
+    door.plain().await.get().await.unwrap();
+}
+
+/// A connection whose client has begun to speak.
+async fn greeted(door: &Door) -> TcpStream {
+    let mut stream = connect(door).await;
+    stream.write_all(GREETING).await.unwrap();
+    stream.read_u8().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn case_31_more_connections_than_allowed_are_closed_at_once() {
+    let door = Door::open("local", "max_connections = 2\n", &[]).await;
+    let held = [greeted(&door).await, greeted(&door).await];
+    assert!(door.metrics().await.contains("bearerd_connections 2"));
+    assert_eq!(all_of(connect(&door).await).await, b"");
+    assert!(door.metrics().await.contains("bearerd_connections_refused_total{cause=\"limit\"} 1"));
+    drop(held);
+    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 0")).await;
+    door.plain().await.get().await.unwrap();
+}
+
+#[tokio::test]
+async fn case_31_those_who_say_nothing_get_half_of_the_connections() {
+    let door = Door::open("local", "max_connections = 4\n", &[]).await;
+    let client = door.plain().await;
+    client.get().await.unwrap();
+    let held = [connect(&door).await, connect(&door).await];
+    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 3")).await;
+    assert_eq!(all_of(connect(&door).await).await, b"");
+    assert!(door.metrics().await.contains("bearerd_connections_refused_total{cause=\"handshakes\"} 1"));
+    client.get().await.expect("whoever is there goes on");
+    drop(held);
+    eventually(PATIENCE, async || door.metrics().await.contains("bearerd_connections 1")).await;
+    greeted(&door).await;
+}
+
+#[tokio::test]
+async fn case_31_silent_peers_hold_up_nobody_and_are_cut_off() {
+    let authority = Authority::new("acme");
+    let server = authority.server();
+    let tls = "[server.tls]\ncertificate = { file = \"@DIR@/tls.crt\" }\nkey = { file = \"@DIR@/tls.key\" }\n";
+    let door = Door::open("local", tls, &[("tls.crt", &server.certificate), ("tls.key", &server.key)]).await;
+    let mut half_open = Vec::new();
+    for said in [b"".as_slice(), b"\x16\x03\x01", b"GET / HTTP/1.1\r\n"].repeat(100) {
+        let mut stream = connect(&door).await;
+        stream.write_all(said).await.unwrap();
+        half_open.push(stream);
+    }
+    door.encrypted(&authority, None).get().await.unwrap();
+    all_of(half_open.swap_remove(0)).await;
+    drop(half_open);
+    eventually(PATIENCE, async || {
+        let metrics = door.metrics().await;
+        // The client of this test has one.
+        metrics.contains("bearerd_connections 1") || metrics.contains("bearerd_connections 0")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn case_31_a_process_without_room_waits_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("bearerd.sock");
+    let text = configuration("uid:*", "unix_socket = \"@DIR@/bearerd.sock\"\n")
+        .replace("listen = \"127.0.0.1:0\"\nadmin_", "admin_")
+        .replace("@DIR@", directory.path().to_str().unwrap());
+    let file = directory.path().join("bearerd.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" serve --config \"$1\"", env!("CARGO_BIN_EXE_bearerd")]).arg(&file);
+    let mut process = Process::start(command.env("S", "hunter2"));
+    eventually(PATIENCE, async || process.err().contains("bearerd is ready")).await;
+
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(UnixStream::connect(&socket).await.unwrap());
+    }
+    eventually(PATIENCE, async || process.err().contains("no connection can be taken at the moment")).await;
+    drop(held);
+    let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap();
+    let client = Client::new(endpoint.connect_timeout(Duration::from_secs(30)).connect_lazy());
+    eventually(PATIENCE, async || client.get().await.is_ok()).await;
+    assert!(process.ended().is_none());
+}
