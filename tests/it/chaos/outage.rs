@@ -10,13 +10,17 @@ use crate::support::{PATIENCE, eventually};
 /// `OUTAGE_SECONDS` makes it longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_killed_cached_tokens_are_served_and_then_all_is_as_before() {
-    outage("kill -9", async |scene| scene.cluster.redis.kill(), async |scene| scene.cluster.redis.start_again().await)
-        .await;
+    outage(
+        "kill -9",
+        async |scene| scene.replicas.redis.kill(),
+        async |scene| scene.replicas.redis.start_again().await,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_stands_still_cached_tokens_are_served_and_then_all_is_as_before() {
-    let signal = async |scene: &mut Scene, name| scene.cluster.redis.process().signal(name);
+    let signal = async |scene: &mut Scene, name| scene.replicas.redis.process().signal(name);
     outage("SIGSTOP", async |scene| signal(scene, "STOP").await, async |scene| signal(scene, "CONT").await).await;
 }
 
@@ -26,7 +30,7 @@ async fn outage(name: &str, down: impl AsyncFn(&mut Scene), up: impl AsyncFn(&mu
     for replica in 0..3 {
         scene.token_from(replica).await;
     }
-    let load = Load::without_reports(&scene.cluster.clients, &scene.cluster.provider.desk());
+    let load = Load::without_reports(&scene.replicas.clients, &scene.replicas.provider.desk());
     down(&mut scene).await;
     // Time has to pass: an outage has a length.
     sleep(Duration::from_secs(seconds)).await;
@@ -34,13 +38,13 @@ async fn outage(name: &str, down: impl AsyncFn(&mut Scene), up: impl AsyncFn(&mu
     up(&mut scene).await;
     let began = Instant::now();
     for replica in 0..3 {
-        eventually(PATIENCE, async || scene.cluster.get(replica).await.is_ok_and(|token| !token.degraded)).await;
+        eventually(PATIENCE, async || scene.replicas.get(replica).await.is_ok_and(|token| !token.degraded)).await;
     }
     let recovered = began.elapsed();
     let token = scene.token_from(0).await;
-    let (_, new) = scene.cluster.report(1, token.generation).await.unwrap();
+    let (_, new) = scene.replicas.report(1, token.generation).await.unwrap();
     for replica in 0..3 {
-        eventually(PATIENCE, async || scene.cluster.get(replica).await.unwrap().generation == new.generation).await;
+        eventually(PATIENCE, async || scene.replicas.get(replica).await.unwrap().generation == new.generation).await;
     }
     let tally = load.stop().await;
     println!(

@@ -73,14 +73,14 @@ struct Account {
 impl Stage {
     async fn set() -> Self {
         let scene = Scene::strict(4).await;
-        let grant = scene.cluster.first.clone();
+        let grant = scene.replicas.first.clone();
         Self { scene, grant, told: 0, logs: String::new(), account: Account::default() }
     }
 
     /// One round: faults, everything well again, and a look at what became of the grant and of the callers.
     async fn round(&mut self, seed: u64) -> Result<(), String> {
         let mut random = StdRng::seed_from_u64(seed);
-        let load = Load::start(&self.scene.cluster.clients, &self.scene.cluster.provider.desk());
+        let load = Load::start(&self.scene.replicas.clients, &self.scene.replicas.provider.desk());
         load.moves_on().await;
         let mut blows = Vec::new();
         for _ in 0..random.random_range(1..=2) {
@@ -114,7 +114,7 @@ impl Stage {
         eventually(WAY_BACK, async || {
             let all_new =
                 |tally: &Tally| (0..3).all(|replica| tally.newest.get(&replica).is_some_and(|now| *now > mark));
-            alive = load.so_far(all_new) && self.scene.cluster.provider.alive(&self.grant).await;
+            alive = load.so_far(all_new) && self.scene.replicas.provider.alive(&self.grant).await;
             alive || self.has_ended().await
         })
         .await;
@@ -123,7 +123,7 @@ impl Stage {
 
     async fn has_ended(&self) -> bool {
         for replica in 0..3 {
-            let answer = self.scene.cluster.get(replica).await;
+            let answer = self.scene.replicas.get(replica).await;
             if !answer.is_err_and(|status| why(&status).0 == "REAUTHORIZATION_REQUIRED") {
                 return false;
             }
@@ -164,8 +164,8 @@ impl Stage {
         let mut story = Err(String::new());
         let give_up = Instant::now() + WAY_BACK;
         while story.is_err() && Instant::now() < give_up {
-            let log = self.scene.cluster.provider.log().await;
-            story = self::story(&self.scene.cluster.redis.changes(), &log);
+            let log = self.scene.replicas.provider.log().await;
+            story = self::story(&self.scene.replicas.redis.changes(), &log);
             sleep(Duration::from_millis(50)).await;
         }
         story
@@ -193,8 +193,8 @@ impl Stage {
 
     /// What an operator does after a grant has ended.
     async fn consent_anew(&mut self) {
-        self.grant = self.scene.cluster.provider.mint_refresh_token("service", "offline_access read").await;
-        let mut admin = GrantAdminClient::connect(self.scene.cluster.replicas[0].grpc()).await.unwrap();
+        self.grant = self.scene.replicas.provider.mint_refresh_token("service", "offline_access read").await;
+        let mut admin = GrantAdminClient::connect(self.scene.replicas.each[0].grpc()).await.unwrap();
         let import = ImportGrantRequest {
             credential: "crm".to_owned(),
             secret: Some(Secret::RefreshToken(self.grant.clone())),
@@ -208,12 +208,12 @@ impl Stage {
         let directory = env::temp_dir().join(format!("bearerd-chaos-{seed}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let mut logs = self.logs.clone();
-        for (number, replica) in self.scene.cluster.replicas.iter().enumerate() {
+        for (number, replica) in self.scene.replicas.each.iter().enumerate() {
             logs.push_str(&format!("--- replica {number}\n{}", replica.log()));
         }
-        let changes: Vec<String> = self.scene.cluster.redis.changes().iter().map(|words| words.join(" ")).collect();
+        let changes: Vec<String> = self.scene.replicas.redis.changes().iter().map(|words| words.join(" ")).collect();
         let asked: Vec<String> =
-            self.scene.cluster.provider.log().await.iter().map(|entry| format!("{entry:?}")).collect();
+            self.scene.replicas.provider.log().await.iter().map(|entry| format!("{entry:?}")).collect();
         for (name, text) in [("replicas", logs), ("redis", changes.join("\n")), ("provider", asked.join("\n"))] {
             std::fs::write(directory.join(name), text).unwrap();
         }
