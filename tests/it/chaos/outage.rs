@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{load::Load, scene::Scene};
 use crate::support::{PATIENCE, eventually};
 
-/// `OUTAGE_SECONDS` makes it longer.
+/// It lasts until callers feel it, or for `OUTAGE_SECONDS` if that is longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_killed_cached_tokens_are_served_and_then_all_is_as_before() {
     outage(
@@ -25,15 +25,18 @@ async fn while_redis_stands_still_cached_tokens_are_served_and_then_all_is_as_be
 }
 
 async fn outage(name: &str, down: impl AsyncFn(&mut Scene), up: impl AsyncFn(&mut Scene)) {
-    let seconds = env::var("OUTAGE_SECONDS").map_or(4, |text| text.parse().unwrap());
+    let seconds = env::var("OUTAGE_SECONDS").map_or(0, |text| text.parse().unwrap());
     let mut scene = Scene::strict(3600).await;
     for replica in 0..3 {
         scene.token_from(replica).await;
     }
     let load = Load::without_reports(&scene.replicas.clients, &scene.replicas.provider.desk());
     down(&mut scene).await;
-    // Time has to pass: an outage has a length.
-    sleep(Duration::from_secs(seconds)).await;
+    let went = Instant::now();
+    // That Redis stands still is noticed only after a while.
+    load.feels_the_stores_absence(100).await;
+    sleep(Duration::from_secs(seconds).saturating_sub(went.elapsed())).await;
+    let lasted = went.elapsed();
     let before = load.so_far(|tally| tally.calls);
     up(&mut scene).await;
     let began = Instant::now();
@@ -48,12 +51,12 @@ async fn outage(name: &str, down: impl AsyncFn(&mut Scene), up: impl AsyncFn(&mu
     }
     let tally = load.stop().await;
     println!(
-        "{name} of Redis for {seconds} s: {before} calls in it; in all {} calls, {} tokens ({} degraded), errors {:?}; \
+        "{name} of Redis for {lasted:?}: {before} calls in it; in all {} calls, {} tokens ({} degraded), errors {:?}; \
          recovered {recovered:?} after it was back",
         tally.calls, tally.tokens, tally.degraded, tally.errors
     );
     assert_eq!(tally.calls, tally.tokens, "{:?}", tally.errors);
-    assert!(tally.degraded > 0 && tally.unknown.is_empty(), "{tally:?}");
+    assert!(tally.unknown.is_empty(), "{tally:?}");
     assert_eq!(scene.presented().await.len(), 2);
     scene.is_unharmed().await;
 }
