@@ -53,10 +53,10 @@ async fn connect(replica: &Bearerd) -> TokenServiceClient<Channel> {
     TokenServiceClient::connect(replica.grpc()).await.unwrap()
 }
 
-/// Replicas, their Redis and their provider.
-pub struct Replicas {
+/// Replicas, their Redis, which may be several servers, and their provider.
+pub struct Replicas<R = Redis> {
     pub provider: Provider,
-    pub redis: Redis,
+    pub redis: R,
     pub each: Vec<Bearerd>,
     pub clients: Clients,
     /// The refresh token that they were configured with.
@@ -74,9 +74,11 @@ impl Replicas {
         let configuration = configuration(&redis.url(), &provider.token_url());
         Self::assemble(provider, redis, first, vec![configuration; 3]).await
     }
+}
 
+impl<R> Replicas<R> {
     /// One replica for each of these configurations.
-    pub async fn assemble(provider: Provider, redis: Redis, first: String, configurations: Vec<String>) -> Self {
+    pub async fn assemble(provider: Provider, redis: R, first: String, configurations: Vec<String>) -> Self {
         let files = files(&first);
         let each = join_all(configurations.iter().map(|text| Bearerd::start(text, &files))).await;
         let clients = Clients::of(&each).await;
