@@ -36,16 +36,14 @@ pub struct Scene {
 }
 
 /// How a provider treats a refresh token that was used, as bearerd is told.
-const STRICT: &str = "";
+pub const STRICT: &str = "";
 #[cfg(feature = "failpoints")]
 const GRACE: &str = "rotation = \"grace\"\nrotation_grace = \"60s\"\n";
 
 impl Scene {
     /// With oidc-provider.
     pub async fn strict(access_ttl: u32) -> Self {
-        let ttl = access_ttl.to_string();
-        let provider = Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await;
-        Self::with(provider, "offline_access read", STRICT).await
+        Self::with(strict_provider(access_ttl).await, "offline_access read", STRICT).await
     }
 
     /// With django-oauth-toolkit, which gives the same answer again for a while.
@@ -61,7 +59,10 @@ impl Scene {
         let provider_line = Proxy::start(provider.issuer()).await;
         let url = redis.url();
         let redis_lines = join_all((0..3).map(|_| Proxy::start(&url))).await;
-        let configurations = redis_lines.iter().map(|line| furnish(line, &provider_line, rotation)).collect();
+        let configurations = redis_lines
+            .iter()
+            .map(|line| furnish(&format!("redis://{}", line.address()), &provider_line, rotation))
+            .collect();
         let replicas = Replicas::assemble(provider, redis, first, configurations).await;
         Self { replicas, provider_line, redis_lines }
     }
@@ -112,9 +113,15 @@ impl Scene {
     }
 }
 
-fn furnish(redis_line: &Proxy, provider_line: &Proxy, rotation: &str) -> String {
-    let redis = format!("redis://{}", redis_line.address());
-    configuration(&redis, &format!("{}/token", provider_line.url()))
+/// One that ends a grant when a rotated refresh token is used twice.
+pub async fn strict_provider(access_ttl: u32) -> Provider {
+    let ttl = access_ttl.to_string();
+    Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await
+}
+
+/// What a replica is configured with: short times, and a spool of its own.
+pub fn furnish(redis: &str, provider_line: &Proxy, rotation: &str) -> String {
+    configuration(redis, &format!("{}/token", provider_line.url()))
         .replace("[seal]", &format!("spool = \"@DIR@/spool\"\n{TIMES}\n[seal]"))
         .replace("[store]", "shutdown_timeout = \"8s\"\n\n[store]")
         + rotation

@@ -163,6 +163,12 @@ impl Redis {
         self.process.ended().is_none()
     }
 
+    /// Whether it is a primary, also while others may not know it yet. False of one that does not answer.
+    pub async fn is_primary(&self) -> bool {
+        let info = self.try_cli::<String>(&["INFO", "replication"]).await.unwrap_or_default();
+        info.contains("role:master")
+    }
+
     /// Whether this replica has what its primary has.
     pub async fn is_in_sync(&self) -> bool {
         let info = self.try_cli::<String>(&["INFO", "replication"]).await.unwrap_or_default();
