@@ -67,19 +67,32 @@ pub struct Oracle {
 #[derive(Default)]
 struct Forgotten {
     families: HashSet<Family>,
-    /// When it went back, and the first generation that was made since.
-    units: HashMap<UnitName, (Instant, Generation)>,
+    units: HashMap<UnitName, Undone>,
+}
+
+struct Undone {
+    at: Instant,
+    /// The newest revision that was forgotten.
+    revision: Generation,
+    /// The first generation that was made since.
+    first: Generation,
 }
 
 impl Forgotten {
     /// Whether nothing holds any more of what was begun at this moment.
     fn undoes(&self, unit: &UnitName, begun: Instant) -> bool {
-        self.units.get(unit).is_some_and(|(at, _)| begun <= *at)
+        self.units.get(unit).is_some_and(|undone| begun <= undone.at)
     }
 
     /// Whether a token was made before.
     fn is_older(&self, unit: &UnitName, generation: Generation) -> bool {
-        self.units.get(unit).is_some_and(|(_, first)| generation < *first)
+        self.units.get(unit).is_some_and(|undone| generation < undone.first)
+    }
+
+    /// Whether a replica may have heard that something newer than this token was stored, which is gone: then the token is
+    /// dead to it.
+    fn is_replaced(&self, unit: &UnitName, generation: Generation) -> bool {
+        self.units.get(unit).is_some_and(|undone| generation < undone.revision)
     }
 }
 
@@ -118,6 +131,8 @@ struct Try {
     /// When it began to count: with the intent, or with the lease where there is none.
     since: Instant,
     dispatched: bool,
+    /// It looked, and the provider wanted no rest.
+    may_ask: bool,
     asked: Option<Instant>,
     answered: Option<Answered>,
     effect: Option<Effect>,
@@ -145,12 +160,14 @@ pub enum Answered {
 
 impl Try {
     /// Whether another try may ask although this one has not ended. Its replica must not have been able to end it, and
-    /// must be another one: what goes on in itself a replica knows.
-    fn may_be_overtaken(&self, asker: &Asker<'_>, asked: Instant, since: Instant) -> bool {
+    /// must be another one: what goes on in itself a replica knows. When the store has come back an answer is expected,
+    /// unless this one was overtaken already: the record speaks of the last who asked, and whether that one has settled.
+    fn may_be_overtaken(&self, asker: &Asker<'_>, asked: Instant, since: Instant, settled: bool) -> bool {
         let now = Instant::now();
         let hindered =
             now - since > PROMPT || self.dead || asked - self.since > PROMPT || !(asker.was_free)(self.replica);
-        let known = self.risky && self.waits() && (self.replica == asker.replica || asker.store_came_back);
+        let is_expected = asker.store_came_back && !settled;
+        let known = self.risky && self.waits() && (self.replica == asker.replica || is_expected);
         self.stored.is_none_or(|at| at >= since) && now - self.since >= self.takeover && hindered && !known
     }
 
@@ -206,6 +223,7 @@ impl Oracle {
             risky: temper.is_risky(),
             since: Instant::now(),
             dispatched: false,
+            may_ask: false,
             asked: None,
             answered: None,
             effect: None,
@@ -237,7 +255,8 @@ impl Oracle {
     /// G4, and that an answer that is missing is not asked for again ahead of time where that risks the grant.
     fn look_for_a_reason(&mut self, hold: &Hold<'_>) {
         let (place, Some((generation, left, life))) = (hold.place, hold.token) else { return };
-        let refused = self.refused.get(place).is_some_and(|refused| generation <= *refused);
+        let refused = self.refused.get(place).is_some_and(|refused| generation <= *refused)
+            || self.forgotten.is_replaced(&place.unit, generation);
         // A replica that waited for the store's reply counts from when it asked.
         let left = left.saturating_sub(PATIENCE);
         let due = left <= AHEAD.min(life / 2);
@@ -260,9 +279,15 @@ impl Oracle {
         };
         let now = Instant::now();
         let this = &self.tries[index];
+        if !this.may_ask {
+            let text = format!("a provider is asked that wants a rest, or was not looked at: {}", this.describe());
+            self.fault(text);
+        }
+        let this = &self.tries[index];
         let (unit, revision, since) = (this.unit.clone(), this.revision, this.since);
         let late = now - since >= this.takeover;
         let others = self.by_revision[&(unit.clone(), revision)].clone();
+        let settled = self.is_settled(&others, index);
         let mut recovers = false;
         for other in others.into_iter().filter(|other| *other != index) {
             let Some(asked) = self.tries[other].asked else { continue };
@@ -272,7 +297,7 @@ impl Oracle {
                 continue;
             }
             let undone = self.forgotten.undoes(&unit, other.since.min(since));
-            if late || undone || other.may_be_overtaken(asker, asked, since) {
+            if late || undone || other.may_be_overtaken(asker, asked, since, settled) {
                 other.overtaken = true;
                 *self.counts.entry("takeover").or_default() += 1;
                 continue;
@@ -289,6 +314,12 @@ impl Oracle {
         this.late = late;
         self.count("request");
         index
+    }
+
+    /// Whether the last of these that was allowed to ask has said what came of it.
+    fn is_settled(&self, tries: &[usize], but: usize) -> bool {
+        let others = tries.iter().filter(|index| **index != but).map(|index| &self.tries[*index]);
+        others.filter(|this| this.dispatched).max_by_key(|this| this.since).is_some_and(|this| this.closed)
     }
 
     /// What a request did at the provider. A grant may end only for reasons that nobody can help.
@@ -357,6 +388,34 @@ impl Oracle {
         }
         if first {
             self.count("refresh");
+        }
+    }
+
+    /// A write was carried out once more, after the store had lost it: never over anything newer.
+    pub fn reasserted(
+        &mut self,
+        attempt: &AttemptId,
+        token: Option<(&str, Generation)>,
+        (before, revision): (Generation, Generation),
+    ) {
+        if before >= revision {
+            self.fault(format!("G2: {revision} was written once more over {before}"));
+        }
+        self.count("written once more");
+        let Some((value, generation)) = token else { return };
+        self.stored.insert(value.to_owned(), generation);
+        if let Some(this) = self.of(attempt) {
+            this.closed = true;
+            this.stored.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A replica looked whether a provider wants a rest, and asks only if not.
+    pub fn looked(&mut self, task: Option<task::Id>, rests: bool) {
+        let Some(index) = task.and_then(|task| self.by_task.get(&task).copied()) else { return };
+        self.tries[index].may_ask = !rests;
+        if rests {
+            self.count("left alone");
         }
     }
 
@@ -456,8 +515,9 @@ impl Oracle {
         for (unit, revision) in forgot {
             self.rejected.retain(|place, _| place.unit != unit);
             self.floors.retain(|(_, place), _| place.unit != unit);
-            self.revisions.insert(unit.clone(), revision);
-            self.forgotten.units.insert(unit, (now, first));
+            let lost = self.revisions.insert(unit.clone(), revision).unwrap_or_default();
+            let before = self.forgotten.units.get(&unit).map_or(Generation::ZERO, |undone| undone.revision);
+            self.forgotten.units.insert(unit, Undone { at: now, revision: lost.max(before), first });
         }
     }
 

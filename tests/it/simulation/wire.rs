@@ -409,6 +409,9 @@ impl Store for Wire {
         self.call(move |world, _| {
             let written = world.store.keep(&Quarantine { unit: &unit, expected, next, secrets: &secrets });
             world.note(|| format!("{replica} keeps a late answer of {unit:?} at {expected}: {written:?}"));
+            if written == Written::Done {
+                world.oracle.lock().count("late answer kept");
+            }
             written
         })
         .await
@@ -421,6 +424,9 @@ impl Store for Wire {
             let adopt = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
             let written = world.sparing(&unit, &attempt, || world.store.bring_back(&adopt));
             world.note(|| format!("{replica} tries a late answer of {unit:?} at {expected}, {next}: {written:?}"));
+            if written == Written::Done {
+                world.oracle.lock().count("late answer adopted");
+            }
             world.look(&unit);
             written
         })
@@ -434,8 +440,13 @@ impl Store for Wire {
         self.call(move |world, _| {
             let token = token.as_ref().map(|(place, token)| (place, token));
             let (unit, attempt, secrets) = (&unit, &attempt, &secrets);
+            let before = world.store.seen(unit).map_or(Generation::ZERO, |seen| seen.revision);
             let written = world.store.write_again(&Acknowledged { unit, attempt, revision, secrets, token });
             world.note(|| format!("{replica} writes {unit:?} at {revision} once more: {written:?}"));
+            if written == Written::Done {
+                let token = token.map(|(_, token)| (token.value.expose_secret(), token.generation));
+                world.oracle.lock().reasserted(attempt, token, (before, revision));
+            }
             world.look(unit);
             written
         })
@@ -454,7 +465,10 @@ impl Store for Wire {
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         let endpoint = endpoint.clone();
         self.stall().await;
-        self.call(move |world, _| world.store.rest(&endpoint)).await
+        let task = task::try_id();
+        let rest = self.call(move |world, _| world.store.rest(&endpoint)).await?;
+        self.world.oracle.lock().looked(task, rest.is_some());
+        Ok(rest)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
