@@ -29,6 +29,9 @@ const LOOKING: Duration = Duration::from_secs(5);
 /// How long a replica that is not stopped needs at most from its intent to its request: a reply may be lost.
 const PROMPT: Duration = Duration::from_secs(6);
 
+/// How long a replica remembers what it stored, in case the store goes back in time.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
 /// What must be counted never.
 pub const DOUBLE: &str = "asked twice outside the rule";
 pub const LOST: &str = "lost without a documented reason";
@@ -59,6 +62,8 @@ pub struct Oracle {
     dead: HashMap<UnitName, Instant>,
     /// What the store forgot: nothing is promised for it any more (see `docs/reliability.md`).
     forgotten: Forgotten,
+    /// The newest revision that was acknowledged to a replica, and when.
+    acknowledged: HashMap<(ReplicaId, UnitName), (Instant, Generation)>,
     /// By replica: what it answered reports of.
     floors: HashMap<(ReplicaId, Place), Generation>,
 }
@@ -245,10 +250,23 @@ impl Oracle {
         self.tries.get_mut(index)
     }
 
+    /// A replica learned that a write of its own is in the store.
+    pub fn acknowledged(&mut self, replica: ReplicaId, unit: &UnitName, revision: Generation) {
+        let known = self.acknowledged.entry((replica, unit.clone())).or_insert((Instant::now(), revision));
+        if known.1 < revision {
+            *known = (Instant::now(), revision);
+        }
+    }
+
+    /// An intent was written: of no revision that is older than what its replica had stored itself not long before.
     pub fn dispatched(&mut self, attempt: &AttemptId) {
-        if let Some(this) = self.of(attempt).filter(|this| !this.dispatched) {
-            this.since = Instant::now();
-            this.dispatched = true;
+        let Some(this) = self.of(attempt).filter(|this| !this.dispatched) else { return };
+        let (held, revision, whose) = (this.since, this.revision, (this.replica, this.unit.clone()));
+        this.since = Instant::now();
+        this.dispatched = true;
+        let Some((at, newest)) = self.acknowledged.get(&whose).copied() else { return };
+        if revision < newest && at <= held && at.elapsed() < REMEMBERED {
+            self.fault(format!("{whose:?} sends the refresh token of {revision}, and had stored {newest} itself"));
         }
     }
 
@@ -267,6 +285,15 @@ impl Oracle {
         let needed = refused || too_short || left.is_zero();
         if hold.unanswered && hold.temper.waits_for_need() && !needed {
             self.fault(format!("{place:?} is recovered ahead of time: {generation} has {left:?} left"));
+        }
+    }
+
+    /// A replica goes from its last look at the clock to the provider: too late only if it stands still from here on.
+    pub fn sending(&mut self, task: Option<task::Id>) {
+        let Some(this) = task.and_then(|task| self.tries.get(*self.by_task.get(&task)?)) else { return };
+        if !this.harmless && this.since.elapsed() > TIMING.commit_budget {
+            let text = format!("sent although its time was over: {}", this.describe());
+            self.fault(text);
         }
     }
 
