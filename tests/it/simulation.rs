@@ -37,7 +37,7 @@ mod store;
 mod wire;
 
 /// How many seeds a run of the tests takes, unless `SEEDS` says otherwise.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 1_200;
 
 /// After so many seeds that failed, more would tell nothing new, unless `FAILURES` says otherwise.
 const ENOUGH: u64 = 10;
