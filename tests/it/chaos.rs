@@ -4,8 +4,10 @@
 //! The provider is strict unless a test says otherwise: the second use of a refresh token ends the grant. Its log, where
 //! each presented refresh token stands, is the oracle.
 
+mod account;
 mod drain;
 mod failover;
+mod failovers;
 mod faults;
 mod load;
 mod network;

@@ -135,8 +135,9 @@ impl Failover {
     }
 
     /// Has the server that fell come back, and waits until it follows the new primary. A cluster sees to that itself; what
-    /// Sentinels do, but after ten seconds only, an operator may do `at_once`.
-    pub async fn comes_back(&mut self, fall: Fall, at_once: bool) {
+    /// Sentinels do, but after ten seconds only, an operator may do `at_once`. What it had written down until then.
+    pub async fn comes_back(&mut self, fall: Fall, at_once: bool) -> HashSet<Vec<String>> {
+        let mut written = HashSet::from_iter(self.replicas.redis.all()[self.primary].changes());
         let port = self.replicas.redis.all()[self.heir].port().to_string();
         let watched = matches!(self.replicas.redis, Servers::Watched(_));
         let fallen = self.replicas.redis.one(self.primary);
@@ -148,7 +149,13 @@ impl Failover {
         if watched && at_once {
             let _: () = fallen.cli(&["REPLICAOF", "127.0.0.1", &port]).await;
         }
-        eventually(PATIENCE, async || fallen.is_in_sync().await).await;
+        eventually(PATIENCE, async || {
+            // It may still be taken for the primary, and then it forgets what it was told.
+            written.extend(fallen.changes());
+            fallen.is_in_sync().await
+        })
+        .await;
+        written
     }
 }
 
