@@ -13,10 +13,12 @@ test: setup ## run the whole test suite
 	@echo 'test: cargo test'
 	@cargo test --locked --features failpoints
 
-chaos: setup ## kill, stop and cut off replicas and Redis at random under load; ROUNDS=20 SEED=1
+chaos: setup ## kill, stop and cut off replicas and Redis at random under load; ROUNDS=20 FAILOVERS=6 SEED=1
 	@echo 'test: random faults'
-	@ROUNDS=$${ROUNDS:-20} SEED=$${SEED:-1} cargo test --locked --features failpoints --test it -- --exact --ignored \
-		--nocapture chaos::rounds::nothing_is_lost_but_what_cannot_be_promised
+	@ROUNDS=$${ROUNDS:-20} FAILOVERS=$${FAILOVERS:-6} SEED=$${SEED:-1} cargo test --locked --features failpoints \
+		--test it -- --exact --ignored --nocapture --test-threads=1 \
+		chaos::rounds::nothing_is_lost_but_what_cannot_be_promised \
+		chaos::failovers::failovers_lose_nothing_but_what_cannot_be_promised
 
 soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0) and print the figures
 	@echo 'soak: cargo test --test it simulation::holds'

@@ -14,9 +14,8 @@ use bearerd::proto::{
 use futures_util::future::join_all;
 
 use crate::support::{
-    Bearerd, PATIENCE, Provider, Redis,
-    cluster::{Cluster, SEAL_KEY, configuration, files},
-    eventually, fingerprint,
+    Bearerd, PATIENCE, Provider, Redis, eventually, fingerprint,
+    replicas::{Replicas, SEAL_KEY, configuration, files},
 };
 
 const SUBJECT: &str = "subject-canary@example.org";
@@ -24,46 +23,46 @@ const SUBJECT: &str = "subject-canary@example.org";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_simultaneous_reports_make_one_refresh_twenty_times_in_a_row() {
     const ROUNDS: usize = 20;
-    let cluster = Cluster::start(3600).await;
-    let mut current = cluster.get(0).await.unwrap().generation;
-    assert_eq!(cluster.refreshes().await, 1);
+    let replicas = Replicas::start(3600).await;
+    let mut current = replicas.get(0).await.unwrap().generation;
+    assert_eq!(replicas.refreshes().await, 1);
     for round in 1..=ROUNDS {
-        let reports = join_all((0..300).map(|caller| cluster.report(caller % 3, current))).await;
+        let reports = join_all((0..300).map(|caller| replicas.report(caller % 3, current))).await;
         let generations: HashSet<u64> = reports.into_iter().map(|report| report.unwrap().1.generation).collect();
         assert_eq!(generations.len(), 1, "round {round}: every caller holds the same new token");
         let next = generations.into_iter().next().unwrap();
         assert!(next > current, "round {round}");
         current = next;
-        assert_eq!(cluster.refreshes().await, 1 + round, "round {round}");
+        assert_eq!(replicas.refreshes().await, 1 + round, "round {round}");
     }
-    assert!(cluster.provider.alive(&cluster.first).await);
+    assert!(replicas.provider.alive(&replicas.first).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_reports_are_answered_without_the_provider() {
-    let cluster = Cluster::start(3600).await;
-    let old = cluster.get(0).await.unwrap().generation;
-    let (outcome, new) = cluster.report(0, old).await.unwrap();
+    let replicas = Replicas::start(3600).await;
+    let old = replicas.get(0).await.unwrap().generation;
+    let (outcome, new) = replicas.report(0, old).await.unwrap();
     assert_eq!(outcome, Outcome::Refreshed);
     for replica in 0..3 {
-        let (outcome, token) = cluster.report(replica, old).await.unwrap();
+        let (outcome, token) = replicas.report(replica, old).await.unwrap();
         assert_eq!((outcome, token.generation), (Outcome::AlreadyReplaced, new.generation), "replica {replica}");
     }
-    assert_eq!(cluster.refreshes().await, 2);
+    assert_eq!(replicas.refreshes().await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_on_one_replica_reaches_the_others() {
-    let cluster = Cluster::start(3600).await;
-    let old = cluster.get(0).await.unwrap().generation;
+    let replicas = Replicas::start(3600).await;
+    let old = replicas.get(0).await.unwrap().generation;
     for replica in 1..3 {
-        assert_eq!(cluster.get(replica).await.unwrap().generation, old, "it came from the store");
+        assert_eq!(replicas.get(replica).await.unwrap().generation, old, "it came from the store");
     }
-    let (_, new) = cluster.report(0, old).await.unwrap();
+    let (_, new) = replicas.report(0, old).await.unwrap();
     for replica in 1..3 {
-        eventually(PATIENCE, async || cluster.get(replica).await.unwrap().generation == new.generation).await;
+        eventually(PATIENCE, async || replicas.get(replica).await.unwrap().generation == new.generation).await;
     }
-    assert_eq!(cluster.refreshes().await, 2);
+    assert_eq!(replicas.refreshes().await, 2);
 }
 
 /// What one caller saw in a steady load.
@@ -75,12 +74,12 @@ struct Seen {
     generations: HashSet<u64>,
 }
 
-async fn keep_getting(cluster: &Cluster, replica: usize, until: Instant) -> Seen {
+async fn keep_getting(replicas: &Replicas, replica: usize, until: Instant) -> Seen {
     let mut seen = Seen::default();
     while Instant::now() < until {
         // Whatever the answer takes: a token that had ended before it was asked for was never to be served.
         let (asked, now) = (Instant::now(), SystemTime::now());
-        let token = cluster.get(replica).await.unwrap();
+        let token = replicas.get(replica).await.unwrap();
         seen.slowest = seen.slowest.max(asked.elapsed());
         seen.expired += usize::from(SystemTime::try_from(token.expires_at.unwrap()).unwrap() <= now);
         seen.generations.insert(token.generation);
@@ -94,14 +93,14 @@ async fn keep_getting(cluster: &Cluster, replica: usize, until: Instant) -> Seen
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_steady_load_short_lived_tokens_are_refreshed_once_each_and_nobody_gets_an_expired_one() {
     let seconds = env::var("STEADY_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
-    let cluster = Cluster::start(2).await;
-    cluster.get(0).await.unwrap();
+    let replicas = Replicas::start(2).await;
+    replicas.get(0).await.unwrap();
     let until = Instant::now() + Duration::from_secs(seconds);
-    let all = join_all((0..30).map(|caller| keep_getting(&cluster, caller % 3, until))).await;
+    let all = join_all((0..30).map(|caller| keep_getting(&replicas, caller % 3, until))).await;
     let generations: HashSet<u64> = all.iter().flat_map(|seen| seen.generations.iter().copied()).collect();
     let (calls, expired): (usize, usize) = (all.iter().map(|s| s.calls).sum(), all.iter().map(|s| s.expired).sum());
     let slowest = all.iter().map(|seen| seen.slowest).max().unwrap_or_default();
-    let refreshes = cluster.refreshes().await;
+    let refreshes = replicas.refreshes().await;
     println!(
         "{calls} calls in {seconds} s: {refreshes} refreshes, {} generations, slowest {slowest:?}",
         generations.len()
@@ -113,17 +112,17 @@ async fn under_steady_load_short_lived_tokens_are_refreshed_once_each_and_nobody
     // A token of 2 s lives 1.8 s after the skew and is replaced no earlier than half of that before its end.
     let most = usize::try_from(seconds).unwrap() * 10 / 9 + 2;
     assert!(refreshes <= most, "{refreshes} refreshes in {seconds} s");
-    assert!(cluster.provider.alive(&cluster.first).await);
+    assert!(replicas.provider.alive(&replicas.first).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_holds_no_secret_and_no_subject_and_forgets_in_time() {
-    let cluster = Cluster::start(120).await;
-    let token = cluster.get(0).await.unwrap();
-    let (_, token) = cluster.report(1, token.generation).await.unwrap();
+    let replicas = Replicas::start(120).await;
+    let token = replicas.get(0).await.unwrap();
+    let (_, token) = replicas.report(1, token.generation).await.unwrap();
     // On behalf of somebody, so that a subject is in play.
-    let mut admin = GrantAdminClient::connect(cluster.replicas[0].grpc()).await.unwrap();
-    let refresh = cluster.provider.mint_refresh_token("jane", "offline_access read").await;
+    let mut admin = GrantAdminClient::connect(replicas.each[0].grpc()).await.unwrap();
+    let refresh = replicas.provider.mint_refresh_token("jane", "offline_access read").await;
     let import = bearerd::proto::ImportGrantRequest {
         credential: "crm".to_owned(),
         subject: SUBJECT.to_owned(),
@@ -133,26 +132,26 @@ async fn redis_holds_no_secret_and_no_subject_and_forgets_in_time() {
     admin.import_grant(import).await.unwrap();
     let ask =
         GetTokenRequest { credential: "crm".to_owned(), subject: SUBJECT.to_owned(), ..GetTokenRequest::default() };
-    let hers = cluster.clients.to(2).get_token(ask).await.unwrap().into_inner().token.unwrap();
+    let hers = replicas.clients.to(2).get_token(ask).await.unwrap().into_inner().token.unwrap();
     assert_ne!(hers.access_token, token.access_token);
 
-    let keys = cluster.redis.keys().await;
+    let keys = replicas.redis.keys().await;
     let of = |kind: &str| keys.iter().filter(|key| key.contains(kind)).collect::<Vec<_>>();
     let (tokens, grants) = (of(":token:"), of(":grant"));
     assert_eq!((tokens.len(), grants.len(), of(":lease").len()), (2, 2, 0), "{keys:?}");
     for key in tokens {
-        let left: i64 = cluster.redis.cli(&["PTTL", key]).await;
+        let left: i64 = replicas.redis.cli(&["PTTL", key]).await;
         assert!((60_000..=120_000).contains(&left), "{key}: {left} ms of 120 s");
     }
     for key in grants {
-        assert_eq!(cluster.redis.cli::<i64>(&["PTTL", key]).await, -1, "{key}");
+        assert_eq!(replicas.redis.cli::<i64>(&["PTTL", key]).await, -1, "{key}");
     }
-    let everything = cluster.redis.files();
-    let secrets = [&token.access_token, &hers.access_token, &cluster.first, &refresh];
+    let everything = replicas.redis.files();
+    let secrets = [&token.access_token, &hers.access_token, &replicas.first, &refresh];
     for secret in secrets.into_iter().map(String::as_str).chain([SUBJECT, "web-secret", SEAL_KEY]) {
         let found = memchr::memmem::find(&everything, secret.as_bytes()).is_some();
         assert!(!found, "the files of Redis hold {}", fingerprint(secret));
-        for replica in &cluster.replicas {
+        for replica in &replicas.each {
             assert!(!replica.log().contains(secret), "a log holds {}", fingerprint(secret));
         }
     }
@@ -186,13 +185,13 @@ async fn killing_the_one_process_of_an_embedded_store_loses_no_grant() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_replica_ends_in_time_and_says_so_to_its_probes() {
-    let mut cluster = Cluster::start(3600).await;
-    cluster.get(0).await.unwrap();
-    let replica = &mut cluster.replicas[0];
+    let mut replicas = Replicas::start(3600).await;
+    replicas.get(0).await.unwrap();
+    let replica = &mut replicas.each[0];
     replica.process().signal("TERM");
     eventually(PATIENCE, async || replica.process().ended().is_some()).await;
     assert!(replica.process().ended().is_some_and(|status| status.success()), "{}", replica.log());
-    cluster.get(1).await.unwrap();
+    replicas.get(1).await.unwrap();
 }
 
 /// The provider has rotated the refresh token, Redis is away, and then the process is killed: the answer is on the disk.
@@ -232,29 +231,29 @@ async fn an_answer_that_redis_could_not_take_outlives_the_process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_away_valid_tokens_are_served_and_then_all_is_as_before() {
-    let mut cluster = Cluster::start(3600).await;
-    let token = cluster.get(0).await.unwrap();
-    cluster.redis.kill();
+    let mut replicas = Replicas::start(3600).await;
+    let token = replicas.get(0).await.unwrap();
+    replicas.redis.kill();
     // Long enough for memory to want a look into the store.
-    eventually(PATIENCE, async || cluster.get(0).await.unwrap().degraded).await;
-    assert_eq!(cluster.get(0).await.unwrap().generation, token.generation);
+    eventually(PATIENCE, async || replicas.get(0).await.unwrap().degraded).await;
+    assert_eq!(replicas.get(0).await.unwrap().generation, token.generation);
     // Nobody refreshes a rotating grant without the store.
-    for status in [cluster.get(1).await.unwrap_err(), cluster.report(0, token.generation).await.unwrap_err()] {
+    for status in [replicas.get(1).await.unwrap_err(), replicas.report(0, token.generation).await.unwrap_err()] {
         let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
         assert_eq!((status.code(), info.reason.as_str()), (tonic::Code::Unavailable, "STORE_UNAVAILABLE"));
     }
-    let readyz = format!("{}/readyz", cluster.replicas[0].admin());
+    let readyz = format!("{}/readyz", replicas.each[0].admin());
     eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 503).await;
 
-    cluster.redis.start_again().await;
+    replicas.redis.start_again().await;
     for replica in 0..3 {
         eventually(PATIENCE, async || {
-            cluster.get(replica).await.is_ok_and(|now| now.generation == token.generation && !now.degraded)
+            replicas.get(replica).await.is_ok_and(|now| now.generation == token.generation && !now.degraded)
         })
         .await;
     }
     eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 200).await;
-    let (outcome, _) = cluster.report(1, token.generation).await.unwrap();
+    let (outcome, _) = replicas.report(1, token.generation).await.unwrap();
     assert_eq!(outcome, Outcome::Refreshed);
-    assert_eq!(cluster.refreshes().await, 2);
+    assert_eq!(replicas.refreshes().await, 2);
 }

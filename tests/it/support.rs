@@ -13,8 +13,8 @@ pub use self::{
     redis::{Cluster, Redis, Sentinel, Watched},
 };
 
-pub mod cluster;
 pub mod house;
+pub mod replicas;
 
 #[cfg(feature = "failpoints")]
 mod failpoints;

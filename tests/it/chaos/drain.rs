@@ -16,13 +16,13 @@ async fn the_provider_has_acted(scene: &Scene) {
 
 /// Asks the first replica to end, and waits until nobody listens there any more.
 async fn asked_to_end(scene: &mut Scene) {
-    scene.cluster.replicas[0].process().signal("TERM");
-    let address = scene.cluster.replicas[0].grpc();
+    scene.replicas.each[0].process().signal("TERM");
+    let address = scene.replicas.each[0].grpc();
     eventually(PATIENCE, async || TokenServiceClient::connect(address.clone()).await.is_err()).await;
 }
 
 async fn ends_well(scene: &mut Scene) {
-    let replica = &mut scene.cluster.replicas[0];
+    let replica = &mut scene.replicas.each[0];
     eventually(PATIENCE, async || replica.process().ended().is_some()).await;
     assert!(replica.process().ended().is_some_and(|status| status.success()), "{}", replica.log());
 }
@@ -31,7 +31,7 @@ async fn ends_well(scene: &mut Scene) {
 async fn a_refresh_that_the_provider_is_answering_is_stored_before_the_end() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::Back, Flow::Hold);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     the_provider_has_acted(&scene).await;
     asked_to_end(&mut scene).await;
     scene.provider_line.heal().await;
@@ -46,11 +46,11 @@ async fn a_refresh_that_the_provider_is_answering_is_stored_before_the_end() {
 #[tokio::test]
 async fn an_answer_that_is_not_stored_yet_is_stored_before_the_end() {
     let mut scene = Scene::strict(3600).await;
-    scene.cluster.replicas[0].hold_at("answered");
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at("answered").await;
+    scene.replicas.each[0].hold_at("answered");
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at("answered").await;
     asked_to_end(&mut scene).await;
-    scene.cluster.replicas[0].let_go();
+    scene.replicas.each[0].let_go();
     let token = asking.await.unwrap().unwrap();
     ends_well(&mut scene).await;
     assert_eq!(scene.token_from(1).await.generation, token.generation);
@@ -64,11 +64,11 @@ async fn an_answer_that_is_not_stored_yet_is_stored_before_the_end() {
 async fn a_refresh_that_was_not_sent_leaves_no_trace() {
     for step in ["claimed", "dispatched"] {
         let mut scene = Scene::strict(3600).await;
-        scene.cluster.replicas[0].hold_at(step);
-        let asking = scene.cluster.ask(0);
-        scene.cluster.replicas[0].is_held_at(step).await;
+        scene.replicas.each[0].hold_at(step);
+        let asking = scene.replicas.ask(0);
+        scene.replicas.each[0].is_held_at(step).await;
         asked_to_end(&mut scene).await;
-        scene.cluster.replicas[0].let_go();
+        scene.replicas.each[0].let_go();
         if let Err(status) = asking.await.unwrap() {
             assert!(super::scene::is_retryable(&status), "{step}: {status:?}");
         }
@@ -83,7 +83,7 @@ async fn a_refresh_that_was_not_sent_leaves_no_trace() {
 async fn a_request_that_goes_unanswered_does_not_keep_the_process() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::There, Flow::Swallow);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     eventually(PATIENCE, async || scene.provider_line.losses() > 0).await;
     asked_to_end(&mut scene).await;
     let status = asking.await.unwrap().unwrap_err();
@@ -99,16 +99,16 @@ async fn a_request_that_goes_unanswered_does_not_keep_the_process() {
 async fn a_process_that_may_not_wait_for_redis_any_longer_leaves_the_answer_in_its_spool() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::Back, Flow::Hold);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     the_provider_has_acted(&scene).await;
-    scene.cluster.redis.kill();
+    scene.replicas.redis.kill();
     scene.provider_line.heal().await;
     asked_to_end(&mut scene).await;
     ends_well(&mut scene).await;
     assert!(asking.await.unwrap().is_err());
     assert_eq!(scene.spooled(0).len(), 1);
-    scene.cluster.redis.start_again().await;
-    scene.cluster.restart(0).await;
+    scene.replicas.redis.start_again().await;
+    scene.replicas.restart(0).await;
     scene.token_from(0).await;
     scene.token_from(1).await;
     assert!(scene.spooled(0).is_empty());

@@ -108,34 +108,34 @@ impl Fault {
         match self {
             Self::KillReplica(replica) => spooled = kill(scene, replica),
             Self::KillReplicaAt(replica, step) => {
-                let _ = wait_for_step(&scene.cluster.replicas[replica].failpoints(), step).await;
+                let _ = wait_for_step(&scene.replicas.each[replica].failpoints(), step).await;
                 spooled = kill(scene, replica);
             }
             Self::KillReplicaWithSpool(replica) => {
-                let failpoints = scene.cluster.replicas[replica].failpoints();
+                let failpoints = scene.replicas.each[replica].failpoints();
                 if wait_for_step(&failpoints, "answered").await {
-                    scene.cluster.redis.kill();
+                    scene.replicas.redis.kill();
                     std::fs::remove_file(failpoints.join("answered.reached")).unwrap();
                     wait_for_step(&failpoints, "spooled").await;
                 }
                 spooled = kill(scene, replica);
             }
             Self::StopReplica(replica) => {
-                if scene.cluster.replicas[replica].process().ended().is_none() {
-                    scene.cluster.replicas[replica].process().signal("STOP");
+                if scene.replicas.each[replica].process().ended().is_none() {
+                    scene.replicas.each[replica].process().signal("STOP");
                 }
             }
-            Self::KillRedis => scene.cluster.redis.kill(),
+            Self::KillRedis => scene.replicas.redis.kill(),
             Self::StopRedis => {
-                if scene.cluster.redis.process().ended().is_none() {
-                    scene.cluster.redis.process().signal("STOP");
+                if scene.replicas.redis.process().ended().is_none() {
+                    scene.replicas.redis.process().signal("STOP");
                 }
             }
             // Redis may be away at this very moment.
-            Self::FlushScripts => scene.cluster.redis.attempt(&["SCRIPT", "FLUSH"]).await,
+            Self::FlushScripts => scene.replicas.redis.attempt(&["SCRIPT", "FLUSH"]).await,
             Self::KillConnections => {
                 for kind in ["normal", "pubsub"] {
-                    scene.cluster.redis.attempt(&["CLIENT", "KILL", "TYPE", kind]).await;
+                    scene.replicas.redis.attempt(&["CLIENT", "KILL", "TYPE", kind]).await;
                 }
             }
             Self::CutFromRedis(replica, way) => cut(&scene.redis_lines[replica], way).await,
@@ -171,7 +171,7 @@ async fn wait_for_step(failpoints: &Path, step: &str) -> bool {
 }
 
 fn kill(scene: &mut Scene, replica: usize) -> Vec<String> {
-    scene.cluster.replicas[replica].process().kill();
+    scene.replicas.each[replica].process().kill();
     let names = scene.spooled(replica).into_iter();
     names.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
@@ -181,20 +181,20 @@ pub async fn heal(scene: &mut Scene, blows: &mut [Blow], logs: &mut String) {
     for line in scene.redis_lines.iter().chain([&scene.provider_line]) {
         line.heal().await;
     }
-    if scene.cluster.redis.process().ended().is_some() {
-        scene.cluster.redis.start_again().await;
+    if scene.replicas.redis.process().ended().is_some() {
+        scene.replicas.redis.start_again().await;
     } else {
-        scene.cluster.redis.process().signal("CONT");
+        scene.replicas.redis.process().signal("CONT");
     }
     for replica in 0..3 {
-        for file in scene.cluster.replicas[replica].failpoints().read_dir().unwrap() {
+        for file in scene.replicas.each[replica].failpoints().read_dir().unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
-        if scene.cluster.replicas[replica].process().ended().is_some() {
-            logs.push_str(&format!("--- replica {replica}, killed\n{}", scene.cluster.replicas[replica].log()));
-            scene.cluster.restart(replica).await;
+        if scene.replicas.each[replica].process().ended().is_some() {
+            logs.push_str(&format!("--- replica {replica}, killed\n{}", scene.replicas.each[replica].log()));
+            scene.replicas.restart(replica).await;
         } else {
-            scene.cluster.replicas[replica].process().signal("CONT");
+            scene.replicas.each[replica].process().signal("CONT");
         }
     }
     for blow in blows {

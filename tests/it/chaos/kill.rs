@@ -9,10 +9,10 @@ use crate::{
 
 /// Has the first replica refresh, and kills it at this step. Its caller sees the connection break.
 async fn kill_at(scene: &mut Scene, step: &str) {
-    scene.cluster.replicas[0].hold_at(step);
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at(step).await;
-    scene.cluster.replicas[0].process().kill();
+    scene.replicas.each[0].hold_at(step);
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at(step).await;
+    scene.replicas.each[0].process().kill();
     assert!(asking.await.unwrap().is_err());
 }
 
@@ -21,8 +21,8 @@ async fn nothing_is_lost_when_killed_at(step: &str) {
     kill_at(&mut scene, step).await;
     let token = scene.token_from(1).await;
     assert_eq!(scene.token_from(2).await.generation, token.generation);
-    scene.cluster.replicas[0].let_go();
-    scene.cluster.restart(0).await;
+    scene.replicas.each[0].let_go();
+    scene.replicas.restart(0).await;
     assert_eq!(scene.token_from(0).await.generation, token.generation);
     assert_eq!(scene.presented().await.len(), 1);
     scene.is_unharmed().await;
@@ -48,18 +48,18 @@ async fn killed_after_the_commit_nothing_is_lost() {
 async fn the_strict_grant_ends_and_says_so(scene: &Scene) {
     let mut last = None;
     eventually(PATIENCE, async || {
-        let status = scene.cluster.get(1).await.unwrap_err();
+        let status = scene.replicas.get(1).await.unwrap_err();
         let lost = is_lost(&status);
         assert!(lost || is_retryable(&status), "{status:?}");
         last = Some(status);
         lost
     })
     .await;
-    assert!(is_lost(&scene.cluster.get(2).await.unwrap_err()));
-    assert!(is_lost(&scene.cluster.get(1).await.unwrap_err()));
-    let first = fingerprint(&scene.cluster.first);
+    assert!(is_lost(&scene.replicas.get(2).await.unwrap_err()));
+    assert!(is_lost(&scene.replicas.get(1).await.unwrap_err()));
+    let first = fingerprint(&scene.replicas.first);
     assert_eq!(scene.presented().await, [(first.clone(), Some(200)), (first, Some(400))]);
-    assert!(!scene.cluster.provider.alive(&scene.cluster.first).await);
+    assert!(!scene.replicas.provider.alive(&scene.replicas.first).await);
 }
 
 #[tokio::test]
@@ -74,9 +74,9 @@ async fn killed_with_the_only_copy_of_a_strict_providers_answer_the_grant_ends_a
 async fn killed_before_it_heard_a_strict_provider_the_grant_ends_and_says_so() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.hold_next_answer();
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     eventually(PATIENCE, async || scene.provider_line.losses() > 0).await;
-    scene.cluster.replicas[0].process().kill();
+    scene.replicas.each[0].process().kill();
     assert!(asking.await.unwrap().is_err());
     the_strict_grant_ends_and_says_so(&scene).await;
 }
@@ -87,28 +87,28 @@ async fn killed_with_the_only_copy_of_an_answer_in_a_grace_period_the_next_one_g
     kill_at(&mut scene, "answered").await;
     let token = scene.token_from(1).await;
     assert_eq!(scene.token_from(2).await.generation, token.generation);
-    let first = fingerprint(&scene.cluster.first);
+    let first = fingerprint(&scene.replicas.first);
     assert_eq!(scene.presented().await, [(first.clone(), Some(200)), (first, Some(200))]);
-    assert!(scene.cluster.provider.alive(&scene.cluster.first).await);
+    assert!(scene.replicas.provider.alive(&scene.replicas.first).await);
 }
 
 #[tokio::test]
 async fn killed_with_the_answer_in_the_spool_the_next_process_stores_it() {
     let mut scene = Scene::strict(3600).await;
-    scene.cluster.replicas[0].hold_at("answered");
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at("answered").await;
-    scene.cluster.redis.kill();
-    scene.cluster.replicas[0].hold_at("spooled");
-    std::fs::remove_file(scene.cluster.replicas[0].failpoints().join("answered.reached")).unwrap();
-    scene.cluster.replicas[0].is_held_at("spooled").await;
-    scene.cluster.replicas[0].process().kill();
+    scene.replicas.each[0].hold_at("answered");
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at("answered").await;
+    scene.replicas.redis.kill();
+    scene.replicas.each[0].hold_at("spooled");
+    std::fs::remove_file(scene.replicas.each[0].failpoints().join("answered.reached")).unwrap();
+    scene.replicas.each[0].is_held_at("spooled").await;
+    scene.replicas.each[0].process().kill();
     assert!(asking.await.unwrap().is_err());
     assert_eq!(scene.spooled(0).len(), 1);
 
-    scene.cluster.replicas[0].let_go();
-    scene.cluster.redis.start_again().await;
-    scene.cluster.restart(0).await;
+    scene.replicas.each[0].let_go();
+    scene.replicas.redis.start_again().await;
+    scene.replicas.restart(0).await;
     let token = scene.token_from(0).await;
     assert_eq!(scene.token_from(1).await.generation, token.generation);
     assert!(scene.spooled(0).is_empty());
@@ -122,17 +122,17 @@ async fn killed_with_a_commit_on_its_way_to_a_redis_that_stands_still_nobody_get
     let mut scene = Scene::strict(4).await;
     // Redis has to know the script of a commit already.
     let first = scene.token_from(0).await;
-    scene.cluster.replicas[0].hold_at("answered");
-    let clients = scene.cluster.clients.clone();
+    scene.replicas.each[0].hold_at("answered");
+    let clients = scene.replicas.clients.clone();
     let reporting = tokio::spawn(async move { clients.report(0, first.generation).await });
-    scene.cluster.replicas[0].is_held_at("answered").await;
+    scene.replicas.each[0].is_held_at("answered").await;
     let answered = Instant::now();
-    scene.cluster.redis.process().signal("STOP");
-    scene.cluster.replicas[0].let_go();
+    scene.replicas.redis.process().signal("STOP");
+    scene.replicas.each[0].let_go();
     eventually(PATIENCE, async || answered.elapsed() > Duration::from_secs(4)).await;
-    scene.cluster.replicas[0].process().kill();
+    scene.replicas.each[0].process().kill();
     assert!(reporting.await.unwrap().is_err());
-    scene.cluster.redis.process().signal("CONT");
+    scene.replicas.redis.process().signal("CONT");
     scene.token_from(1).await;
     assert_eq!(scene.presented().await.len(), 3, "the refresh token of the late commit, and no access token");
     scene.is_unharmed().await;
@@ -141,21 +141,21 @@ async fn killed_with_a_commit_on_its_way_to_a_redis_that_stands_still_nobody_get
 #[tokio::test]
 async fn killed_while_redis_holds_up_the_commit_the_answer_is_in_the_spool_already() {
     let mut scene = Scene::strict(3600).await;
-    scene.cluster.replicas[0].hold_at("answered");
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at("answered").await;
-    scene.cluster.redis.process().signal("STOP");
-    scene.cluster.replicas[0].hold_at("spooled");
-    std::fs::remove_file(scene.cluster.replicas[0].failpoints().join("answered.reached")).unwrap();
-    scene.cluster.replicas[0].is_held_at("spooled").await;
-    assert!(!scene.cluster.replicas[0].log().contains("cannot be stored yet"), "no outcome is known yet");
+    scene.replicas.each[0].hold_at("answered");
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at("answered").await;
+    scene.replicas.redis.process().signal("STOP");
+    scene.replicas.each[0].hold_at("spooled");
+    std::fs::remove_file(scene.replicas.each[0].failpoints().join("answered.reached")).unwrap();
+    scene.replicas.each[0].is_held_at("spooled").await;
+    assert!(!scene.replicas.each[0].log().contains("cannot be stored yet"), "no outcome is known yet");
     assert_eq!(scene.spooled(0).len(), 1);
-    scene.cluster.replicas[0].process().kill();
+    scene.replicas.each[0].process().kill();
     assert!(asking.await.unwrap().is_err());
 
-    scene.cluster.replicas[0].let_go();
-    scene.cluster.redis.process().signal("CONT");
-    scene.cluster.restart(0).await;
+    scene.replicas.each[0].let_go();
+    scene.replicas.redis.process().signal("CONT");
+    scene.replicas.restart(0).await;
     let token = scene.token_from(0).await;
     assert_eq!(scene.token_from(1).await.generation, token.generation);
     assert!(scene.spooled(0).is_empty());

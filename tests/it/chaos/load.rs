@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::scene::{is_retryable, why};
-use crate::support::{Desk, PATIENCE, cluster::Clients, eventually, fingerprint};
+use crate::support::{Desk, PATIENCE, eventually, fingerprint, replicas::Clients};
 
 /// How many callers each replica has, what lies between two of their calls, and how seldom one of these is a report.
 const CALLERS: usize = 4;

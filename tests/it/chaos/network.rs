@@ -22,14 +22,14 @@ async fn one_replica_is_cut_off_from_redis(how: Option<Flow>) {
             line.reset();
         }
     }
-    let (_, new) = scene.cluster.report(1, old.generation).await.unwrap();
+    let (_, new) = scene.replicas.report(1, old.generation).await.unwrap();
     assert_eq!(scene.token_from(2).await.generation, new.generation);
-    eventually(PATIENCE, async || scene.cluster.get(0).await.unwrap().degraded).await;
-    let status = scene.cluster.report(0, old.generation).await.unwrap_err();
+    eventually(PATIENCE, async || scene.replicas.get(0).await.unwrap().degraded).await;
+    let status = scene.replicas.report(0, old.generation).await.unwrap_err();
     assert_eq!((status.code(), why(&status).0.as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
     line.heal().await;
     eventually(PATIENCE, async || {
-        let now = scene.cluster.get(0).await.unwrap();
+        let now = scene.replicas.get(0).await.unwrap();
         now.generation == new.generation && !now.degraded
     })
     .await;
@@ -55,7 +55,7 @@ async fn a_replica_that_redis_refuses_serves_what_it_has_and_comes_back() {
 #[tokio::test]
 async fn connections_to_redis_are_reset_under_load_and_nothing_is_lost() {
     let scene = Scene::strict(4).await;
-    let load = Load::start(&scene.cluster.clients, &scene.cluster.provider.desk());
+    let load = Load::start(&scene.replicas.clients, &scene.replicas.provider.desk());
     load.moves_on().await;
     for turn in 0..9 {
         scene.redis_lines[turn % 3].reset();
@@ -70,7 +70,7 @@ async fn connections_to_redis_are_reset_under_load_and_nothing_is_lost() {
 async fn a_provider_that_nobody_listens_for_is_told_and_the_grant_lives() {
     let scene = Scene::strict(3600).await;
     scene.provider_line.refuse().await;
-    let status = scene.cluster.get(0).await.unwrap_err();
+    let status = scene.replicas.get(0).await.unwrap_err();
     assert_eq!((status.code(), why(&status).0.as_str()), (Code::Unavailable, "PROVIDER_UNAVAILABLE"));
     scene.provider_line.heal().await;
     scene.token_from(1).await;
@@ -82,7 +82,7 @@ async fn a_provider_that_nobody_listens_for_is_told_and_the_grant_lives() {
 async fn a_request_that_never_arrives(reset: bool) {
     let scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::There, Flow::Swallow);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     eventually(PATIENCE, async || scene.provider_line.losses() > 0).await;
     if reset {
         scene.provider_line.reset();
@@ -115,7 +115,7 @@ async fn a_slow_way_to_provider_and_redis_changes_nothing() {
         line.set_both(Flow::Late(std::time::Duration::from_millis(40)));
     }
     let token = scene.token_from(0).await;
-    let (_, new) = scene.cluster.report(1, token.generation).await.unwrap();
+    let (_, new) = scene.replicas.report(1, token.generation).await.unwrap();
     assert_eq!(scene.token_from(2).await.generation, new.generation);
     assert_eq!(scene.presented().await.len(), 2);
     scene.is_unharmed().await;

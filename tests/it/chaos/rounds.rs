@@ -1,8 +1,7 @@
 //! Rounds of random faults under load, and an account of everything that happened in them.
 
 use std::{
-    collections::BTreeMap,
-    env, fmt,
+    env,
     time::{Duration, Instant},
 };
 
@@ -11,21 +10,17 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
 
 use super::{
+    account::{Account, WAY_BACK, callers_are_content, comes_back, keep},
     faults::{self, Blow, Fault},
-    load::{Load, Tally},
-    scene::{Scene, TAKEOVER, why},
+    load::Load,
+    scene::{Scene, TAKEOVER},
     witness::{Intent, Presented, story},
 };
-use crate::support::eventually;
-
-/// Longer than the longest way back: a takeover, a back-off that has grown, and a busy machine.
-const WAY_BACK: Duration = Duration::from_secs(60);
 
 /// `ROUNDS` and `SEED` say how many and which; each round prints the seed that repeats it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make chaos"]
 async fn nothing_is_lost_but_what_cannot_be_promised() {
-    let number = |name: &str, default| env::var(name).ok().map_or(default, |text| text.parse().unwrap());
     play(number("SEED", 1), number("ROUNDS", 20)).await;
 }
 
@@ -34,12 +29,17 @@ async fn three_rounds_lose_nothing_but_what_cannot_be_promised() {
     play(7, 3).await;
 }
 
+/// A number that is set in the environment, or this one.
+pub fn number(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 async fn play(seed: u64, rounds: u64) {
     let mut stage = Stage::set().await;
     let began = Instant::now();
     for seed in seed..seed + rounds {
         if let Err(fault) = stage.round(seed).await {
-            let kept = stage.keep(seed).await;
+            let kept = keep(seed, &stage.scene.replicas, &stage.logs, &stage.scene.replicas.redis.changes()).await;
             panic!("{fault}\nlogs: {kept}\nagain: make chaos ROUNDS=1 SEED={seed}\n{}", stage.account);
         }
     }
@@ -56,31 +56,17 @@ struct Stage {
     account: Account,
 }
 
-/// The figures.
-#[derive(Default)]
-struct Account {
-    rounds: u64,
-    faults: BTreeMap<&'static str, usize>,
-    tally: Tally,
-    requests: usize,
-    tokens: usize,
-    repeats: BTreeMap<&'static str, usize>,
-    /// Answers in the spool of a killed replica that were stored after its restart.
-    saved: usize,
-    lost: BTreeMap<&'static str, usize>,
-}
-
 impl Stage {
     async fn set() -> Self {
         let scene = Scene::strict(4).await;
-        let grant = scene.cluster.first.clone();
+        let grant = scene.replicas.first.clone();
         Self { scene, grant, told: 0, logs: String::new(), account: Account::default() }
     }
 
     /// One round: faults, everything well again, and a look at what became of the grant and of the callers.
     async fn round(&mut self, seed: u64) -> Result<(), String> {
         let mut random = StdRng::seed_from_u64(seed);
-        let load = Load::start(&self.scene.cluster.clients, &self.scene.cluster.provider.desk());
+        let load = Load::start(&self.scene.replicas.clients, &self.scene.replicas.provider.desk());
         load.moves_on().await;
         let mut blows = Vec::new();
         for _ in 0..random.random_range(1..=2) {
@@ -94,7 +80,7 @@ impl Stage {
         faults::heal(&mut self.scene, &mut blows, &mut self.logs).await;
 
         let faults: Vec<Fault> = blows.iter().map(|blow| blow.fault).collect();
-        let alive = self.comes_back(&load).await;
+        let alive = comes_back(&self.scene.replicas, &self.grant, &load).await;
         let result = self.judge(&blows, alive).await;
         let tally = load.end().await;
         let result = result.and_then(|lost| callers_are_content(&tally, &blows, lost));
@@ -105,30 +91,6 @@ impl Stage {
             self.consent_anew().await;
         }
         result.map_err(|fault| format!("round {seed}, {faults:?}: {fault}"))
-    }
-
-    /// Waits until every replica gives new tokens, or all of them say that the grant has ended. True: it lives.
-    async fn comes_back(&self, load: &Load) -> bool {
-        let mark = load.so_far(|tally| tally.newest.values().copied().max().unwrap_or_default());
-        let mut alive = false;
-        eventually(WAY_BACK, async || {
-            let all_new =
-                |tally: &Tally| (0..3).all(|replica| tally.newest.get(&replica).is_some_and(|now| *now > mark));
-            alive = load.so_far(all_new) && self.scene.cluster.provider.alive(&self.grant).await;
-            alive || self.has_ended().await
-        })
-        .await;
-        alive
-    }
-
-    async fn has_ended(&self) -> bool {
-        for replica in 0..3 {
-            let answer = self.scene.cluster.get(replica).await;
-            if !answer.is_err_and(|status| why(&status).0 == "REAUTHORIZATION_REQUIRED") {
-                return false;
-            }
-        }
-        true
     }
 
     /// Accounts for every refresh token that was presented since the last time. True: a grant was lost, with an excuse.
@@ -164,8 +126,8 @@ impl Stage {
         let mut story = Err(String::new());
         let give_up = Instant::now() + WAY_BACK;
         while story.is_err() && Instant::now() < give_up {
-            let log = self.scene.cluster.provider.log().await;
-            story = self::story(&self.scene.cluster.redis.changes(), &log);
+            let log = self.scene.replicas.provider.log().await;
+            story = self::story(&self.scene.replicas.redis.changes(), &log);
             sleep(Duration::from_millis(50)).await;
         }
         story
@@ -193,62 +155,13 @@ impl Stage {
 
     /// What an operator does after a grant has ended.
     async fn consent_anew(&mut self) {
-        self.grant = self.scene.cluster.provider.mint_refresh_token("service", "offline_access read").await;
-        let mut admin = GrantAdminClient::connect(self.scene.cluster.replicas[0].grpc()).await.unwrap();
+        self.grant = self.scene.replicas.provider.mint_refresh_token("service", "offline_access read").await;
+        let mut admin = GrantAdminClient::connect(self.scene.replicas.each[0].grpc()).await.unwrap();
         let import = ImportGrantRequest {
             credential: "crm".to_owned(),
             secret: Some(Secret::RefreshToken(self.grant.clone())),
             ..ImportGrantRequest::default()
         };
         admin.import_grant(import).await.unwrap();
-    }
-
-    /// Keeps what tells how it came to this.
-    async fn keep(&self, seed: u64) -> String {
-        let directory = env::temp_dir().join(format!("bearerd-chaos-{seed}-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let mut logs = self.logs.clone();
-        for (number, replica) in self.scene.cluster.replicas.iter().enumerate() {
-            logs.push_str(&format!("--- replica {number}\n{}", replica.log()));
-        }
-        let changes: Vec<String> = self.scene.cluster.redis.changes().iter().map(|words| words.join(" ")).collect();
-        let asked: Vec<String> =
-            self.scene.cluster.provider.log().await.iter().map(|entry| format!("{entry:?}")).collect();
-        for (name, text) in [("replicas", logs), ("redis", changes.join("\n")), ("provider", asked.join("\n"))] {
-            std::fs::write(directory.join(name), text).unwrap();
-        }
-        directory.display().to_string()
-    }
-}
-
-/// Callers got a valid token or a word to try again, unless their replica was not there or the grant was lost.
-fn callers_are_content(tally: &Tally, blows: &[Blow], lost: bool) -> Result<(), String> {
-    let silent = blows.iter().any(Blow::silences_a_replica);
-    if !tally.wrong.is_empty() {
-        return Err(format!("callers were told what nobody may be told: {:?}", tally.wrong));
-    }
-    if tally.unanswered() > 0 && !silent {
-        return Err(format!("callers found nobody: {:?}", tally.errors));
-    }
-    if !lost && (tally.ended > 0 || !tally.unknown.is_empty()) {
-        return Err(format!("no grant was lost, but {} were told so, and {:?}", tally.ended, tally.unknown));
-    }
-    Ok(())
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, faults, tally, requests, tokens, repeats, saved, lost } = self;
-        let of = |map: &BTreeMap<&str, usize>| map.values().sum::<usize>();
-        writeln!(f, "{rounds} rounds, {} faults: {faults:#?}", of(faults))?;
-        writeln!(
-            f,
-            "{} calls: {} tokens ({} degraded), {} told that the grant ended, 0 wrong answers; errors: {:#?}",
-            tally.calls, tally.tokens, tally.degraded, tally.ended, tally.errors
-        )?;
-        writeln!(f, "{tokens} refresh tokens presented in {requests} requests")?;
-        writeln!(f, "{} double presentations, allowed because {repeats:#?}", requests - tokens)?;
-        writeln!(f, "{saved} answers of killed replicas stored out of their spool")?;
-        writeln!(f, "{} grants lost, because {lost:#?}", of(lost))
     }
 }

@@ -9,9 +9,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::{
-    PATIENCE, Provider, Proxy, Redis,
-    cluster::{Cluster, configuration},
-    eventually,
+    PATIENCE, Provider, Proxy, Redis, eventually,
+    replicas::{Replicas, configuration},
 };
 
 /// Short, so that tests need not wait long until somebody else takes over; long enough for a busy machine.
@@ -29,7 +28,7 @@ pub const TAKEOVER: u64 = 7_000_000;
 
 /// All of it.
 pub struct Scene {
-    pub cluster: Cluster,
+    pub replicas: Replicas,
     /// From every replica to the provider. They share it, because a refresh token belongs to the URL that it is sent to.
     pub provider_line: Proxy,
     /// From each replica to Redis.
@@ -37,16 +36,14 @@ pub struct Scene {
 }
 
 /// How a provider treats a refresh token that was used, as bearerd is told.
-const STRICT: &str = "";
+pub const STRICT: &str = "";
 #[cfg(feature = "failpoints")]
 const GRACE: &str = "rotation = \"grace\"\nrotation_grace = \"60s\"\n";
 
 impl Scene {
     /// With oidc-provider.
     pub async fn strict(access_ttl: u32) -> Self {
-        let ttl = access_ttl.to_string();
-        let provider = Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await;
-        Self::with(provider, "offline_access read", STRICT).await
+        Self::with(strict_provider(access_ttl).await, "offline_access read", STRICT).await
     }
 
     /// With django-oauth-toolkit, which gives the same answer again for a while.
@@ -62,14 +59,17 @@ impl Scene {
         let provider_line = Proxy::start(provider.issuer()).await;
         let url = redis.url();
         let redis_lines = join_all((0..3).map(|_| Proxy::start(&url))).await;
-        let configurations = redis_lines.iter().map(|line| furnish(line, &provider_line, rotation)).collect();
-        let cluster = Cluster::assemble(provider, redis, first, configurations).await;
-        Self { cluster, provider_line, redis_lines }
+        let configurations = redis_lines
+            .iter()
+            .map(|line| furnish(&format!("redis://{}", line.address()), &provider_line, rotation))
+            .collect();
+        let replicas = Replicas::assemble(provider, redis, first, configurations).await;
+        Self { replicas, provider_line, redis_lines }
     }
 
     /// The refresh tokens in the order in which they were presented, each with the status of the answer.
     pub async fn presented(&self) -> Vec<(String, Option<u16>)> {
-        let log = self.cluster.provider.log().await;
+        let log = self.replicas.provider.log().await;
         log.into_iter().map(|entry| (entry.presented.unwrap_or_default(), entry.status)).collect()
     }
 
@@ -79,14 +79,14 @@ impl Scene {
         let distinct: HashSet<_> = presented.iter().map(|(token, _)| token).collect();
         assert_eq!(distinct.len(), presented.len(), "{presented:?}");
         assert!(presented.iter().all(|(_, status)| *status == Some(200)), "{presented:?}");
-        assert!(self.cluster.provider.alive(&self.cluster.first).await);
+        assert!(self.replicas.provider.alive(&self.replicas.first).await);
     }
 
     /// Asks one replica until it has a token; until then it only says to try again.
     pub async fn token_from(&self, replica: usize) -> Token {
         let mut token = None;
         eventually(PATIENCE, async || {
-            match self.cluster.get(replica).await {
+            match self.replicas.get(replica).await {
                 Ok(got) => token = Some(got),
                 Err(status) => assert!(is_retryable(&status), "{status:?}"),
             }
@@ -94,27 +94,34 @@ impl Scene {
         })
         .await;
         let token = token.unwrap();
-        assert!(self.cluster.provider.introspect(&token.access_token).await, "the provider does not know this token");
+        assert!(self.replicas.provider.introspect(&token.access_token).await, "the provider does not know this token");
         token
     }
 
     /// Waits until nobody holds the lease.
     #[cfg(feature = "failpoints")]
     pub async fn lease_is_over(&self) {
-        eventually(PATIENCE, async || !self.cluster.redis.keys().await.iter().any(|key| key.ends_with(":lease"))).await;
+        eventually(PATIENCE, async || !self.replicas.redis.keys().await.iter().any(|key| key.ends_with(":lease")))
+            .await;
     }
 
     /// The answers in a replica's spool.
     pub fn spooled(&self, replica: usize) -> Vec<PathBuf> {
-        let spool = self.cluster.replicas[replica].directory().join("spool");
+        let spool = self.replicas.each[replica].directory().join("spool");
         let files = spool.read_dir().unwrap().map(|file| file.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|extension| extension == "answer")).collect()
     }
 }
 
-fn furnish(redis_line: &Proxy, provider_line: &Proxy, rotation: &str) -> String {
-    let redis = format!("redis://{}", redis_line.address());
-    configuration(&redis, &format!("{}/token", provider_line.url()))
+/// One that ends a grant when a rotated refresh token is used twice.
+pub async fn strict_provider(access_ttl: u32) -> Provider {
+    let ttl = access_ttl.to_string();
+    Provider::start(&[("ACCESS_TTL", ttl.as_str()), ("ROTATE", "1")]).await
+}
+
+/// What a replica is configured with: short times, and a spool of its own.
+pub fn furnish(redis: &str, provider_line: &Proxy, rotation: &str) -> String {
+    configuration(redis, &format!("{}/token", provider_line.url()))
         .replace("[seal]", &format!("spool = \"@DIR@/spool\"\n{TIMES}\n[seal]"))
         .replace("[store]", "shutdown_timeout = \"8s\"\n\n[store]")
         + rotation

@@ -14,21 +14,21 @@ type Asking = JoinHandle<Result<Token, Status>>;
 
 /// Has the first replica refresh, and stops it at this step, where it stays until its lease is over.
 async fn stop_at(scene: &mut Scene, step: &str) -> Asking {
-    scene.cluster.replicas[0].hold_at(step);
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at(step).await;
+    scene.replicas.each[0].hold_at(step);
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at(step).await;
     stop_past_the_lease(scene).await;
     asking
 }
 
 async fn stop_past_the_lease(scene: &mut Scene) {
-    scene.cluster.replicas[0].process().signal("STOP");
-    scene.cluster.replicas[0].let_go();
+    scene.replicas.each[0].process().signal("STOP");
+    scene.replicas.each[0].let_go();
     scene.lease_is_over().await;
 }
 
 fn go_on(scene: &mut Scene) {
-    scene.cluster.replicas[0].process().signal("CONT");
+    scene.replicas.each[0].process().signal("CONT");
 }
 
 /// Others get a token while the first replica stands still, and when it goes on it uses theirs.
@@ -77,14 +77,14 @@ async fn stopped_with_the_answer_it_stores_it_after_its_lease() {
 #[tokio::test]
 async fn stopped_with_the_answer_in_the_spool_it_stores_it_after_its_lease() {
     let mut scene = Scene::strict(3600).await;
-    scene.cluster.replicas[0].hold_at("answered");
-    let asking = scene.cluster.ask(0);
-    scene.cluster.replicas[0].is_held_at("answered").await;
-    scene.cluster.redis.kill();
-    scene.cluster.replicas[0].hold_at("spooled");
-    std::fs::remove_file(scene.cluster.replicas[0].failpoints().join("answered.reached")).unwrap();
-    scene.cluster.replicas[0].is_held_at("spooled").await;
-    scene.cluster.redis.start_again().await;
+    scene.replicas.each[0].hold_at("answered");
+    let asking = scene.replicas.ask(0);
+    scene.replicas.each[0].is_held_at("answered").await;
+    scene.replicas.redis.kill();
+    scene.replicas.each[0].hold_at("spooled");
+    std::fs::remove_file(scene.replicas.each[0].failpoints().join("answered.reached")).unwrap();
+    scene.replicas.each[0].is_held_at("spooled").await;
+    scene.replicas.redis.start_again().await;
     stop_past_the_lease(&mut scene).await;
     go_on(&mut scene);
     let token = scene.token_from(1).await;
@@ -107,11 +107,11 @@ async fn stopped_with_an_answer_that_another_got_too_it_overwrites_nothing() {
     for replica in 0..3 {
         assert_eq!(scene.token_from(replica).await.generation, token.generation, "replica {replica}");
     }
-    let first = fingerprint(&scene.cluster.first);
+    let first = fingerprint(&scene.replicas.first);
     assert_eq!(scene.presented().await, [(first.clone(), Some(200)), (first, Some(200))]);
     // What is stored is a refresh token that works.
-    let (_, next) = scene.cluster.report(2, token.generation).await.unwrap();
-    assert!(scene.cluster.provider.introspect(&next.access_token).await);
+    let (_, next) = scene.replicas.report(2, token.generation).await.unwrap();
+    assert!(scene.replicas.provider.introspect(&next.access_token).await);
 }
 
 /// Somebody needed a token before it could store the answer: the one repeat that is allowed, and no more.
@@ -119,15 +119,15 @@ async fn stopped_with_an_answer_that_another_got_too_it_overwrites_nothing() {
 async fn stopped_with_a_strict_providers_answer_until_others_asked_the_grant_ends_and_says_so() {
     let mut scene = Scene::strict(3600).await;
     let asking = stop_at(&mut scene, "answered").await;
-    eventually(PATIENCE, async || is_lost(&scene.cluster.get(1).await.unwrap_err())).await;
+    eventually(PATIENCE, async || is_lost(&scene.replicas.get(1).await.unwrap_err())).await;
     go_on(&mut scene);
     // Its answer is stored, as it could hold a living refresh token; the provider has ended what came from it.
     let stored = asking.await.unwrap();
     if let Ok(token) = &stored {
-        let status = scene.cluster.report(0, token.generation).await.unwrap_err();
+        let status = scene.replicas.report(0, token.generation).await.unwrap_err();
         assert_eq!(why(&status).0, "REAUTHORIZATION_REQUIRED");
     }
-    let first = fingerprint(&scene.cluster.first);
+    let first = fingerprint(&scene.replicas.first);
     let presented = scene.presented().await;
     assert_eq!(presented.iter().filter(|(token, _)| *token == first).count(), 2, "{presented:?}");
     assert!(presented.len() <= 3, "{presented:?}");
@@ -138,9 +138,9 @@ async fn stopped_with_a_strict_providers_answer_until_others_asked_the_grant_end
 async fn stopped_while_the_provider_answers_it_takes_and_stores_the_answer() {
     let mut scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::Back, Flow::Hold);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     eventually(PATIENCE, async || scene.presented().await.iter().any(|(_, status)| *status == Some(200))).await;
-    scene.cluster.replicas[0].process().signal("STOP");
+    scene.replicas.each[0].process().signal("STOP");
     scene.provider_line.heal().await;
     scene.lease_is_over().await;
     go_on(&mut scene);

@@ -10,7 +10,7 @@ use crate::{
 
 async fn under_load() -> (Scene, Load) {
     let scene = Scene::strict(4).await;
-    let load = Load::start(&scene.cluster.clients, &scene.cluster.provider.desk());
+    let load = Load::start(&scene.replicas.clients, &scene.replicas.provider.desk());
     load.moves_on().await;
     (scene, load)
 }
@@ -28,9 +28,9 @@ async fn nothing_was_lost(scene: Scene, load: Load) {
 async fn redis_is_killed_three_times_under_load_and_nothing_is_lost() {
     let (mut scene, load) = under_load().await;
     for _ in 0..3 {
-        scene.cluster.redis.kill();
+        scene.replicas.redis.kill();
         load.feels_the_stores_absence(100).await;
-        scene.cluster.redis.start_again().await;
+        scene.replicas.redis.start_again().await;
         load.moves_on().await;
     }
     nothing_was_lost(scene, load).await;
@@ -40,9 +40,9 @@ async fn redis_is_killed_three_times_under_load_and_nothing_is_lost() {
 async fn redis_stands_still_under_load_and_nothing_is_lost() {
     let (mut scene, load) = under_load().await;
     for _ in 0..2 {
-        scene.cluster.redis.process().signal("STOP");
+        scene.replicas.redis.process().signal("STOP");
         load.feels_the_stores_absence(200).await;
-        scene.cluster.redis.process().signal("CONT");
+        scene.replicas.redis.process().signal("CONT");
         load.moves_on().await;
     }
     nothing_was_lost(scene, load).await;
@@ -52,10 +52,10 @@ async fn redis_stands_still_under_load_and_nothing_is_lost() {
 async fn redis_forgets_scripts_and_connections_under_load_and_nothing_is_lost() {
     let (scene, load) = under_load().await;
     for _ in 0..5 {
-        scene.cluster.redis.cli::<()>(&["SCRIPT", "FLUSH"]).await;
+        scene.replicas.redis.cli::<()>(&["SCRIPT", "FLUSH"]).await;
         load.moves_on().await;
         for kind in ["normal", "pubsub"] {
-            scene.cluster.redis.cli::<usize>(&["CLIENT", "KILL", "TYPE", kind]).await;
+            scene.replicas.redis.cli::<usize>(&["CLIENT", "KILL", "TYPE", kind]).await;
         }
         load.moves_on().await;
     }
@@ -65,15 +65,15 @@ async fn redis_forgets_scripts_and_connections_under_load_and_nothing_is_lost() 
 #[tokio::test]
 async fn while_redis_has_no_memory_left_tokens_are_served_and_none_is_asked_for() {
     let scene = Scene::strict(3600).await;
-    let memory = async |limit| scene.cluster.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", limit]).await;
+    let memory = async |limit| scene.replicas.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", limit]).await;
     let token = scene.token_from(0).await;
     memory("1").await;
     for replica in [0, 1] {
-        assert_eq!(scene.cluster.get(replica).await.unwrap().generation, token.generation, "replica {replica}");
+        assert_eq!(scene.replicas.get(replica).await.unwrap().generation, token.generation, "replica {replica}");
     }
     // A report wants another token. Nobody may ask for one who cannot write down that it was asked for.
     for replica in 0..3 {
-        let status = scene.cluster.report(replica, token.generation).await.unwrap_err();
+        let status = scene.replicas.report(replica, token.generation).await.unwrap_err();
         assert_eq!((status.code(), why(&status).0.as_str()), (tonic::Code::Unavailable, "STORE_UNAVAILABLE"));
     }
     assert_eq!(scene.presented().await.len(), 1);
@@ -89,14 +89,14 @@ async fn while_redis_has_no_memory_left_tokens_are_served_and_none_is_asked_for(
 async fn an_answer_that_comes_while_redis_has_no_memory_left_is_not_lost() {
     let scene = Scene::strict(3600).await;
     scene.provider_line.set(Way::Back, Flow::Hold);
-    let asking = scene.cluster.ask(0);
+    let asking = scene.replicas.ask(0);
     eventually(PATIENCE, async || scene.presented().await.iter().any(|(_, status)| *status == Some(200))).await;
-    scene.cluster.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    scene.replicas.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     scene.provider_line.heal().await;
     // Redis takes what a script writes after its first write, and the first one of a commit only deletes.
     let token = asking.await.unwrap().unwrap();
     assert_eq!(scene.token_from(1).await.generation, token.generation);
-    scene.cluster.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    scene.replicas.redis.cli::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(scene.presented().await.len(), 1);
     scene.is_unharmed().await;
 }

@@ -46,8 +46,9 @@ pub fn windows(changes: &[Vec<String>]) -> Vec<Window> {
 fn note(windows: &mut Vec<Window>, fields: &HashMap<&str, &str>) {
     let window = windows.last_mut().unwrap();
     let field = |name| fields.get(name).map(|value: &&str| (*value).to_owned());
-    if let Some(attempt) = field("intent") {
-        let at = fields["sent_us"].parse().unwrap();
+    // Without a time it is the same intent again, of one whose answer was lost.
+    if let (Some(attempt), Some(sent)) = (field("intent"), field("sent_us")) {
+        let at = sent.parse().unwrap();
         window.intents.push(Intent { attempt, at, settled: None });
     }
     if let (Some(settled), Some(cause)) = (field("settled"), field("fail")) {
@@ -127,6 +128,7 @@ fn a_history_is_read() {
         "HSET x:grant intent a sent_us 10 sends 1",
         "HSET x:grant rev 2 attempt a sealed s made_us 11",
         "HSET x:grant intent b sent_us 20 sends 1",
+        "HSET x:grant intent b",
         "HSET x:grant intent c sent_us 29 sends 2",
         "HSET x:grant dead REFRESH_OUTCOME_LOST",
         "HSET x:grant settled c fail REFRESH_OUTCOME_LOST failures 1 retry_us 30",

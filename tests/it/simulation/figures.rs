@@ -67,6 +67,10 @@ impl fmt::Display for Figures {
         line("refreshes stored", self.of("refresh"))?;
         line("recoveries: asked again after an answer that went missing", self.of("recovery"))?;
         line("takeovers: asked again while another could not store its answer", self.of("takeover"))?;
+        line("answers that came too late: kept", self.of("late answer kept"))?;
+        line("answers that came too late: tried", self.of("late answer adopted"))?;
+        line("writes that the store had lost: written once more", self.of("written once more"))?;
+        line("providers that were left alone because they wanted a rest", self.of("left alone"))?;
         line(DOUBLE, self.of(DOUBLE))?;
         for (why, count) in self.those(LOSSES) {
             line(&format!("grant lost, as documented: {why}"), count)?;

@@ -13,8 +13,11 @@ pub enum Flaw {
     CommitForgotten,
     /// Whoever waited for the lease gets the record that was there when the waiting began.
     ClaimReadsBefore,
-    /// An intent is written whoever holds the lease, and whoever else sends.
+    /// An intent is written whoever holds the lease, and whoever else sends. The broker covers for nearly all of that: it
+    /// does not send when it stood still for long, and every answer is fenced.
     DispatchAlways,
+    /// The same, and whatever the revision is.
+    DispatchUnfenced,
     /// An unknown outcome withdraws the intent.
     IntentForgotten,
     /// A failure is noted whatever the revision is.
@@ -32,13 +35,14 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AnybodyReleases,
         Self::CommitNeedsLease,
         Self::CommitUnfenced,
         Self::CommitForgotten,
         Self::ClaimReadsBefore,
         Self::DispatchAlways,
+        Self::DispatchUnfenced,
         Self::IntentForgotten,
         Self::SettleUnfenced,
         Self::GrantEnds,
@@ -47,4 +51,9 @@ impl Flaw {
         Self::RejectForgotten,
         Self::EventsSilent,
     ];
+
+    /// Within how many seeds it has to be noticed.
+    pub fn teeth(self) -> u64 {
+        if self == Self::DispatchAlways { 500 } else { 50 }
+    }
 }

@@ -29,6 +29,9 @@ const LOOKING: Duration = Duration::from_secs(5);
 /// How long a replica that is not stopped needs at most from its intent to its request: a reply may be lost.
 const PROMPT: Duration = Duration::from_secs(6);
 
+/// How long a replica remembers what it stored, in case the store goes back in time.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
 /// What must be counted never.
 pub const DOUBLE: &str = "asked twice outside the rule";
 pub const LOST: &str = "lost without a documented reason";
@@ -59,6 +62,8 @@ pub struct Oracle {
     dead: HashMap<UnitName, Instant>,
     /// What the store forgot: nothing is promised for it any more (see `docs/reliability.md`).
     forgotten: Forgotten,
+    /// The newest revision that was acknowledged to a replica, and when.
+    acknowledged: HashMap<(ReplicaId, UnitName), (Instant, Generation)>,
     /// By replica: what it answered reports of.
     floors: HashMap<(ReplicaId, Place), Generation>,
 }
@@ -67,19 +72,32 @@ pub struct Oracle {
 #[derive(Default)]
 struct Forgotten {
     families: HashSet<Family>,
-    /// When it went back, and the first generation that was made since.
-    units: HashMap<UnitName, (Instant, Generation)>,
+    units: HashMap<UnitName, Undone>,
+}
+
+struct Undone {
+    at: Instant,
+    /// The newest revision that was forgotten.
+    revision: Generation,
+    /// The first generation that was made since.
+    first: Generation,
 }
 
 impl Forgotten {
     /// Whether nothing holds any more of what was begun at this moment.
     fn undoes(&self, unit: &UnitName, begun: Instant) -> bool {
-        self.units.get(unit).is_some_and(|(at, _)| begun <= *at)
+        self.units.get(unit).is_some_and(|undone| begun <= undone.at)
     }
 
     /// Whether a token was made before.
     fn is_older(&self, unit: &UnitName, generation: Generation) -> bool {
-        self.units.get(unit).is_some_and(|(_, first)| generation < *first)
+        self.units.get(unit).is_some_and(|undone| generation < undone.first)
+    }
+
+    /// Whether a replica may have heard that something newer than this token was stored, which is gone: then the token is
+    /// dead to it.
+    fn is_replaced(&self, unit: &UnitName, generation: Generation) -> bool {
+        self.units.get(unit).is_some_and(|undone| generation < undone.revision)
     }
 }
 
@@ -118,6 +136,8 @@ struct Try {
     /// When it began to count: with the intent, or with the lease where there is none.
     since: Instant,
     dispatched: bool,
+    /// It looked, and the provider wanted no rest.
+    may_ask: bool,
     asked: Option<Instant>,
     answered: Option<Answered>,
     effect: Option<Effect>,
@@ -145,12 +165,14 @@ pub enum Answered {
 
 impl Try {
     /// Whether another try may ask although this one has not ended. Its replica must not have been able to end it, and
-    /// must be another one: what goes on in itself a replica knows.
-    fn may_be_overtaken(&self, asker: &Asker<'_>, asked: Instant, since: Instant) -> bool {
+    /// must be another one: what goes on in itself a replica knows. When the store has come back an answer is expected,
+    /// unless this one was overtaken already: the record speaks of the last who asked, and whether that one has settled.
+    fn may_be_overtaken(&self, asker: &Asker<'_>, asked: Instant, since: Instant, settled: bool) -> bool {
         let now = Instant::now();
         let hindered =
             now - since > PROMPT || self.dead || asked - self.since > PROMPT || !(asker.was_free)(self.replica);
-        let known = self.risky && self.waits() && (self.replica == asker.replica || asker.store_came_back);
+        let is_expected = asker.store_came_back && !settled;
+        let known = self.risky && self.waits() && (self.replica == asker.replica || is_expected);
         self.stored.is_none_or(|at| at >= since) && now - self.since >= self.takeover && hindered && !known
     }
 
@@ -206,6 +228,7 @@ impl Oracle {
             risky: temper.is_risky(),
             since: Instant::now(),
             dispatched: false,
+            may_ask: false,
             asked: None,
             answered: None,
             effect: None,
@@ -227,17 +250,31 @@ impl Oracle {
         self.tries.get_mut(index)
     }
 
+    /// A replica learned that a write of its own is in the store.
+    pub fn acknowledged(&mut self, replica: ReplicaId, unit: &UnitName, revision: Generation) {
+        let known = self.acknowledged.entry((replica, unit.clone())).or_insert((Instant::now(), revision));
+        if known.1 < revision {
+            *known = (Instant::now(), revision);
+        }
+    }
+
+    /// An intent was written: of no revision that is older than what its replica had stored itself not long before.
     pub fn dispatched(&mut self, attempt: &AttemptId) {
-        if let Some(this) = self.of(attempt).filter(|this| !this.dispatched) {
-            this.since = Instant::now();
-            this.dispatched = true;
+        let Some(this) = self.of(attempt).filter(|this| !this.dispatched) else { return };
+        let (held, revision, whose) = (this.since, this.revision, (this.replica, this.unit.clone()));
+        this.since = Instant::now();
+        this.dispatched = true;
+        let Some((at, newest)) = self.acknowledged.get(&whose).copied() else { return };
+        if revision < newest && at <= held && at.elapsed() < REMEMBERED {
+            self.fault(format!("{whose:?} sends the refresh token of {revision}, and had stored {newest} itself"));
         }
     }
 
     /// G4, and that an answer that is missing is not asked for again ahead of time where that risks the grant.
     fn look_for_a_reason(&mut self, hold: &Hold<'_>) {
         let (place, Some((generation, left, life))) = (hold.place, hold.token) else { return };
-        let refused = self.refused.get(place).is_some_and(|refused| generation <= *refused);
+        let refused = self.refused.get(place).is_some_and(|refused| generation <= *refused)
+            || self.forgotten.is_replaced(&place.unit, generation);
         // A replica that waited for the store's reply counts from when it asked.
         let left = left.saturating_sub(PATIENCE);
         let due = left <= AHEAD.min(life / 2);
@@ -251,6 +288,15 @@ impl Oracle {
         }
     }
 
+    /// A replica goes from its last look at the clock to the provider: too late only if it stands still from here on.
+    pub fn sending(&mut self, task: Option<task::Id>) {
+        let Some(this) = task.and_then(|task| self.tries.get(*self.by_task.get(&task)?)) else { return };
+        if !this.harmless && this.since.elapsed() > TIMING.commit_budget {
+            let text = format!("sent although its time was over: {}", this.describe());
+            self.fault(text);
+        }
+    }
+
     /// G1: a request is about to leave. Returns its number. Whoever did not answer for itself is overtaken only if it was
     /// not free to do so.
     pub fn asking(&mut self, asker: &Asker<'_>) -> usize {
@@ -260,9 +306,15 @@ impl Oracle {
         };
         let now = Instant::now();
         let this = &self.tries[index];
+        if !this.may_ask {
+            let text = format!("a provider is asked that wants a rest, or was not looked at: {}", this.describe());
+            self.fault(text);
+        }
+        let this = &self.tries[index];
         let (unit, revision, since) = (this.unit.clone(), this.revision, this.since);
         let late = now - since >= this.takeover;
         let others = self.by_revision[&(unit.clone(), revision)].clone();
+        let settled = self.is_settled(&others, index);
         let mut recovers = false;
         for other in others.into_iter().filter(|other| *other != index) {
             let Some(asked) = self.tries[other].asked else { continue };
@@ -272,7 +324,7 @@ impl Oracle {
                 continue;
             }
             let undone = self.forgotten.undoes(&unit, other.since.min(since));
-            if late || undone || other.may_be_overtaken(asker, asked, since) {
+            if late || undone || other.may_be_overtaken(asker, asked, since, settled) {
                 other.overtaken = true;
                 *self.counts.entry("takeover").or_default() += 1;
                 continue;
@@ -289,6 +341,12 @@ impl Oracle {
         this.late = late;
         self.count("request");
         index
+    }
+
+    /// Whether the last of these that was allowed to ask has said what came of it.
+    fn is_settled(&self, tries: &[usize], but: usize) -> bool {
+        let others = tries.iter().filter(|index| **index != but).map(|index| &self.tries[*index]);
+        others.filter(|this| this.dispatched).max_by_key(|this| this.since).is_some_and(|this| this.closed)
     }
 
     /// What a request did at the provider. A grant may end only for reasons that nobody can help.
@@ -357,6 +415,34 @@ impl Oracle {
         }
         if first {
             self.count("refresh");
+        }
+    }
+
+    /// A write was carried out once more, after the store had lost it: never over anything newer.
+    pub fn reasserted(
+        &mut self,
+        attempt: &AttemptId,
+        token: Option<(&str, Generation)>,
+        (before, revision): (Generation, Generation),
+    ) {
+        if before >= revision {
+            self.fault(format!("G2: {revision} was written once more over {before}"));
+        }
+        self.count("written once more");
+        let Some((value, generation)) = token else { return };
+        self.stored.insert(value.to_owned(), generation);
+        if let Some(this) = self.of(attempt) {
+            this.closed = true;
+            this.stored.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A replica looked whether a provider wants a rest, and asks only if not.
+    pub fn looked(&mut self, task: Option<task::Id>, rests: bool) {
+        let Some(index) = task.and_then(|task| self.by_task.get(&task).copied()) else { return };
+        self.tries[index].may_ask = !rests;
+        if rests {
+            self.count("left alone");
         }
     }
 
@@ -456,8 +542,9 @@ impl Oracle {
         for (unit, revision) in forgot {
             self.rejected.retain(|place, _| place.unit != unit);
             self.floors.retain(|(_, place), _| place.unit != unit);
-            self.revisions.insert(unit.clone(), revision);
-            self.forgotten.units.insert(unit, (now, first));
+            let lost = self.revisions.insert(unit.clone(), revision).unwrap_or_default();
+            let before = self.forgotten.units.get(&unit).map_or(Generation::ZERO, |undone| undone.revision);
+            self.forgotten.units.insert(unit, Undone { at: now, revision: lost.max(before), first });
         }
     }
 

@@ -156,7 +156,9 @@ impl SimStore {
         let after = std::mem::replace(&mut *state, before);
         let changed = after.rows.keys().filter(|unit| after.of(unit) != state.of(unit));
         let revision = |unit| state.rows.get(unit).map_or(Generation::ZERO, |row| row.rev);
-        changed.map(|unit| (unit.clone(), revision(unit))).collect()
+        let mut changed: Vec<_> = changed.map(|unit| (unit.clone(), revision(unit))).collect();
+        changed.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        changed
     }
 
     /// Who has the lease.
@@ -235,7 +237,7 @@ impl SimStore {
         let now = self.now_us();
         let mut state = self.state.lock();
         self.end_grants(&mut state);
-        let always = self.has(Flaw::DispatchAlways);
+        let always = self.has(Flaw::DispatchAlways) || self.has(Flaw::DispatchUnfenced);
         let holds = state.leases.get(dispatch.unit).is_some_and(|(owner, until)| {
             owner == dispatch.attempt && *until > now && until - now >= micros(dispatch.need)
         });
@@ -243,7 +245,7 @@ impl SimStore {
             return Dispatched::LeaseLost;
         }
         let mut row = state.rows.get(dispatch.unit).cloned().unwrap_or_default();
-        if row.rev != dispatch.expected {
+        if row.rev != dispatch.expected && !self.has(Flaw::DispatchUnfenced) {
             return Dispatched::Moved;
         }
         if row.intent.as_ref() == Some(dispatch.attempt) {

@@ -147,6 +147,12 @@ impl Wire {
         });
     }
 
+    fn learn(&self, unit: &UnitName, revision: Generation, written: Written) {
+        if written == Written::Done {
+            self.world.oracle.lock().acknowledged(self.replica, unit, revision);
+        }
+    }
+
     fn tell(&self, event: Event) {
         // The listener goes only with the broker.
         let _ = self.events.send(event);
@@ -336,22 +342,28 @@ impl Store for Wire {
         let (place, attempt, expected) = (commit.place.clone(), commit.attempt.clone(), commit.expected);
         self.stall().await;
         let (next, secrets, token, replica) = (commit.next, commit.secrets.clone(), commit.token.clone(), self.replica);
-        self.call(move |world, _| {
-            let revision = |world: &World| world.store.seen(&place.unit).map_or(Generation::ZERO, |seen| seen.revision);
-            let before = revision(world);
-            let (place, attempt, secrets, token) = (&place, &attempt, &secrets, &token);
-            let write = || world.store.write(&Commit { place, attempt, expected, next, secrets, token });
-            let written = world.sparing(&place.unit, attempt, write);
-            let is_there = world.store.seen(&place.unit).is_some_and(|seen| seen.attempt.as_ref() == Some(attempt));
-            world
-                .note(|| format!("{replica} commits {place:?} at {expected}, becoming {next}: {written:?} {is_there}"));
-            let token = (token.value.expose_secret(), next);
-            let revisions = (before, expected, revision(world));
-            world.oracle.lock().committed(attempt, (written, is_there), token, revisions);
-            world.look(&place.unit);
-            written
-        })
-        .await
+        let unit = place.unit.clone();
+        let written = self
+            .call(move |world, _| {
+                let revision =
+                    |world: &World| world.store.seen(&place.unit).map_or(Generation::ZERO, |seen| seen.revision);
+                let before = revision(world);
+                let (place, attempt, secrets, token) = (&place, &attempt, &secrets, &token);
+                let write = || world.store.write(&Commit { place, attempt, expected, next, secrets, token });
+                let written = world.sparing(&place.unit, attempt, write);
+                let is_there = world.store.seen(&place.unit).is_some_and(|seen| seen.attempt.as_ref() == Some(attempt));
+                world.note(|| {
+                    format!("{replica} commits {place:?} at {expected}, becoming {next}: {written:?} {is_there}")
+                });
+                let token = (token.value.expose_secret(), next);
+                let revisions = (before, expected, revision(world));
+                world.oracle.lock().committed(attempt, (written, is_there), token, revisions);
+                world.look(&place.unit);
+                written
+            })
+            .await?;
+        self.learn(&unit, next, written);
+        Ok(written)
     }
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
@@ -393,14 +405,18 @@ impl Store for Wire {
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError> {
         let (unit, attempt, replica) = (import.unit.clone(), import.attempt.clone(), self.replica);
         let (expected, next, secrets) = (import.expected, import.next, import.secrets.clone());
-        self.call(move |world, _| {
-            let import = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
-            let written = world.store.replace(&import);
-            world.note(|| format!("{replica} imports {unit:?} at {expected}, becoming {next}: {written:?}"));
-            world.look(&unit);
-            written
-        })
-        .await
+        let own = unit.clone();
+        let written = self
+            .call(move |world, _| {
+                let import = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
+                let written = world.store.replace(&import);
+                world.note(|| format!("{replica} imports {unit:?} at {expected}, becoming {next}: {written:?}"));
+                world.look(&unit);
+                written
+            })
+            .await?;
+        self.learn(&own, next, written);
+        Ok(written)
     }
 
     async fn quarantine(&self, late: &Quarantine<'_>) -> Result<Written, StoreError> {
@@ -409,6 +425,9 @@ impl Store for Wire {
         self.call(move |world, _| {
             let written = world.store.keep(&Quarantine { unit: &unit, expected, next, secrets: &secrets });
             world.note(|| format!("{replica} keeps a late answer of {unit:?} at {expected}: {written:?}"));
+            if written == Written::Done {
+                world.oracle.lock().count("late answer kept");
+            }
             written
         })
         .await
@@ -417,14 +436,21 @@ impl Store for Wire {
     async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError> {
         let (unit, attempt, replica) = (adopt.unit.clone(), adopt.attempt.clone(), self.replica);
         let (expected, next, secrets) = (adopt.expected, adopt.next, adopt.secrets.clone());
-        self.call(move |world, _| {
-            let adopt = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
-            let written = world.sparing(&unit, &attempt, || world.store.bring_back(&adopt));
-            world.note(|| format!("{replica} tries a late answer of {unit:?} at {expected}, {next}: {written:?}"));
-            world.look(&unit);
-            written
-        })
-        .await
+        let own = unit.clone();
+        let written = self
+            .call(move |world, _| {
+                let adopt = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
+                let written = world.sparing(&unit, &attempt, || world.store.bring_back(&adopt));
+                world.note(|| format!("{replica} tries a late answer of {unit:?} at {expected}, {next}: {written:?}"));
+                if written == Written::Done {
+                    world.oracle.lock().count("late answer adopted");
+                }
+                world.look(&unit);
+                written
+            })
+            .await?;
+        self.learn(&own, next, written);
+        Ok(written)
     }
 
     async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError> {
@@ -434,8 +460,13 @@ impl Store for Wire {
         self.call(move |world, _| {
             let token = token.as_ref().map(|(place, token)| (place, token));
             let (unit, attempt, secrets) = (&unit, &attempt, &secrets);
+            let before = world.store.seen(unit).map_or(Generation::ZERO, |seen| seen.revision);
             let written = world.store.write_again(&Acknowledged { unit, attempt, revision, secrets, token });
             world.note(|| format!("{replica} writes {unit:?} at {revision} once more: {written:?}"));
+            if written == Written::Done {
+                let token = token.map(|(_, token)| (token.value.expose_secret(), token.generation));
+                world.oracle.lock().reasserted(attempt, token, (before, revision));
+            }
             world.look(unit);
             written
         })
@@ -454,7 +485,10 @@ impl Store for Wire {
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         let endpoint = endpoint.clone();
         self.stall().await;
-        self.call(move |world, _| world.store.rest(&endpoint)).await
+        let task = task::try_id();
+        let rest = self.call(move |world, _| world.store.rest(&endpoint)).await?;
+        self.world.oracle.lock().looked(task, rest.is_some());
+        Ok(rest)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -465,6 +499,7 @@ impl Store for Wire {
 #[async_trait]
 impl TokenEndpoint for Wire {
     async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError> {
+        self.world.oracle.lock().sending(task::try_id());
         self.stall().await;
         self.step().await;
         let fate = self.world.provider_fate();

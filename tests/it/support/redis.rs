@@ -144,7 +144,8 @@ impl Redis {
         let mut files: Vec<_> = directory.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
         files.retain(|path| path.to_string_lossy().ends_with(".incr.aof"));
         files.sort();
-        let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        // One that begins to follow another server throws its files away.
+        let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap_or_default()).collect();
         let mut rest = bytes.as_slice();
         std::iter::from_fn(|| next_command(&mut rest)).collect()
     }
@@ -161,6 +162,12 @@ impl Redis {
         })
         .await;
         self.process.ended().is_none()
+    }
+
+    /// Whether it is a primary, also while others may not know it yet. False of one that does not answer.
+    pub async fn is_primary(&self) -> bool {
+        let info = self.try_cli::<String>(&["INFO", "replication"]).await.unwrap_or_default();
+        info.contains("role:master")
     }
 
     /// Whether this replica has what its primary has.

@@ -26,8 +26,10 @@ pub struct Watched {
 impl Watched {
     /// Starts all of them and waits until they know each other.
     pub async fn start() -> Self {
-        let primary = Redis::start_with(&["--repl-diskless-sync-delay", "0"]).await;
-        let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+        let at_once = ["--repl-diskless-sync-delay", "0"];
+        let primary = Redis::start_with(&at_once).await;
+        let follow = ["--replicaof", "127.0.0.1", &primary.port().to_string()];
+        let replica = Redis::start_with(&[at_once.as_slice(), &follow].concat()).await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
             sentinels.push(Sentinel::start(&primary, 2, &[]).await);

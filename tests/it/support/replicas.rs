@@ -53,18 +53,18 @@ async fn connect(replica: &Bearerd) -> TokenServiceClient<Channel> {
     TokenServiceClient::connect(replica.grpc()).await.unwrap()
 }
 
-/// Replicas, their Redis and their provider.
-pub struct Cluster {
+/// Replicas, their Redis, which may be several servers, and their provider.
+pub struct Replicas<R = Redis> {
     pub provider: Provider,
-    pub redis: Redis,
-    pub replicas: Vec<Bearerd>,
+    pub redis: R,
+    pub each: Vec<Bearerd>,
     pub clients: Clients,
     /// The refresh token that they were configured with.
     pub first: String,
     configurations: Vec<String>,
 }
 
-impl Cluster {
+impl Replicas {
     /// Three replicas and a provider that ends a grant when a rotated refresh token is used twice.
     pub async fn start(access_ttl: u32) -> Self {
         let ttl = access_ttl.to_string();
@@ -74,21 +74,23 @@ impl Cluster {
         let configuration = configuration(&redis.url(), &provider.token_url());
         Self::assemble(provider, redis, first, vec![configuration; 3]).await
     }
+}
 
+impl<R> Replicas<R> {
     /// One replica for each of these configurations.
-    pub async fn assemble(provider: Provider, redis: Redis, first: String, configurations: Vec<String>) -> Self {
+    pub async fn assemble(provider: Provider, redis: R, first: String, configurations: Vec<String>) -> Self {
         let files = files(&first);
-        let replicas = join_all(configurations.iter().map(|text| Bearerd::start(text, &files))).await;
-        let clients = Clients::of(&replicas).await;
-        Self { provider, redis, replicas, clients, first, configurations }
+        let each = join_all(configurations.iter().map(|text| Bearerd::start(text, &files))).await;
+        let clients = Clients::of(&each).await;
+        Self { provider, redis, each, clients, first, configurations }
     }
 
     /// Starts a replica again, in its own directory, after it was killed or not.
     pub async fn restart(&mut self, replica: usize) {
-        let ended = self.replicas.remove(replica);
+        let ended = self.each.remove(replica);
         let started = ended.start_again(&self.configurations[replica]).await;
         *self.clients.0[replica].lock() = connect(&started).await;
-        self.replicas.insert(replica, started);
+        self.each.insert(replica, started);
     }
 
     pub async fn get(&self, replica: usize) -> Result<Token, Status> {
