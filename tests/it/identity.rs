@@ -22,11 +22,11 @@ use tonic::{
 use self::authority::{Authority, Shown};
 use crate::support::house::reason;
 
-mod authority;
+pub(crate) mod authority;
 mod certificates;
 mod connections;
 mod headers;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod reload;
 mod review;
 mod socket;

@@ -4,8 +4,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
-    iter,
-    net::{IpAddr, UdpSocket},
     pin::Pin,
 };
 
@@ -22,7 +20,10 @@ use prost_types::FileDescriptorSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::house::{House, reason};
+use self::visitor::{Visitor, kinds};
+use crate::support::house::reason;
+
+mod visitor;
 
 const DENIED: &str = "CALLER_NOT_ALLOWED";
 
@@ -30,7 +31,7 @@ const DENIED: &str = "CALLER_NOT_ALLOWED";
 struct Rpc {
     name: &'static str,
     action: Action,
-    ask: for<'a> fn(&'a House, &'a str) -> Asked<'a>,
+    ask: for<'a> fn(&'a Visitor, &'a str) -> Asked<'a>,
 }
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + 'a>>;
@@ -39,93 +40,61 @@ const RPCS: [Rpc; 5] = [
     Rpc {
         name: "TokenService.GetToken",
         action: Action::Get,
-        ask: |house, credential| Box::pin(get(house, credential)),
+        ask: |visitor, credential| Box::pin(get(visitor, credential)),
     },
     Rpc {
         name: "TokenService.InvalidateToken",
         action: Action::Invalidate,
-        ask: |house, credential| Box::pin(invalidate(house, credential)),
+        ask: |visitor, credential| Box::pin(invalidate(visitor, credential)),
     },
     Rpc {
         name: "TokenService.CallThrough",
         action: Action::Call,
-        ask: |house, credential| Box::pin(call(house, credential)),
+        ask: |visitor, credential| Box::pin(call(visitor, credential)),
     },
     Rpc {
         name: "GrantAdmin.ImportGrant",
         action: Action::Administer,
-        ask: |house, credential| Box::pin(import(house, credential)),
+        ask: |visitor, credential| Box::pin(import(visitor, credential)),
     },
     Rpc {
         name: "GrantAdmin.DescribeGrant",
         action: Action::Administer,
-        ask: |house, credential| Box::pin(describe(house, credential)),
+        ask: |visitor, credential| Box::pin(describe(visitor, credential)),
     },
 ];
 
-async fn get(house: &House, credential: &str) -> Result<(), Status> {
+async fn get(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
-    house.tokens.clone().get_token(request).await.map(drop)
+    visitor.tokens.clone().get_token(request).await.map(drop)
 }
 
-async fn invalidate(house: &House, credential: &str) -> Result<(), Status> {
+async fn invalidate(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let rejected = Some(Rejected::AccessToken("unknown".to_owned()));
     let request =
         InvalidateTokenRequest { credential: credential.to_owned(), rejected, ..InvalidateTokenRequest::default() };
-    house.tokens.clone().invalidate_token(request).await.map(drop)
+    visitor.tokens.clone().invalidate_token(request).await.map(drop)
 }
 
-async fn call(house: &House, credential: &str) -> Result<(), Status> {
+async fn call(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = CallThroughRequest {
         credential: credential.to_owned(),
         method: "GET".to_owned(),
         path: "/hello".to_owned(),
         ..CallThroughRequest::default()
     };
-    house.tokens.clone().call_through(request).await.map(drop)
+    visitor.tokens.clone().call_through(request).await.map(drop)
 }
 
-async fn import(house: &House, credential: &str) -> Result<(), Status> {
+async fn import(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let secret = Some(Secret::StaticSecret("imported".to_owned()));
     let request = ImportGrantRequest { credential: credential.to_owned(), secret, ..ImportGrantRequest::default() };
-    house.grants.clone().import_grant(request).await.map(drop)
+    visitor.grants.clone().import_grant(request).await.map(drop)
 }
 
-async fn describe(house: &House, credential: &str) -> Result<(), Status> {
+async fn describe(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = DescribeGrantRequest { credential: credential.to_owned(), ..DescribeGrantRequest::default() };
-    house.grants.clone().describe_grant(request).await.map(drop)
-}
-
-/// The kind of caller after this one: whoever adds one has to put it into the row.
-fn next(kind: Option<&Caller>) -> Option<Caller> {
-    match kind {
-        None => Some(Caller::Local),
-        Some(Caller::Local) => Some(Caller::Anonymous),
-        Some(
-            Caller::Anonymous | Caller::Spiffe(_) | Caller::ServiceAccount(_) | Caller::Token(_) | Caller::UnixUser(_),
-        ) => None,
-    }
-}
-
-fn kinds() -> Vec<Caller> {
-    iter::successors(next(None), |kind| next(Some(kind))).collect()
-}
-
-/// A house with these lines that is reached as this caller.
-async fn reached_as(caller: &Caller, lines: &str) -> House {
-    match caller {
-        Caller::Local => House::with(lines).await,
-        Caller::Anonymous | Caller::Spiffe(_) | Caller::ServiceAccount(_) | Caller::Token(_) | Caller::UnixUser(_) => {
-            House::reached_from_outside(own_address(), lines).await
-        }
-    }
-}
-
-/// An address of this host that is not loopback. Nothing is sent to find it.
-fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("203.0.113.1:9").expect("the host needs a network interface besides loopback");
-    socket.local_addr().unwrap().ip()
+    visitor.grants.clone().describe_grant(request).await.map(drop)
 }
 
 /// The credential whose row has this action alone.
@@ -177,21 +146,21 @@ fn every_rpc_has_a_row_here() {
 #[tokio::test]
 async fn every_caller_may_do_with_every_rpc_what_a_row_says_and_nothing_else() {
     for caller in kinds() {
-        let house = reached_as(&caller, &configuration(&caller)).await;
+        let visitor = Visitor::new(&caller, &configuration(&caller)).await;
         let mut denials = BTreeSet::new();
         for rpc in &RPCS {
             let place = |credential: &str| format!("{} as {caller} with {credential}", rpc.name);
             for credential in Action::ALL {
                 let name = only(credential);
                 // What comes of it behind the policy is of no concern here.
-                let denied = (rpc.ask)(&house, &name).await.err().filter(|status| reason(status).1 == DENIED);
+                let denied = (rpc.ask)(&visitor, &name).await.err().filter(|status| reason(status).1 == DENIED);
                 assert_eq!(denied.is_none(), credential == rpc.action, "{}: {denied:?}", place(&name));
                 denials.extend(denied.as_ref().map(seen));
             }
             for name in ["others", "nobodys", "does-not-exist"] {
-                denials.insert(seen(&(rpc.ask)(&house, name).await.expect_err(&place(name))));
+                denials.insert(seen(&(rpc.ask)(&visitor, name).await.expect_err(&place(name))));
             }
-            let status = (rpc.ask)(&house, "absent").await.expect_err(&place("absent"));
+            let status = (rpc.ask)(&visitor, "absent").await.expect_err(&place("absent"));
             assert_eq!(
                 reason(&status),
                 (Code::NotFound, "CREDENTIAL_NOT_FOUND".to_owned(), None),

@@ -1,6 +1,7 @@
 //! bearerd in this process, between the sandbox provider and the sandbox API, reached over gRPC as any caller reaches it.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -28,11 +29,16 @@ pub struct House {
     app: App,
     pub tokens: TokenServiceClient<Channel>,
     pub grants: GrantAdminClient<Channel>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// Where houses are reached from this host alone.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The listener of most houses has no TLS.
+const PLAINTEXT: &str = "plaintext = true";
+
+const EMBEDDED: &str = "kind = \"embedded\"\npath = \"{directory}/bearerd.redb\"";
 
 impl House {
     /// A house with these credentials. In the text, `{token_url}`, `{api_url}` and `{issuer}` stand for the sandbox's.
@@ -42,17 +48,15 @@ impl House {
 
     /// A house with a sandbox of these options.
     pub async fn furnished(options: Options, credentials: &str) -> Self {
-        Self::build(options, HERE, credentials).await
-    }
-
-    /// A house with these lines that is reached over this address of the host, as others reach it.
-    pub async fn reached_from_outside(address: IpAddr, lines: &str) -> Self {
-        Self::build(Options::default(), address, lines).await
-    }
-
-    async fn build(options: Options, address: IpAddr, lines: &str) -> Self {
         let sandbox = Arc::new(Sandbox::start(options).await.unwrap());
-        Self::open(address, "kind = \"embedded\"\npath = \"{directory}/bearerd.redb\"", sandbox, lines).await
+        Self::open((HERE, PLAINTEXT), EMBEDDED, &[], sandbox, credentials).await
+    }
+
+    /// A house that listens on this address, with these lines of `[server]` and these files; in all lines `{directory}`
+    /// is where the files are. Its own clients speak without TLS.
+    pub async fn served(address: IpAddr, server: &str, files: &[(&str, &str)], lines: &str) -> Self {
+        let sandbox = Arc::new(Sandbox::start(Options::default()).await.unwrap());
+        Self::open((address, server), EMBEDDED, files, sandbox, lines).await
     }
 
     /// One of several houses on one Redis, before one sandbox.
@@ -61,14 +65,21 @@ impl House {
             "kind = \"redis\"\nurl = \"{}\"\n[seal]\nkeys = [{{ id = \"test\", env = \"SEAL\" }}]",
             redis.url()
         );
-        Self::open(HERE, &store, Arc::clone(sandbox), credentials).await
+        Self::open((HERE, PLAINTEXT), &store, &[], Arc::clone(sandbox), credentials).await
     }
 
-    async fn open(address: IpAddr, store: &str, sandbox: Arc<Sandbox>, lines: &str) -> Self {
+    async fn open(
+        (address, server): (IpAddr, &str),
+        store: &str,
+        files: &[(&str, &str)],
+        sandbox: Arc<Sandbox>,
+        lines: &str,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, content)| fs::write(directory.path().join(name), content).unwrap());
         let listen = SocketAddr::new(address, 0);
         let text = format!(
-            "[server]\nlisten = \"{listen}\"\nplaintext = true\nadmin_listen = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n{server}\n\
              [store]\n{store}\n{lines}"
         );
         let text = text
@@ -81,14 +92,24 @@ impl House {
         let config = config::parse("test.toml", &text, &environment, Path::new(""))
             .unwrap_or_else(|errors| panic!("{}", errors.render(false)));
         let app = App::start(config).await.unwrap();
-        let channel = Channel::from_shared(format!("http://{}", app.grpc.unwrap())).unwrap().connect().await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", app.grpc.unwrap())).unwrap().connect_lazy();
         let (tokens, grants) = (TokenServiceClient::new(channel.clone()), GrantAdminClient::new(channel));
-        Self { sandbox, app, tokens, grants, _directory: directory }
+        Self { sandbox, app, tokens, grants, directory }
     }
 
     /// Where gRPC is served, as host and port.
     pub fn address(&self) -> String {
         self.app.grpc.unwrap().to_string()
+    }
+
+    /// The port of gRPC.
+    pub fn port(&self) -> u16 {
+        self.app.grpc.unwrap().port()
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// How often the provider was asked.
