@@ -4,10 +4,13 @@
 
 use std::{fs, path::Path, process::Command};
 
-use bearerd::proto::{
-    CallThroughRequest, DescribeGrantRequest, GetTokenRequest, Header, ImportGrantRequest, InvalidateTokenRequest,
-    Rejection, grant_admin_client::GrantAdminClient, import_grant_request::Secret, invalidate_token_request::Rejected,
-    token_service_client::TokenServiceClient,
+use bearerd::{
+    identity::{hex, sha256},
+    proto::{
+        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, Header, ImportGrantRequest, InvalidateTokenRequest,
+        Rejection, grant_admin_client::GrantAdminClient, import_grant_request::Secret,
+        invalidate_token_request::Rejected, token_service_client::TokenServiceClient,
+    },
 };
 use tonic::{Request, Response, Status, transport::Channel};
 
@@ -72,8 +75,10 @@ fn configuration(redis: &str, hostile: &str, format: &str) -> String {
             "[server]\nlisten = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n[store]\nkind = \"redis\"\nurl = \"{redis}\"\n\
              [seal]\nkeys = [{{ id = \"test\", file = \"seal\" }}]\n[log]\nfilter = \"trace\"\nformat = \"{format}\"\n\
              [audit]\noutput = \"@DIR@/audit\"\n\
-             [[allow]]\ncaller = \"local\"\ncredentials = [\"*\"]\n\
-             actions = [\"get\", \"invalidate\", \"call\", \"administer\"]\n"
+             [[identity.token]]\nname = \"walker\"\nsha256 = \"{}\"\n\
+             [[allow]]\ncaller = \"token:walker\"\ncredentials = [\"*\"]\n\
+             actions = [\"get\", \"invalidate\", \"call\", \"administer\"]\n",
+            hex(&sha256(&marked("callers-own")))
         ),
         client("good", "refresh_token", "/token", &first),
         client("refused", "refresh_token", "/refuse", &first),
@@ -189,8 +194,18 @@ impl Walker {
         self.heard(answer);
     }
 
+    /// A request that shows a token which nobody knows.
+    async fn pretend(&mut self) {
+        let mut request = self.asks(GetTokenRequest { credential: "good".to_owned(), ..GetTokenRequest::default() });
+        let bearer = format!("Bearer {}", marked("made-up"));
+        request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+        let answer = self.tokens.get_token(request).await;
+        assert!(self.heard(answer).is_none(), "nobody is somebody by a made-up token");
+    }
+
     /// Every way there is.
     async fn walk(&mut self, subject: &str) {
+        self.pretend().await;
         self.import("good", subject, Secret::RefreshToken(marked("imported"))).await;
         self.import("good", subject, Secret::RefreshToken(marked("not\u{1}fit"))).await;
         self.import("key", subject, Secret::StaticSecret(marked("imported-key"))).await;
