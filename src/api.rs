@@ -17,9 +17,12 @@ use crate::{
 
 mod convert;
 mod grants;
+mod live;
 mod status;
 mod token;
 mod trace;
+
+pub use self::live::Live;
 
 /// Serves both services.
 #[derive(Clone)]

@@ -3,28 +3,30 @@
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
+    signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
-use self::store::OpenStore;
+use self::{reload::Change, store::OpenStore};
 use crate::{
-    api::Api,
+    api::{Api, Live},
     broker::{Broker, Parts},
     cache::CacheConfig,
     clock::Clock,
-    config::Config,
+    config::{Config, ConfigErrors},
     http,
     policy::Policy,
     provider::Provider,
     server::{self, ServerConfig, ServerError},
-    store::StoreError,
+    store::{Ring, StoreError},
     telemetry::Telemetry,
     upstream::Upstream,
 };
 
+mod reload;
 mod store;
 
 /// How often the store is asked whether it is there.
@@ -45,6 +47,8 @@ pub struct App {
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<Result<(), ServerError>>>,
     upkeep: JoinHandle<()>,
+    change: Option<Change>,
+    following: Option<JoinHandle<()>>,
 }
 
 /// Why the service does not run.
@@ -68,29 +72,38 @@ impl App {
     /// Starts the service: store, broker, then the listeners, so that whoever can connect is served.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
-        let opened = store::open(&config.store, &config.seal).await?;
-        let policy = policy(&config);
+        let ring = store::ring(&config.store, &config.seal)?;
+        let opened = store::open(&config.store, ring.clone()).await?;
         let grpc_listener = server::bind("server.listen", config.server.listen).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
-        let broker = Broker::start(parts(&config, &opened, Arc::clone(&telemetry))?);
+        let broker = Broker::start(parts(&config, &opened, &ring, Arc::clone(&telemetry))?);
+        let api = Live::new(Api::new(broker.clone(), policy(&config), Arc::clone(&telemetry)));
 
         let (ready, is_ready) = watch::channel(true);
         let (stop, _) = watch::channel(false);
-        let upkeep = tokio::spawn(upkeep(opened, broker.clone(), Arc::clone(&telemetry), ready.clone()));
-        let api = Api::new(broker.clone(), policy, Arc::clone(&telemetry));
+        let upkeep = tokio::spawn(upkeep(opened.clone(), broker.clone(), Arc::clone(&telemetry), ready.clone()));
         let settings = ServerConfig {
-            tls: config.server.tls.map(|tls| (tls.certificate, tls.key)),
+            tls: config.server.tls.clone().map(|tls| (tls.certificate, tls.key)),
             reflection: config.server.reflection,
             max_message_bytes: config.server.max_message_bytes,
         };
         let servers = vec![
-            tokio::spawn(server::grpc(grpc_listener, api, settings, is_ready.clone(), until(stop.subscribe()))),
-            tokio::spawn(server::admin(admin_listener, telemetry, is_ready, until(stop.subscribe()))),
+            tokio::spawn(server::grpc(grpc_listener, api.clone(), settings, is_ready.clone(), until(stop.subscribe()))),
+            tokio::spawn(server::admin(admin_listener, Arc::clone(&telemetry), is_ready, until(stop.subscribe()))),
         ];
         info!(%grpc, %admin, "bearerd is ready");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { grpc, admin, broker, shutdown_timeout, ready, stop, servers, upkeep })
+        let change = Some(Change { started: config, opened, ring, api, telemetry });
+        Ok(Self { grpc, admin, broker, shutdown_timeout, ready, stop, servers, upkeep, change, following: None })
+    }
+
+    /// Puts changes of the configuration in force from here on: when one of its files changes, and at each `hangup`.
+    /// `load` reads it as it was read for [`Self::start`]. To be called once; a second call changes nothing.
+    pub fn follow(&mut self, load: impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static, hangup: Signal) {
+        if let Some(change) = self.change.take() {
+            self.following = Some(tokio::spawn(reload::follow(change, Arc::new(load), hangup)));
+        }
     }
 
     /// Runs until `shutdown`, or until a server fails, and then ends: new work is refused, requests under way are
@@ -108,9 +121,12 @@ impl App {
     pub async fn stop(self) {
         info!("stopping");
         let give_up = Instant::now() + self.shutdown_timeout;
-        self.upkeep.abort();
-        // Until it is gone it holds the store open; that it was aborted is no news.
-        let _ = self.upkeep.await;
+        for task in [Some(self.upkeep), self.following].into_iter().flatten() {
+            task.abort();
+            // Until it is gone it holds the store open; that it was aborted is no news.
+            let _ = task.await;
+        }
+        drop(self.change);
         self.ready.send_replace(false);
         self.stop.send_replace(true);
         for mut server in self.servers {
@@ -146,7 +162,7 @@ async fn first_end(servers: &mut Vec<JoinHandle<Result<(), ServerError>>>) -> Ap
     }
 }
 
-fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Result<Parts, AppError> {
+fn parts(config: &Config, opened: &OpenStore, ring: &Ring, telemetry: Arc<Telemetry>) -> Result<Parts, AppError> {
     let store = opened.store();
     let shared = store.is_shared();
     Ok(Parts {
@@ -155,7 +171,7 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         cache: CacheConfig { max_tokens: config.cache.max_tokens, max_age: shared.then_some(config.cache.max_age) },
         provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
-        spool: store::spool(&config.store, &config.seal)?,
+        spool: store::spool(&config.store, ring)?,
         telemetry,
         clock: Clock::default(),
         seed: rand::random(),

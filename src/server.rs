@@ -8,7 +8,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    api::Api,
+    api::Live,
     proto::{self, grant_admin_server::GrantAdminServer, token_service_server::TokenServiceServer},
     secret::{ExposeSecret, SecretString},
     telemetry::Telemetry,
@@ -47,7 +47,7 @@ pub enum ServerError {
 /// Serves gRPC until `shutdown`, and then until the requests under way are answered.
 pub async fn grpc(
     listener: TcpListener,
-    api: Api,
+    api: Live,
     config: ServerConfig,
     ready: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,

@@ -25,6 +25,13 @@ pub struct CredentialLabels {
     pub result: &'static str,
 }
 
+/// Labels of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `ok` or `refused`.
+    pub result: &'static str,
+}
+
 /// The metrics of this process.
 pub struct Telemetry {
     registry: Registry,
@@ -44,6 +51,10 @@ pub struct Telemetry {
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
     pub store_up: Gauge,
+    /// `bearerd_reloads_total`: changes of the configuration that were put in force, or refused.
+    pub reloads: Family<ReloadLabels, Counter>,
+    /// `bearerd_configuration_current`: 0 while the files hold something that was refused.
+    pub configuration_current: Gauge,
 }
 
 /// The credential alone.
@@ -66,6 +77,8 @@ impl Default for Telemetry {
             calls: Family::default(),
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
+            reloads: Family::default(),
+            configuration_current: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests by rpc and result", telemetry.requests.clone());
@@ -76,6 +89,10 @@ impl Default for Telemetry {
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
+        registry.register("reloads", "Changes of the configuration, by result", telemetry.reloads.clone());
+        telemetry.configuration_current.set(1);
+        let current = telemetry.configuration_current.clone();
+        registry.register("configuration_current", "0 while the files hold something that was refused", current);
         Self { registry, ..telemetry }
     }
 }

@@ -3,7 +3,7 @@
 use std::{future::Future, io::IsTerminal, path::PathBuf};
 
 use clap::Args as ClapArgs;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::output::{Exit, Failure, Streams};
@@ -29,7 +29,9 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
     log_to_stderr(&config.log)?;
     let stopped = stop_signal()?;
-    let app = App::start(config).await.map_err(|error| failure(&error))?;
+    let hangup = listen_for(SignalKind::hangup())?;
+    let mut app = App::start(config).await.map_err(|error| failure(&error))?;
+    app.follow(move || config::load(args.config.as_deref(), &environment), hangup);
     app.run_until(stopped).await.map_err(|error| failure(&error))?;
     Ok(Exit::Success)
 }
@@ -37,7 +39,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
 /// Reads the configuration; every mistake and warning in it goes to stderr.
 pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option<Config> {
     let colour = std::io::stderr().is_terminal();
-    match config::load(path, &|name| std::env::var(name).ok()) {
+    match config::load(path, &environment) {
         Ok(config) => {
             for warning in &config.warnings {
                 streams.text(&format!("{}\n", warning.render(colour)));
@@ -65,15 +67,22 @@ pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
 
 /// Ends at the first SIGTERM, as Kubernetes sends it, or SIGINT, as a terminal does.
 pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let refused = |error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminated = listen_for(SignalKind::terminate())?;
+    let mut interrupted = listen_for(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
     })
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}")))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn failure(error: &AppError) -> Failure {

@@ -42,6 +42,16 @@ impl Embedded {
         Ok(Self { file: Arc::new(file), names, leases: Arc::default(), events })
     }
 
+    /// Whether these keys open the store's first record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], if they do not.
+    pub async fn opens_with(&self, ring: &Ring) -> Result<(), StoreError> {
+        let ring = ring.clone();
+        self.blocking(move |file| Names::open(&ring, &file.root()?).map(drop)).await
+    }
+
     /// Deletes tokens that have expired and tells how many.
     pub async fn sweep(&self) -> Result<usize, StoreError> {
         self.blocking(File::sweep).await

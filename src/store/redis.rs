@@ -2,7 +2,7 @@
 //! together or not at all.
 
 use async_trait::async_trait;
-use redis::{Script, ScriptInvocation};
+use redis::{RedisResult, Script, ScriptInvocation};
 use tokio::sync::broadcast;
 use tracing::warn;
 
@@ -71,6 +71,15 @@ impl Redis {
         let names = names(&mut link, &config.prefix, &ring).await?;
         let prefix = config.prefix.clone();
         Ok(Self { link, scripts: Scripts::new(), ring, names, prefix, channel, events })
+    }
+
+    /// Whether these keys open the store's first record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], if they do not.
+    pub async fn opens_with(&self, ring: &Ring) -> Result<(), StoreError> {
+        Names::open(ring, &root(&mut self.link.clone(), &self.prefix).await.map_err(unavailable)?).map(drop)
     }
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
@@ -226,13 +235,19 @@ async fn examine(link: &mut Link) -> Result<(), StoreError> {
 
 /// The first replica draws the key of names; `SET NX` makes all of them use the same one.
 async fn names(link: &mut Link, prefix: &str, ring: &Ring) -> Result<Names, StoreError> {
-    let key = format!("{prefix}:root");
     let fresh = Names::draw_sealed_key(ring)?;
     let mut set = redis::cmd("SET");
-    set.arg(&key).arg(fresh).arg("NX");
+    set.arg(root_key(prefix)).arg(fresh).arg("NX");
     set.query_async::<Option<String>>(link).await.map_err(opening)?;
-    let sealed: Vec<u8> = redis::cmd("GET").arg(&key).query_async(link).await.map_err(opening)?;
-    Names::open(ring, &sealed)
+    Names::open(ring, &root(link, prefix).await.map_err(opening)?)
+}
+
+async fn root(link: &mut Link, prefix: &str) -> RedisResult<Vec<u8>> {
+    redis::cmd("GET").arg(root_key(prefix)).query_async(link).await
+}
+
+fn root_key(prefix: &str) -> String {
+    format!("{prefix}:root")
 }
 
 fn millis(span: std::time::Duration) -> u64 {

@@ -27,6 +27,9 @@ mod policy;
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
 
+// A configuration, its secrets and its seal keys change while the process serves.
+mod reload;
+
 // Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
 mod replicas;
 

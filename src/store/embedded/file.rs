@@ -20,6 +20,8 @@ use crate::{
 };
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// The row of [`META`] that holds the sealed key of names.
+const ROOT: &str = "naming";
 const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
 const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 /// When which token expires, so that a sweep touches expired ones only.
@@ -78,9 +80,9 @@ impl File {
         let fresh = Names::draw_sealed_key(&self.ring)?;
         let sealed = self.write(|transaction| {
             let mut meta = transaction.open_table(META).map_err(away)?;
-            let kept = meta.get("naming").map_err(away)?.map(|value| value.value().to_vec());
+            let kept = meta.get(ROOT).map_err(away)?.map(|value| value.value().to_vec());
             if kept.is_none() {
-                meta.insert("naming", fresh.as_slice()).map_err(away)?;
+                meta.insert(ROOT, fresh.as_slice()).map_err(away)?;
             }
             // Every table exists from here on, so that reading never meets a missing one.
             transaction.open_table(GRANTS).map_err(away)?;
@@ -89,6 +91,14 @@ impl File {
             Ok(kept.unwrap_or_else(|| fresh.clone()))
         })?;
         Names::open(&self.ring, &sealed)
+    }
+
+    /// The sealed key of names.
+    pub(super) fn root(&self) -> Result<Vec<u8>, StoreError> {
+        let transaction = self.database.begin_read().map_err(away)?;
+        let meta = transaction.open_table(META).map_err(away)?;
+        let root = meta.get(ROOT).map_err(away)?.map(|value| value.value().to_vec());
+        root.ok_or_else(|| StoreError::Unreadable("the key of names is missing".into()))
     }
 
     /// Whether the file can be read.
