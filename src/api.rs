@@ -18,6 +18,7 @@ use crate::{
 mod convert;
 mod grants;
 mod live;
+mod reseal;
 mod status;
 mod token;
 mod trace;

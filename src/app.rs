@@ -21,7 +21,7 @@ use crate::{
     policy::Policy,
     provider::Provider,
     server::{self, ServerConfig, ServerError},
-    store::{Ring, StoreError},
+    store::{StoreError, spool::Spool},
     telemetry::Telemetry,
     upstream::Upstream,
 };
@@ -77,7 +77,8 @@ impl App {
         let grpc_listener = server::bind("server.listen", config.server.listen).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let (grpc, admin) = (address(&grpc_listener)?, address(&admin_listener)?);
-        let broker = Broker::start(parts(&config, &opened, &ring, Arc::clone(&telemetry))?);
+        let spool = store::spool(&config.store, &ring)?;
+        let broker = Broker::start(parts(&config, &opened, spool.clone(), Arc::clone(&telemetry))?);
         let api = Live::new(Api::new(broker.clone(), policy(&config), Arc::clone(&telemetry)));
 
         let (ready, is_ready) = watch::channel(true);
@@ -94,7 +95,7 @@ impl App {
         ];
         info!(%grpc, %admin, "bearerd is ready");
         let shutdown_timeout = config.server.shutdown_timeout;
-        let change = Some(Change { started: config, opened, ring, api, telemetry });
+        let change = Some(Change { started: config, opened, ring, spool, api, telemetry });
         Ok(Self { grpc, admin, broker, shutdown_timeout, ready, stop, servers, upkeep, change, following: None })
     }
 
@@ -162,7 +163,12 @@ async fn first_end(servers: &mut Vec<JoinHandle<Result<(), ServerError>>>) -> Ap
     }
 }
 
-fn parts(config: &Config, opened: &OpenStore, ring: &Ring, telemetry: Arc<Telemetry>) -> Result<Parts, AppError> {
+fn parts(
+    config: &Config,
+    opened: &OpenStore,
+    spool: Option<Spool>,
+    telemetry: Arc<Telemetry>,
+) -> Result<Parts, AppError> {
     let store = opened.store();
     let shared = store.is_shared();
     Ok(Parts {
@@ -171,7 +177,7 @@ fn parts(config: &Config, opened: &OpenStore, ring: &Ring, telemetry: Arc<Teleme
         cache: CacheConfig { max_tokens: config.cache.max_tokens, max_age: shared.then_some(config.cache.max_age) },
         provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
-        spool: store::spool(&config.store, ring)?,
+        spool,
         telemetry,
         clock: Clock::default(),
         seed: rand::random(),

@@ -17,6 +17,7 @@ pub use self::{
     get_token::{Ask, Served},
     import_grant::Imported,
     invalidate_token::{Evidence, Outcome, Rejected, Report, Reported},
+    reseal::{Pass, Passed},
 };
 use crate::{
     cache::{Cache, CacheConfig, Slot},
@@ -46,6 +47,7 @@ mod import_grant;
 mod invalidate_token;
 mod load;
 mod refresh;
+mod reseal;
 mod roster;
 mod seed;
 mod spooled;

@@ -55,6 +55,11 @@ impl Pattern {
         Self(text.into())
     }
 
+    /// Whether every text fits.
+    pub fn is_everything(&self) -> bool {
+        !self.0.is_empty() && self.0.chars().all(|c| c == '*')
+    }
+
     /// Whether the whole of a text fits.
     pub fn matches(&self, text: &str) -> bool {
         let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };
@@ -82,6 +87,12 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub struct Permit {
     grant: GrantKey,
+}
+
+/// The permission to work on the store as a whole, whosever grants are in it. Only [`Policy::permit_store`] makes it.
+#[derive(Clone, Debug)]
+pub struct StorePermit {
+    _made_here: (),
 }
 
 /// No row allows it. Says the same whether or not the credential exists.
@@ -112,6 +123,18 @@ impl Policy {
     ) -> Result<Permit, Denied> {
         let allowed = self.rows.iter().any(|row| row.allows(caller, action, &credential));
         if allowed { Ok(Permit { grant: GrantKey { credential, subject } }) } else { Err(Denied) }
+    }
+}
+
+impl Policy {
+    /// Decides about the store as a whole: only whoever may administer every credential there can be may work on it.
+    pub fn permit_store(&self, caller: &Caller) -> Result<StorePermit, Denied> {
+        let allowed = self.rows.iter().any(|row| {
+            row.actions.contains(&Action::Administer)
+                && row.caller.matches(caller.name())
+                && row.credentials.iter().any(Pattern::is_everything)
+        });
+        if allowed { Ok(StorePermit { _made_here: () }) } else { Err(Denied) }
     }
 }
 
@@ -153,6 +176,27 @@ mod tests {
         ] {
             assert_eq!(Pattern::new(pattern).matches(text), fits, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn the_store_is_for_whoever_may_administer_everything() {
+        let row = |credentials: &str, action| Row {
+            caller: Pattern::new("local"),
+            credentials: vec![Pattern::new("a"), Pattern::new(credentials)],
+            actions: vec![action],
+        };
+        for (rows, allowed) in [
+            (vec![row("*", Action::Administer)], true),
+            (vec![row("a*", Action::Administer)], false),
+            (vec![row("*", Action::Get), row("a", Action::Administer)], false),
+            (vec![row("", Action::Administer)], false),
+            (vec![], false),
+        ] {
+            let policy = Policy::new(rows);
+            assert_eq!(policy.permit_store(&Caller::Local).is_ok(), allowed, "{policy:?}");
+            assert!(policy.permit_store(&Caller::Anonymous).is_err());
+        }
+        assert!(Policy::local_only().permit_store(&Caller::Local).is_ok());
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Telemetry {
     pub store_up: Gauge,
     /// `bearerd_reloads_total`: changes of the configuration that were put in force, or refused.
     pub reloads: Family<ReloadLabels, Counter>,
+    /// `bearerd_sealed_records`: what each seal key sealed, at the end of the last `ResealRecords` that ended here.
+    pub sealed_records: Family<KeyOnly, Gauge>,
     /// `bearerd_configuration_current`: 0 while the files hold something that was refused.
     pub configuration_current: Gauge,
 }
@@ -62,6 +64,13 @@ pub struct Telemetry {
 pub struct CredentialOnly {
     /// The credential.
     pub credential: String,
+}
+
+/// A seal key alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyOnly {
+    /// Its id in the configuration, or `unknown`.
+    pub key: String,
 }
 
 impl Default for Telemetry {
@@ -78,6 +87,7 @@ impl Default for Telemetry {
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
             reloads: Family::default(),
+            sealed_records: Family::default(),
             configuration_current: Gauge::default(),
             registry: Registry::default(),
         };
@@ -90,6 +100,8 @@ impl Default for Telemetry {
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
         registry.register("reloads", "Changes of the configuration, by result", telemetry.reloads.clone());
+        let counted = telemetry.sealed_records.clone();
+        registry.register("sealed_records", "Sealed records by key, when they were last counted", counted);
         telemetry.configuration_current.set(1);
         let current = telemetry.configuration_current.clone();
         registry.register("configuration_current", "0 while the files hold something that was refused", current);

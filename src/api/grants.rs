@@ -2,13 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, status::Refusal};
+use super::{Api, convert, reseal, status::Refusal};
 use crate::{
     broker::{Description, Error, Imported},
     policy::Action,
     proto::{
         DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
-        grant_admin_server::GrantAdmin, import_grant_request::Secret,
+        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin, import_grant_request::Secret,
     },
     store::{self, Material},
 };
@@ -35,6 +35,17 @@ impl GrantAdmin for Api {
             let permit = self.permit(&caller, Action::Administer, &request.credential, &request.subject)?;
             let (scopes, resources) = (convert::scopes(request.scopes)?, convert::resources(request.resources)?);
             Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
+        })
+        .await
+    }
+
+    async fn reseal_records(
+        &self,
+        request: Request<ResealRecordsRequest>,
+    ) -> Result<Response<ResealRecordsResponse>, Status> {
+        self.answer("ResealRecords", request, async |caller, request| {
+            let permit = self.policy.permit_store(&caller).map_err(|_| Refusal::Denied)?;
+            Ok(reseal::page(self.broker.reseal(&permit, reseal::pass(&request)?).await?))
         })
         .await
     }

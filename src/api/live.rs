@@ -14,7 +14,8 @@ use crate::{
     proto::{
         CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
         GetTokenResponse, ImportGrantRequest, ImportGrantResponse, InvalidateTokenRequest, InvalidateTokenResponse,
-        grant_admin_server::GrantAdmin, token_service_server::TokenService,
+        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin,
+        token_service_server::TokenService,
     },
 };
 
@@ -77,5 +78,12 @@ impl GrantAdmin for Live {
         request: Request<DescribeGrantRequest>,
     ) -> Result<Response<DescribeGrantResponse>, Status> {
         self.now().describe_grant(request).await
+    }
+
+    async fn reseal_records(
+        &self,
+        request: Request<ResealRecordsRequest>,
+    ) -> Result<Response<ResealRecordsResponse>, Status> {
+        self.now().reseal_records(request).await
     }
 }

@@ -13,7 +13,7 @@ use super::store::{self, OpenStore};
 use crate::{
     api::Live,
     config::{Config, ConfigErrors, ReadFile},
-    store::{Ring, StoreError},
+    store::{Ring, StoreError, spool::Spool},
     telemetry::{ReloadLabels, Telemetry},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Change {
     pub(super) opened: OpenStore,
     /// The seal keys that store and spool use.
     pub(super) ring: Ring,
+    pub(super) spool: Option<Spool>,
     pub(super) api: Live,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -95,6 +96,10 @@ impl Change {
         self.opened.opens_with(&ring).await?;
         self.ring.replace_with(&ring);
         self.api.change(config.credentials.clone(), super::policy(config));
+        if let Some(spool) = &self.spool {
+            // Nobody else gets to the files of this host.
+            spool.reseal(true).await;
+        }
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use self::{
     lease::Leases,
 };
 use super::{
-    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError, Verdict,
-    Written,
+    Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Step, Stepped, Store,
+    StoreError, Verdict, Written,
     names::{Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_secrets, seal_token},
     seal::{Ring, Sealed},
@@ -21,6 +21,7 @@ use crate::{clock::Moment, store::AttemptId, token::Generation};
 
 mod file;
 mod lease;
+mod reseal;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
 const EVENT_BACKLOG: usize = 1_024;
@@ -185,6 +186,15 @@ impl Store for Embedded {
         let sealed = seal_secrets(&self.file.ring, import.unit, import.next, import.secrets)?;
         let change = Change { unit: import.unit.clone(), token: None, floor: below(import.next) };
         self.advance(change, import.expected, new_row(import.next, import.attempt, sealed), None).await
+    }
+
+    async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {
+        let (from, reseal) = (step.from.map(str::to_owned), step.reseal);
+        self.blocking(move |file| file.reseal(from.as_deref(), reseal)).await
+    }
+
+    fn seal_keys(&self) -> Vec<String> {
+        self.file.ring.ids()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -144,6 +144,15 @@ pub struct GrantRow {
 }
 
 impl GrantRow {
+    /// Every sealed value of the row, with the seat that it was sealed for.
+    pub(super) fn sealed_values<'a>(
+        &'a mut self,
+        unit: &'a UnitName,
+    ) -> impl Iterator<Item = (Seat<'a>, &'a mut Sealed)> {
+        let grant = grant_seat(unit, self.rev);
+        [(grant, self.sealed.as_mut())].into_iter().filter_map(|(seat, sealed)| sealed.map(|sealed| (seat, sealed)))
+    }
+
     /// Opens the sealed part and reads the times against the store's clock.
     pub fn open(self, ring: &Ring, unit: &UnitName, now_us: u64) -> Result<GrantRecord, StoreError> {
         if self.rev > Generation::MAX {
@@ -312,15 +321,15 @@ pub fn open_token(
     })
 }
 
-fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
+pub(super) fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "grant", revision }
 }
 
-fn token_key(place: &Place) -> String {
+pub(super) fn token_key(place: &Place) -> String {
     format!("{}/{}", place.unit.as_str(), place.token.as_str())
 }
 
-fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
+pub(super) fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
     Seat { key, field: "token", revision: generation }
 }
 

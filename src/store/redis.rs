@@ -14,8 +14,8 @@ use self::{
     script::{Scripts, Seen, View},
 };
 use super::{
-    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Store, StoreError,
-    Verdict, Written,
+    AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Settle, Step, Stepped,
+    Store, StoreError, Verdict, Written,
     names::{Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_secrets, seal_token},
     seal::Ring,
@@ -26,6 +26,7 @@ mod checkup;
 mod dial;
 mod event;
 mod link;
+mod reseal;
 mod script;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
@@ -210,6 +211,14 @@ impl Store for Redis {
         call.arg(import.attempt.as_str()).arg(import.expected.get()).arg(import.next.get());
         call.arg(sealed.0).arg(&self.channel).arg(payload(&event));
         self.write(&call).await
+    }
+
+    async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {
+        self.step(step).await
+    }
+
+    fn seal_keys(&self) -> Vec<String> {
+        self.ring.ids()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -48,6 +48,13 @@ pub struct Seat<'a> {
 #[serde(into = "String", try_from = "String")]
 pub struct Sealed(pub Vec<u8>);
 
+impl Sealed {
+    /// The id of the key that sealed it, as its header says; `None` if it has no such header.
+    pub fn key_id(&self) -> Option<&str> {
+        split_header(&self.0).map(|(id, _, _)| id)
+    }
+}
+
 impl From<Sealed> for String {
     fn from(sealed: Sealed) -> Self {
         STANDARD.encode(sealed.0)
@@ -101,6 +108,11 @@ impl Ring {
     /// Takes over the keys of another ring, for this one and all its clones.
     pub fn replace_with(&self, other: &Self) {
         self.keys.store(other.keys.load_full());
+    }
+
+    /// The ids of the keys, the sealing one first.
+    pub fn ids(&self) -> Vec<String> {
+        self.keys.load().iter().map(|key| key.id.clone()).collect()
     }
 
     /// Seals a value for its seat.

@@ -30,6 +30,9 @@ mod configuration;
 // A configuration, its secrets and its seal keys change while the process serves.
 mod reload;
 
+// Seal keys come and go while everybody works.
+mod rotation;
+
 // Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
 mod replicas;
 

@@ -13,17 +13,17 @@ use crate::{
     store::{
         Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
-        record::{GrantRow, micros, open_token},
+        record::{GrantRow, micros, open_token, token_key},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
 };
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// The row of [`META`] that holds the sealed key of names.
-const ROOT: &str = "naming";
-const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
-const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
+pub(super) const ROOT: &str = "naming";
+pub(super) const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
+pub(super) const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 /// When which token expires, so that a sweep touches expired ones only.
 const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
 
@@ -195,7 +195,10 @@ impl File {
     }
 
     /// Runs one transaction; it is on disk when this returns.
-    fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let transaction = self.database.begin_write().map_err(away)?;
         let result = work(&transaction)?;
         transaction.commit().map_err(away)?;
@@ -256,19 +259,15 @@ fn sweep(transaction: &WriteTransaction, now: u64) -> Result<usize, StoreError> 
     Ok(due.len())
 }
 
-fn token_key(place: &Place) -> String {
-    format!("{}/{}", place.unit.as_str(), place.token.as_str())
-}
-
-fn grant_row(bytes: &[u8]) -> Result<GrantRow, StoreError> {
+pub(super) fn grant_row(bytes: &[u8]) -> Result<GrantRow, StoreError> {
     serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a grant's row is damaged".into()))
 }
 
-fn token_row(bytes: &[u8]) -> Result<TokenRow, StoreError> {
+pub(super) fn token_row(bytes: &[u8]) -> Result<TokenRow, StoreError> {
     serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a token's row is damaged".into()))
 }
 
-fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(row).map_err(|_| StoreError::Unreadable("a row cannot be written".into()))
 }
 
@@ -277,6 +276,6 @@ pub(super) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }
 
-fn away(error: impl std::fmt::Display) -> StoreError {
+pub(super) fn away(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }

@@ -32,6 +32,8 @@ pub(super) struct Scripts {
     pub(super) release: Script,
     pub(super) reject: Script,
     pub(super) import: Script,
+    pub(super) reseal: Script,
+    pub(super) reseal_root: Script,
 }
 
 impl Scripts {
@@ -45,6 +47,8 @@ impl Scripts {
             release: script!("release.lua"),
             reject: script!("reject.lua"),
             import: script!("import.lua"),
+            reseal: script!("reseal.lua"),
+            reseal_root: script!("reseal_root.lua"),
         }
     }
 }
