@@ -46,6 +46,7 @@ mod get_token;
 mod import_grant;
 mod invalidate_token;
 mod load;
+mod proof;
 mod refresh;
 mod reseal;
 mod roster;
@@ -146,6 +147,7 @@ struct Core {
     clock: Clock,
     chance: Mutex<StdRng>,
     ahead: Ahead,
+    accepted: proof::Accepted,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -179,6 +181,7 @@ impl Broker {
             clock: parts.clock,
             chance: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             ahead,
+            accepted: proof::Accepted::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     decide::{self, Circumstances, Fate, Plan},
+    proof::{self, Requests},
 };
 use crate::{
     clock::Moment,
@@ -16,15 +17,13 @@ use crate::{
         Grant,
         answer::{Answer, Granted},
         lifetime,
-        request::{self, Asked, BuildError, TokenRequest},
     },
     provider::SendError,
-    secret::SecretString,
     store::{
         AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Settle, StoreError, Verdict,
         Written,
     },
-    telemetry::{CredentialLabels, CredentialOnly},
+    telemetry::CredentialLabels,
     token::{Generation, Token},
 };
 
@@ -63,8 +62,8 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         }
     };
     // Built before the intent is written: a request that cannot be built was never sent.
-    let request = match build(target, refresh_token, &core.now()) {
-        Ok(request) => request,
+    let requests = match proof::requests(core, target, refresh_token) {
+        Ok(requests) => requests,
         Err(error) => {
             warn!(credential = %credential.name, %error, "no token request can be built");
             let wait = Verdict::BackOff { wait: BUILD_RETRY };
@@ -86,7 +85,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
     if recovering {
         warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");
     }
-    ask(core, target, hold, request, recovering).await
+    ask(core, target, hold, requests, recovering).await
 }
 
 /// What a caller is told to wait while somebody else's try is not settled.
@@ -95,19 +94,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a request that could not be built is not tried again.
 const BUILD_RETRY: Duration = Duration::from_secs(5);
 
-fn build(target: &Target, refresh_token: Option<&SecretString>, now: &Moment) -> Result<TokenRequest, BuildError> {
-    let key = &target.slot.key;
-    let asked = Asked {
-        subject: &key.grant.subject,
-        scopes: &key.scopes,
-        resources: &key.resources,
-        default_scopes: &target.credential.scopes,
-    };
-    request::build(&target.credential.grant, refresh_token, &asked, now.wall())
-}
-
-/// Writes the intent. From here on the refresh token counts as sent.
-async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Error> {
+/// Writes the intent. From here on the refresh token counts as sent. Asked again by the same attempt it writes nothing, and
+/// tells whether enough of the lease is left for one more request.
+pub(super) async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Error> {
     let record = hold.record.as_ref();
     let dispatch = Dispatch {
         unit: &target.slot.place.unit,
@@ -132,14 +121,10 @@ async fn ask(
     core: &Arc<Core>,
     target: &Target,
     hold: Hold,
-    request: TokenRequest,
+    requests: Requests,
     recovering: bool,
 ) -> Result<Option<Arc<Token>>, Error> {
-    let sent = core.now();
-    let answer = core.provider.ask(request, core.timing.http_timeout).await;
-    let credential = target.credential.name.to_string();
-    let seconds = core.now().since(&sent).as_secs_f64();
-    core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
+    let (answer, sent) = proof::ask(core, target, &hold, requests).await;
     log_failure(target, &answer);
     let around = Circumstances {
         grant: &target.credential.grant,

@@ -117,7 +117,7 @@ pub(super) fn fate(outcome: Result<Answer, SendError>, around: &Circumstances<'_
 fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
     let cause = match refusal.error {
         RefusalError::InvalidGrant => return invalid_grant(around),
-        RefusalError::Client => FailureCause::ClientConfigurationRejected,
+        RefusalError::Client | RefusalError::ClientUnproven => FailureCause::ClientConfigurationRejected,
         RefusalError::Scope => FailureCause::InsufficientScope,
         RefusalError::RateLimited => FailureCause::ProviderRateLimited,
         RefusalError::Unavailable => FailureCause::ProviderUnavailable,
@@ -340,7 +340,13 @@ mod tests {
         let dead = |recovering| noted(refusal(RefusalError::InvalidGrant), &around(&grant, recovering, 0));
         assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead));
         assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead));
-        for error in [RefusalError::Client, RefusalError::Scope, RefusalError::RateLimited, RefusalError::Unavailable] {
+        for error in [
+            RefusalError::Client,
+            RefusalError::ClientUnproven,
+            RefusalError::Scope,
+            RefusalError::RateLimited,
+            RefusalError::Unavailable,
+        ] {
             let (_, verdict) = noted(refusal(error), &around(&grant, true, 0));
             assert!(matches!(verdict, Verdict::BackOff { .. }), "{error:?}");
         }

@@ -39,6 +39,9 @@ mod replicas;
 // A real authorization server and every way of client authentication.
 mod providers;
 
+// A client secret and the one that replaces it, both at once.
+mod client_secrets;
+
 // What an operator puts into a file is a grant's first secret and not its last.
 mod seeds;
 

@@ -17,8 +17,9 @@ use crate::store::{
 const ROWS: usize = 128;
 
 /// The tables that hold many rows, by the word that stands in a position before the last key that was taken.
-const TABLES: [(&str, TableDefinition<'_, &str, &[u8]>, Rewrite); 2] =
-    [("grants", GRANTS, grant), ("tokens", TOKENS, token)];
+const TABLES: [(&str, Rows, Rewrite); 2] = [("grants", GRANTS, grant), ("tokens", TOKENS, token)];
+
+type Rows = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// Looks at a row; what it returns is written in its place.
 type Rewrite = fn(&str, &[u8], &mut Counter<'_>) -> Result<Option<Vec<u8>>, StoreError>;
@@ -57,7 +58,7 @@ fn root(transaction: &WriteTransaction, counter: &mut Counter<'_>) -> Result<(),
 /// Takes the rows after `last`, and returns the last one that was taken, if there may be more.
 fn rows(
     transaction: &WriteTransaction,
-    table: TableDefinition<'_, &str, &[u8]>,
+    table: Rows,
     last: &str,
     rewrite: Rewrite,
     counter: &mut Counter<'_>,

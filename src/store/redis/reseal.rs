@@ -4,7 +4,12 @@ use redis::RedisError;
 
 use super::{Redis, link::unavailable, root, root_key};
 use crate::{
-    store::{Step, Stepped, StoreError, census::Counter, names::KEY_SEAT, seal::Sealed, seal::Seat},
+    store::{
+        Step, Stepped, StoreError,
+        census::Counter,
+        names::KEY_SEAT,
+        seal::{Sealed, Seat},
+    },
     token::Generation,
 };
 
@@ -98,11 +103,10 @@ impl Redis {
     ) -> Result<Option<(Generation, Sealed)>, StoreError> {
         let mut read = redis::cmd("HMGET");
         read.arg(key).arg(field.revision).arg(field.sealed);
-        let read: Result<(Option<Vec<u8>>, Option<Vec<u8>>), RedisError> =
-            read.query_async(&mut self.link.clone()).await;
+        let read: Result<[Option<Vec<u8>>; 2], RedisError> = read.query_async(&mut self.link.clone()).await;
         let (revision, sealed) = match read.map_err(unavailable) {
-            Ok((revision, Some(sealed))) => (revision, Sealed(sealed)),
-            Ok((_, None)) => return Ok(None),
+            Ok([revision, Some(sealed)]) => (revision, Sealed(sealed)),
+            Ok([_, None]) => return Ok(None),
             Err(StoreError::Unreadable(_)) => {
                 counter.damaged();
                 return Ok(None);
