@@ -1,9 +1,17 @@
 //! `bearerd serve`: runs the service.
 
-use std::{future::Future, io::IsTerminal, path::PathBuf};
+use std::{
+    future::Future,
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use clap::Args as ClapArgs;
+#[cfg(target_os = "linux")]
+use rustix::process::DumpableBehavior;
+use rustix::process::{self, Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use super::output::{Exit, Failure, Streams};
@@ -26,8 +34,13 @@ pub struct Args {
 
 /// Runs the service until SIGTERM or SIGINT.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    // Before the first secret is read.
+    let undumpable = forbid_core_dumps();
     let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
     log_to_stderr(&config.log)?;
+    if let Err(error) = undumpable {
+        warn!(%error, "core dumps could not be switched off; one would hold secrets");
+    }
     let stopped = stop_signal()?;
     let hangup = listen_for(SignalKind::hangup())?;
     let mut app = App::start(config).await.map_err(|error| failure(&error))?;
@@ -36,9 +49,18 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     Ok(Exit::Success)
 }
 
+/// No core dump of this process is written, and no other process of the same user may look into its memory. Neither is
+/// taken back by anything that a request does.
+fn forbid_core_dumps() -> io::Result<()> {
+    process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 /// Reads the configuration; every mistake and warning in it goes to stderr.
 pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option<Config> {
-    let colour = std::io::stderr().is_terminal();
+    let colour = io::stderr().is_terminal();
     match config::load(path, &environment) {
         Ok(config) => {
             for warning in &config.warnings {
@@ -57,9 +79,9 @@ pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option
 pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| refused(&error))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| refused(&error))

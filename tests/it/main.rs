@@ -30,6 +30,9 @@ mod configuration;
 // A configuration, its secrets and its seal keys change while the process serves.
 mod reload;
 
+// Secrets in memory: no core dump, and nobody who looks in.
+mod memory;
+
 // Seal keys come and go while everybody works.
 mod rotation;
 
