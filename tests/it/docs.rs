@@ -8,13 +8,14 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "deploy/README.md",
     "docs/known-mistakes.md",
     "docs/reliability.md",
+    "docs/security.md",
 ];
 
 fn read(file: &str) -> String {
