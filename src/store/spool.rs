@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answers_are_sealed_anew_and_stay_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = kept(directory.path(), &AttemptId::random()).await;
+        let ring = |keys: &[(&str, [u8; 32])]| Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap();
+        spool.inner.ring.replace_with(&ring(&[("new", [6; 32]), ("k", KEY)]));
+        fs::write(directory.path().join("torn.answer"), b"{").unwrap();
+        let counted = spool.reseal(false).await;
+        assert_eq!((counted.sealed["k"], counted.sealed["unknown"], counted.resealed), (2, 1, 0));
+        let census = spool.reseal(true).await;
+        assert_eq!((census.sealed["new"], census.resealed, census.unreadable), (2, 2, 1));
+        spool.inner.ring.replace_with(&ring(&[("new", [6; 32])]));
+        assert_eq!(spool.pending().len(), 1, "it opens without the old key");
+        assert_eq!(spool.reseal(true).await.resealed, 0);
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_read_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         kept(directory.path(), &AttemptId::random()).await;

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, process::Command, sync::Arc, time::Duration};
 use bearerd::{
     proto::{GetTokenRequest, Token, token_service_client::TokenServiceClient},
     store::{
-        AttemptId, Census, Ring, Step, Store, StoreError, Written, embedded::Embedded, redis::Redis as RedisStore,
+        AttemptId, Census, Ring, Step, Store, StoreError, Written,
+        embedded::Embedded,
+        redis::{Redis as RedisStore, RedisConfig},
     },
 };
 use futures_util::future::join_all;
@@ -201,6 +203,11 @@ fn ring(ids: &[(&str, u8)]) -> Ring {
     Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap()
 }
 
+fn settings(redis: &Redis) -> RedisConfig {
+    let url = redis.url().as_str().into();
+    RedisConfig { url, username: None, password: None, prefix: "test".into(), ca: None }
+}
+
 /// A whole pass, and how many steps it took.
 async fn pass(store: &Arc<dyn Store>, reseal: bool) -> (Census, usize) {
     let (mut census, mut from, mut steps) = (Census::default(), None::<String>, 0);
@@ -254,16 +261,25 @@ async fn everything_is_sealed_anew(store: Arc<dyn Store>, keys: Ring) {
 }
 
 #[tokio::test]
+async fn a_damaged_record_is_counted_and_stops_nobody() {
+    let (redis, keys) = (Redis::start().await, ring(&[("a", 1)]));
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&settings(&redis), keys.clone()).await.unwrap());
+    Desk::of(&store, "jane", "read").refresh("first").await;
+    let _: () = redis.cli(&["SET", "test:{crm/a}:grant", "of another type"]).await;
+    let _: () = redis.cli(&["HSET", "test:{crm/b}:grant", "rev", "nan", "sealed", "x"]).await;
+    let _: () = redis.cli(&["HSET", "test:{crm/c}:grant", "rev", "7", "sealed", "x"]).await;
+    let _: () = redis.cli(&["HSET", "test:{crm/d}:grant", "failures", "1"]).await;
+    keys.replace_with(&ring(&[("b", 2), ("a", 1)]));
+    let (census, _) = pass(&store, true).await;
+    assert_eq!(census.sealed, BTreeMap::from([("b".to_owned(), 3), ("unknown".to_owned(), 3)]));
+    assert_eq!((census.resealed, census.unreadable), (3, 3));
+    assert_eq!(redis.cli::<String>(&["HGET", "test:{crm/c}:grant", "sealed"]).await, "x");
+}
+
+#[tokio::test]
 async fn every_record_in_redis_is_sealed_anew() {
     let (redis, keys) = (Redis::start().await, ring(&[("a", 1)]));
-    let settings = bearerd::store::redis::RedisConfig {
-        url: redis.url().as_str().into(),
-        username: None,
-        password: None,
-        prefix: "test".into(),
-        ca: None,
-    };
-    let store = RedisStore::open(&settings, keys.clone()).await.unwrap();
+    let store = RedisStore::open(&settings(&redis), keys.clone()).await.unwrap();
     everything_is_sealed_anew(Arc::new(store), keys).await;
 }
 
