@@ -13,16 +13,20 @@ use crate::{
     caller::Caller,
     identity::{Identity, Remote},
     limit::Limits,
-    policy::{self, Denied, Permit, Policy},
+    policy::{self, Denied, Permit, Policy, StorePermit},
     secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
 };
 
 mod convert;
 mod grants;
+mod live;
+mod reseal;
 mod status;
 mod token;
 mod trace;
+
+pub use self::live::Live;
 
 /// One use of bearerd: who calls, and what will be written down about it.
 struct Use {
@@ -114,6 +118,21 @@ impl Api {
         match self.policy.permit(&by.caller, asked) {
             Ok(permit) => {
                 by.entry.allowed(&permit);
+                Ok(permit)
+            }
+            Err(Denied) => {
+                by.entry.denied();
+                Err(Refusal::Denied)
+            }
+        }
+    }
+
+    /// The same about the store as a whole.
+    fn permit_store(&self, by: &Use) -> Result<StorePermit, Refusal> {
+        by.entry.asks_for_the_store();
+        match self.policy.permit_store(&by.caller) {
+            Ok(permit) => {
+                by.entry.allowed_the_store(&permit);
                 Ok(permit)
             }
             Err(Denied) => {

@@ -3,30 +3,32 @@
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
+    signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{field, info, warn};
 
-use self::{socket::SocketFile, store::OpenStore};
+use self::{proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore};
 use crate::{
-    api::Api,
+    api::{Api, Live},
     audit::{Audit, AuditError},
     broker::{Broker, Parts},
     cache::CacheConfig,
     clock::Clock,
-    config::Config,
+    config::{Config, ConfigErrors},
     http,
     identity::Identity,
     limit::Limits,
     provider::Provider,
     server::{self, Listeners, ServerConfig, ServerError, Tls},
-    store::StoreError,
+    store::{StoreError, spool::Spool},
     telemetry::Telemetry,
     upstream::Upstream,
 };
 
+mod proofs;
 mod reload;
 mod socket;
 mod store;
@@ -53,8 +55,10 @@ pub struct App {
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<Result<(), ServerError>>>,
     upkeep: JoinHandle<()>,
-    reload: JoinHandle<()>,
+    proofs: JoinHandle<()>,
     socket: Option<SocketFile>,
+    change: Option<Change>,
+    following: Option<JoinHandle<()>>,
 }
 
 /// Why the service does not run.
@@ -81,31 +85,54 @@ impl App {
     /// Starts the service: store, broker, then the listeners, so that whoever can connect is served.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
-        let opened = store::open(&config.store, &config.seal).await?;
-        let policy = config.policy();
+        let ring = store::ring(&config.store, &config.seal)?;
+        let opened = store::open(&config.store, ring.clone()).await?;
         let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
         let identity = Identity::new(config.identity.config.clone())?;
-        let mut followed = reload::of_identity(&config.identity, &identity);
+        let mut followed = proofs::of_identity(&config.identity, &identity);
         let (listeners, socket) = listeners(&config, &mut followed).await?;
         let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let grpc = listeners.tcp.as_ref().map(|(listener, _)| address(listener)).transpose()?;
         let admin = address(&admin_listener)?;
-        let broker = Broker::start(parts(&config, &opened, Arc::clone(&telemetry))?);
+        let spool = store::spool(&config.store, &ring)?;
+        let broker = Broker::start(parts(&config, &opened, spool.clone(), Arc::clone(&telemetry))?);
+        let api = api(&config, &broker, &identity, &audit, &telemetry);
 
         let (ready, is_ready) = watch::channel(true);
         let (stop, _) = watch::channel(false);
-        let upkeep = tokio::spawn(upkeep(opened, broker.clone(), Arc::clone(&telemetry), ready.clone()));
-        let reload = tokio::spawn(keep_identity(identity.clone(), followed));
-        let limits = Limits::new(&config.limits);
-        let api = Api::new(broker.clone(), identity, policy, limits, audit.clone(), Arc::clone(&telemetry));
+        let upkeep = tokio::spawn(upkeep(opened.clone(), broker.clone(), Arc::clone(&telemetry), ready.clone()));
+        let proofs = tokio::spawn(keep_identity(identity, followed));
         let stopped = || until(stop.subscribe());
-        let serving =
-            server::grpc(listeners, api, settings(&config), Arc::clone(&telemetry), is_ready.clone(), stopped());
-        let servers =
-            vec![tokio::spawn(serving), tokio::spawn(server::admin(admin_listener, telemetry, is_ready, stopped()))];
+        let counted = Arc::clone(&telemetry);
+        let serving = server::grpc(listeners, api.clone(), settings(&config), counted, is_ready.clone(), stopped());
+        let probes = server::admin(admin_listener, Arc::clone(&telemetry), is_ready, stopped());
+        let servers = vec![tokio::spawn(serving), tokio::spawn(probes)];
         announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { grpc, admin, broker, audit, shutdown_timeout, ready, stop, servers, upkeep, reload, socket })
+        let change = Some(Change { started: config, opened, ring, spool, api, telemetry });
+        Ok(Self {
+            grpc,
+            admin,
+            broker,
+            audit,
+            shutdown_timeout,
+            ready,
+            stop,
+            servers,
+            upkeep,
+            proofs,
+            socket,
+            change,
+            following: None,
+        })
+    }
+
+    /// Puts changes of the configuration in force from here on: when one of its files changes, and at each `hangup`.
+    /// `load` reads it as it was read for [`Self::start`]. To be called once; a second call changes nothing.
+    pub fn follow(&mut self, load: impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static, hangup: Signal) {
+        if let Some(change) = self.change.take() {
+            self.following = Some(tokio::spawn(reload::follow(change, Arc::new(load), hangup)));
+        }
     }
 
     /// Runs until `shutdown`, or until a server fails, and then ends: new work is refused, requests under way are
@@ -123,10 +150,12 @@ impl App {
     pub async fn stop(self) {
         info!("stopping");
         let give_up = Instant::now() + self.shutdown_timeout;
-        self.upkeep.abort();
-        self.reload.abort();
-        // Until it is gone it holds the store open; that it was aborted is no news.
-        let _ = self.upkeep.await;
+        for task in [Some(self.upkeep), Some(self.proofs), self.following].into_iter().flatten() {
+            task.abort();
+            // Until it is gone it holds the store open; that it was aborted is no news.
+            let _ = task.await;
+        }
+        drop(self.change);
         self.ready.send_replace(false);
         self.stop.send_replace(true);
         drop(self.socket);
@@ -149,14 +178,11 @@ impl App {
 }
 
 /// Where gRPC is served. Files that TLS is made of are added to those that are followed.
-async fn listeners(
-    config: &Config,
-    followed: &mut Vec<reload::Followed>,
-) -> Result<(Listeners, Option<SocketFile>), AppError> {
+async fn listeners(config: &Config, followed: &mut Vec<Followed>) -> Result<(Listeners, Option<SocketFile>), AppError> {
     let tls = match &config.server.tls {
         Some(read) => {
-            let tls = Tls::new(&reload::tls_config(read)).map_err(ServerError::from)?;
-            followed.push(reload::of_tls(read, &tls));
+            let tls = Tls::new(&proofs::tls_config(read)).map_err(ServerError::from)?;
+            followed.push(proofs::of_tls(read, &tls));
             Some(tls)
         }
         None => None,
@@ -187,11 +213,11 @@ fn announce(grpc: Option<SocketAddr>, socket: Option<&Path>, admin: SocketAddr) 
     info!(grpc, socket, %admin, "bearerd is ready");
 }
 
-async fn keep_identity(identity: Identity, followed: Vec<reload::Followed>) {
+async fn keep_identity(identity: Identity, followed: Vec<Followed>) {
     if let Some(kubernetes) = identity.kubernetes() {
         kubernetes.warm_up().await;
     }
-    reload::follow(followed).await;
+    proofs::follow(followed).await;
 }
 
 fn address(listener: &tokio::net::TcpListener) -> Result<SocketAddr, ServerError> {
@@ -212,7 +238,19 @@ async fn first_end(servers: &mut Vec<JoinHandle<Result<(), ServerError>>>) -> Ap
     }
 }
 
-fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Result<Parts, AppError> {
+/// The services, with what is in force at the start.
+fn api(config: &Config, broker: &Broker, identity: &Identity, audit: &Audit, telemetry: &Arc<Telemetry>) -> Live {
+    let limits = Limits::new(&config.limits);
+    let (broker, identity, audit) = (broker.clone(), identity.clone(), audit.clone());
+    Live::new(Api::new(broker, identity, config.policy(), limits, audit, Arc::clone(telemetry)))
+}
+
+fn parts(
+    config: &Config,
+    opened: &OpenStore,
+    spool: Option<Spool>,
+    telemetry: Arc<Telemetry>,
+) -> Result<Parts, AppError> {
     let store = opened.store();
     let shared = store.is_shared();
     Ok(Parts {
@@ -221,7 +259,7 @@ fn parts(config: &Config, opened: &OpenStore, telemetry: Arc<Telemetry>) -> Resu
         cache: CacheConfig { max_tokens: config.cache.max_tokens, max_age: shared.then_some(config.cache.max_age) },
         provider: Arc::new(Provider::new(http::for_token_endpoints()?)),
         upstream: Upstream::new(http::for_upstreams()?),
-        spool: store::spool(&config.store, &config.seal)?,
+        spool,
         telemetry,
         clock: Clock::default(),
         seed: rand::random(),

@@ -15,7 +15,7 @@ use self::{
 };
 use crate::{
     caller::Caller,
-    policy::{Permit, Request},
+    policy::{Permit, Request, StorePermit},
     store::Names,
     telemetry::Telemetry,
 };
@@ -117,6 +117,16 @@ impl Entry {
     /// Notes that the policy allows it.
     pub fn allowed(&self, permit: &Permit) {
         self.note(|record| record.allowed(permit));
+    }
+
+    /// Notes that it is about the store as a whole, before it is decided.
+    pub fn asks_for_the_store(&self) {
+        self.note(Record::asked_for_the_store);
+    }
+
+    /// Notes that the policy allows it.
+    pub fn allowed_the_store(&self, permit: &StorePermit) {
+        self.note(|record| record.allowed_by(permit.row()));
     }
 
     /// Notes that the policy denies it.

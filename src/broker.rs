@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately, under_way::UnderWay};
+use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately, roster::Roster, under_way::UnderWay};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -16,6 +17,7 @@ pub use self::{
     get_token::{Ask, Served},
     import_grant::Imported,
     invalidate_token::{Evidence, Outcome, Rejected, Report, Reported},
+    reseal::{Pass, Passed},
 };
 use crate::{
     cache::{Cache, CacheConfig, Slot},
@@ -47,8 +49,11 @@ mod invalidate_token;
 mod lately;
 mod load;
 mod outage;
+mod proof;
 mod quarantine;
 mod refresh;
+mod reseal;
+mod roster;
 mod seed;
 mod spooled;
 mod static_secret;
@@ -103,7 +108,7 @@ pub enum StoreOutage {
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// The times of a refresh: `http_timeout + commit_budget < lease < max_wait`, which the configuration checks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// The limit of one request to a provider.
     pub http_timeout: Duration,
@@ -139,10 +144,11 @@ pub struct Parts {
     pub seed: u64,
 }
 
-/// The broker. Cloning it is cheap.
+/// The broker, with the credentials that it is asked about. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Broker {
     core: Arc<Core>,
+    roster: Arc<Roster>,
 }
 
 /// What all verbs share.
@@ -151,7 +157,8 @@ struct Core {
     cache: Cache,
     flights: Flights,
     under_way: UnderWay,
-    credentials: BTreeMap<CredentialName, Arc<Credential>>,
+    /// The credentials of the moment, for work that nobody's call began.
+    roster: ArcSwap<Roster>,
     timing: Timing,
     provider: Arc<dyn TokenEndpoint>,
     upstream: Upstream,
@@ -162,6 +169,7 @@ struct Core {
     ahead: Ahead,
     rests: Rests,
     lately: Lately,
+    accepted: proof::Accepted,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -181,12 +189,13 @@ impl Broker {
     /// Puts the broker together and starts listening to the store.
     pub fn start(parts: Parts) -> Self {
         let (ahead, due) = Ahead::new();
+        let roster = Arc::new(Roster::new(parts.credentials));
         let core = Arc::new(Core {
             store: parts.store,
             cache: Cache::new(parts.cache),
             flights: Flights::default(),
             under_way: UnderWay::default(),
-            credentials: parts.credentials.into_iter().map(|(name, credential)| (name, Arc::new(credential))).collect(),
+            roster: ArcSwap::new(Arc::clone(&roster)),
             timing: parts.timing,
             provider: parts.provider,
             upstream: parts.upstream,
@@ -197,6 +206,7 @@ impl Broker {
             ahead,
             rests: Rests::default(),
             lately: Lately::default(),
+            accepted: proof::Accepted::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -204,7 +214,17 @@ impl Broker {
         tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
         tokio::spawn(ahead::run(Arc::downgrade(&core), due));
         spooled::take_up(&core);
-        Self { core }
+        Self { core, roster }
+    }
+
+    /// The same broker with other credentials. Calls that are asked of the one before go on with its credentials; timers
+    /// and memory change over. Tokens of a credential that is gone, or gets other tokens now, leave the memory.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: BTreeMap<CredentialName, Credential>) -> Self {
+        let roster = Arc::new(self.core.roster.load().renewed(credentials));
+        self.core.roster.store(Arc::clone(&roster));
+        self.core.cache.retain(|slot| roster.is_current(slot));
+        Self { core: Arc::clone(&self.core), roster }
     }
 
     /// Waits until no refresh is under way, at most this long. Tells whether all of them ended.
@@ -217,17 +237,21 @@ impl Broker {
     pub fn cached_tokens(&self) -> u64 {
         self.core.cache.len()
     }
+
+    fn target(&self, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
+        self.core.target(&self.roster, grant, scopes, resources)
+    }
 }
 
 impl Core {
-    fn target(&self, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
-        let credential = self.credentials.get(&grant.credential).ok_or(Error::CredentialNotFound)?;
+    fn target(&self, roster: &Roster, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
+        let (credential, edition) = roster.get(&grant.credential).ok_or(Error::CredentialNotFound)?;
         if matches!(credential.grant, Grant::ClientCredentials(_)) && !grant.subject.is_service() {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
         let key = credential.key(grant.clone(), scopes, resources);
-        let slot = self.cache.slot(&key, || self.store.names().place(credential.unit(&key), &key));
+        let slot = self.cache.slot(key, edition, |key| self.store.names().place(credential.unit(key), key));
         Ok(Target { credential: Arc::clone(credential), slot })
     }
 

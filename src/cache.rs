@@ -35,9 +35,15 @@ pub struct CacheConfig {
     pub max_age: Option<Duration>,
 }
 
+/// Which state of a credential's configuration a token belongs to. When a credential is changed so that its tokens are
+/// others, it gets a new edition: nothing of the old one is served any more, and what is still under way for the old one
+/// ends in slots that nobody looks into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Edition(pub u64);
+
 /// All slots of this replica.
 pub struct Cache {
-    slots: moka::sync::Cache<TokenKey, Arc<Slot>>,
+    slots: moka::sync::Cache<(TokenKey, Edition), Arc<Slot>>,
     names: Arc<Mutex<HashMap<TokenName, Weak<Slot>>>>,
     trust: Arc<Trust>,
 }
@@ -53,6 +59,8 @@ struct Trust {
 pub struct Slot {
     /// What tells this token from others.
     pub key: TokenKey,
+    /// Which state of its credential it belongs to.
+    pub edition: Edition,
     /// Where it is in the store.
     pub place: Place,
     floor: AtomicU64,
@@ -109,15 +117,34 @@ impl Cache {
     }
 
     /// The slot of a token; it is made if there is none.
-    pub fn slot(&self, key: &TokenKey, place: impl FnOnce() -> Place) -> Arc<Slot> {
-        if let Some(slot) = self.slots.get(key) {
+    pub fn slot(&self, key: TokenKey, edition: Edition, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        let key = (key, edition);
+        if let Some(slot) = self.slots.get(&key) {
             return slot;
         }
-        self.slots.get_with_by_ref(key, || {
-            let slot = Arc::new(Slot::new(key.clone(), place(), Arc::clone(&self.trust)));
-            self.names.lock().insert(slot.place.token.clone(), Arc::downgrade(&slot));
+        self.slots.get_with_by_ref(&key, || {
+            let (token, edition) = key.clone();
+            let place = place(&token);
+            let slot = Arc::new(Slot::new(token, edition, place, Arc::clone(&self.trust)));
+            self.name(&slot);
             slot
         })
+    }
+
+    /// Lets events find a slot, unless a newer edition of it is there: a call that began before a change may come late.
+    fn name(&self, slot: &Arc<Slot>) {
+        let mut names = self.names.lock();
+        let named = names.get(&slot.place.token).and_then(Weak::upgrade);
+        if named.is_none_or(|named| named.edition <= slot.edition) {
+            names.insert(slot.place.token.clone(), Arc::downgrade(slot));
+        }
+    }
+
+    /// Forgets the slots for which this does not hold.
+    pub fn retain(&self, keep: impl Fn(&Slot) -> bool) {
+        for (key, _) in self.slots.iter().filter(|(_, slot)| !keep(slot)) {
+            self.slots.invalidate(&*key);
+        }
     }
 
     /// Takes in what changed in the store.
@@ -164,9 +191,10 @@ impl Trust {
 }
 
 impl Slot {
-    fn new(key: TokenKey, place: Place, trust: Arc<Trust>) -> Self {
+    fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
         Self {
             key,
+            edition,
             place,
             floor: AtomicU64::new(0),
             held: ArcSwapOption::empty(),
@@ -327,9 +355,12 @@ mod tests {
 
     fn cache(max_age: Option<Duration>) -> (Cache, Arc<Slot>) {
         let cache = Cache::new(CacheConfig { max_tokens: 10, max_age });
-        let place = || Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") };
-        let slot = cache.slot(&key(), place);
+        let slot = cache.slot(key(), Edition(0), place);
         (cache, slot)
+    }
+
+    fn place(_: &TokenKey) -> Place {
+        Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") }
     }
 
     fn served(slot: &Slot) -> Option<u64> {
@@ -391,6 +422,26 @@ mod tests {
         slot.put(&token(6), slot.epoch(), &Moment::now());
         assert_eq!(served(&slot), None);
         assert!(slot.valid(&Wanted::default(), &Moment::now()).is_some());
+    }
+
+    #[test]
+    fn a_new_edition_sees_nothing_of_the_old_one_and_hears_events() {
+        let (cache, old) = cache(None);
+        old.put(&token(6), old.epoch(), &Moment::now());
+        let new = cache.slot(key(), Edition(1), place);
+        cache.retain(|slot| slot.edition == Edition(1));
+        old.put(&token(7), old.epoch(), &Moment::now());
+        assert_eq!((served(&old), served(&new)), (Some(7), None));
+        assert!(Arc::ptr_eq(&new, &cache.slot(key(), Edition(1), place)));
+        let late = cache.slot(key(), Edition(0), place);
+        assert!(!Arc::ptr_eq(&old, &late), "it was forgotten");
+
+        new.put(&token(8), new.epoch(), &Moment::now());
+        assert_eq!(served(&new), Some(8));
+        let floor = Generation::new(8);
+        let change = Change { unit: UnitName::from("crm/u"), token: Some(TokenName::from("t")), floor };
+        cache.apply(&Event::Changed(change));
+        assert_eq!(served(&new), None, "events find the newest edition");
     }
 
     #[test]

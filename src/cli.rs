@@ -8,6 +8,7 @@ mod get;
 mod grant;
 mod invalidate;
 mod keygen;
+mod keys;
 mod serve;
 
 mod connect;
@@ -60,6 +61,9 @@ enum Command {
     /// Make a key that seals records at rest
     #[command(after_help = keygen::EXAMPLE)]
     Keygen(keygen::Args),
+    /// Count the records that each seal key seals, and seal them anew
+    #[command(subcommand, after_help = keys::EXAMPLE)]
+    Keys(keys::Command),
     /// Print a shell's completion script
     #[command(after_help = completions::EXAMPLE)]
     Completions(completions::Args),
@@ -119,6 +123,7 @@ impl Command {
             Self::Call(args) => call::run(args, streams).await,
             Self::Grant(command) => grant::run(command, streams).await,
             Self::Keygen(args) => keygen::run(&args, streams),
+            Self::Keys(command) => keys::run(command, streams).await,
             Self::Completions(args) => completions::run(&args, streams),
         }
     }
@@ -170,6 +175,8 @@ mod tests {
             "call a GET / -H X:1",
             "grant import a --static",
             "grant show a --resource https://r",
+            "keys list --json",
+            "keys reseal",
         ] {
             assert!(Cli::try_parse_from(words(&format!("bearerd {line}"))).is_ok(), "{line}");
         }

@@ -2,18 +2,17 @@
 //!
 //! All mistakes of a file are found in one pass, before anything is bound or opened.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use toml::de::DeTable;
 
 mod allow;
 mod audit;
 mod cache;
+mod change;
 mod check;
 mod credential;
+mod file;
 mod identity;
 mod key;
 mod limits;
@@ -30,6 +29,7 @@ mod tls;
 mod value;
 
 pub use cache::Cache;
+pub use file::ReadFile;
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
 pub use report::{ConfigErrors, Warning};
@@ -79,9 +79,9 @@ pub struct Config {
     pub credentials: BTreeMap<CredentialName, Credential>,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Warning>,
-    /// Every file that secrets were read from. When one of them changes, or the configuration file does, it is time
-    /// to load again.
-    pub files: Vec<PathBuf>,
+    /// Every file that was read for it: the configuration file, unless only its text was given, and those of secrets.
+    /// When one of them has changed it is time to load again.
+    pub files: Vec<ReadFile>,
 }
 
 impl Config {
@@ -114,12 +114,23 @@ pub fn load(path: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -
     let Some(path) = path.or(found) else {
         let [here, there] = DEFAULT_PATHS;
         let title = format!("there is no configuration file: neither ./{here} nor {there}");
-        return Err(ConfigErrors::without_file(title, "write one of them, or name another with --config".into()));
+        let errors = ConfigErrors::without_file(title, "write one of them, or name another with --config".into());
+        return Err(errors.after_reading(DEFAULT_PATHS.map(|path| ReadFile::now(Path::new(path)))));
     };
     let name = path.display().to_string();
-    let unreadable = |why| ConfigErrors::without_file(format!("the configuration file {name} cannot be read"), why);
+    let file = ReadFile::now(path);
+    let unreadable = |why| {
+        let title = format!("the configuration file {name} cannot be read");
+        ConfigErrors::without_file(title, why).after_reading([file.clone()])
+    };
     let text = secret::read(path).map_err(unreadable)?;
-    parse(&name, &text, environment, path.parent().unwrap_or(Path::new("")))
+    match parse(&name, &text, environment, path.parent().unwrap_or(Path::new(""))) {
+        Ok(mut config) => {
+            config.files.push(file);
+            Ok(config)
+        }
+        Err(errors) => Err(errors.after_reading([file])),
+    }
 }
 
 /// Reads a configuration from its text. `name` is what reports call it; relative paths of secrets begin at `directory`.
@@ -139,7 +150,7 @@ pub fn parse(
     let outcome = check.finish(name, text, document.get_ref(), &syntax, is_harmless);
     match (outcome.errors, config) {
         (None, Some(config)) => Ok(Config { warnings: outcome.warnings, files: outcome.files, ..config }),
-        (Some(errors), _) => Err(errors),
+        (Some(errors), _) => Err(errors.after_reading(outcome.files)),
         (None, None) => Err(ConfigErrors::without_file(format!("{name} is no configuration"), "see the sample".into())),
     }
 }

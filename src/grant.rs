@@ -115,11 +115,46 @@ pub enum ClientAuth {
     /// `none`: a public client; only its identifier is sent.
     None,
     /// `client_secret_basic`.
-    SecretBasic(SecretString),
+    SecretBasic(ClientSecrets),
     /// `client_secret_post`.
-    SecretPost(SecretString),
+    SecretPost(ClientSecrets),
     /// `private_key_jwt` (RFC 7523 §2.2).
     PrivateKeyJwt(ClientAssertion),
+}
+
+impl ClientAuth {
+    /// How many proofs there are to choose from; at least one.
+    pub fn proofs(&self) -> usize {
+        match self {
+            Self::None | Self::PrivateKeyJwt(_) => 1,
+            Self::SecretBasic(secrets) | Self::SecretPost(secrets) => 1 + secrets.others.len(),
+        }
+    }
+}
+
+/// A client's secret, or several while one is replaced by the next: the provider may know any of them.
+#[derive(Clone, Debug)]
+pub struct ClientSecrets {
+    first: SecretString,
+    others: Vec<SecretString>,
+}
+
+impl ClientSecrets {
+    /// These secrets, in the order in which they are tried.
+    pub fn new(first: SecretString, others: Vec<SecretString>) -> Self {
+        Self { first, others }
+    }
+
+    /// The secret with this number, from 0; the first one if there are not so many.
+    pub fn get(&self, number: usize) -> &SecretString {
+        number.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
+    }
+}
+
+impl<T: Into<SecretString>> From<T> for ClientSecrets {
+    fn from(secret: T) -> Self {
+        Self::new(secret.into(), Vec::new())
+    }
 }
 
 /// The assertion a client authenticates with (RFC 7523 §3).

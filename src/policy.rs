@@ -135,6 +135,12 @@ pub struct RowId {
     pub name: Option<Arc<str>>,
 }
 
+/// The permission to work on the store as a whole, whosever grants are in it. Only [`Policy::permit_store`] makes it.
+#[derive(Clone, Debug)]
+pub struct StorePermit {
+    row: RowId,
+}
+
 /// No row allows it. Says the same whether or not the credential exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no policy row allows this")]
@@ -186,6 +192,18 @@ impl Policy {
         Ok(Permit { grant: GrantKey { credential, subject }, action, scopes, resources, call, row })
     }
 
+    /// Decides about the store as a whole: only whoever may administer every credential there can be, without any other
+    /// limit, may work on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], if no row says so.
+    pub fn permit_store(&self, caller: &Caller) -> Result<StorePermit, Denied> {
+        let mut rows = self.numbered().filter(|(_, row)| row.caller.matches(caller.name()));
+        let (row, _) = rows.find(|(_, row)| row.administers_everything()).ok_or(Denied)?;
+        Ok(StorePermit { row })
+    }
+
     /// What each row says to a request of the caller of this name, by the same comparisons as [`Self::permit`].
     pub fn explain(&self, caller: &str, request: &Request) -> Vec<Verdict<'_>> {
         let asked = self.asked(caller, request);
@@ -233,6 +251,13 @@ impl Permit {
         self.call.as_ref()
     }
 
+    /// The row that allows it.
+    pub fn row(&self) -> &RowId {
+        &self.row
+    }
+}
+
+impl StorePermit {
     /// The row that allows it.
     pub fn row(&self) -> &RowId {
         &self.row

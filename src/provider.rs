@@ -3,8 +3,10 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use reqwest::{Client, Method, Request, header::HeaderValue};
 use tokio::time::{Instant, timeout, timeout_at};
+use zeroize::Zeroizing;
 
 use crate::{
     clock::Moment,
@@ -13,7 +15,7 @@ use crate::{
         request::TokenRequest,
     },
     http::{BodyError, read_body},
-    secret::ExposeSecret,
+    secret::{ExposeSecret, SecretString},
 };
 
 /// Where token requests go. A trait, because the simulation of the refresh protocol asks a provider that only it knows.
@@ -90,13 +92,18 @@ async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<
 fn encode(request: TokenRequest) -> Result<Request, SendError> {
     let mut encoded = Request::new(Method::POST, request.url);
     for (name, value) in &request.headers {
-        let mut value = HeaderValue::from_str(value.expose_secret())
+        let mut value = HeaderValue::from_maybe_shared(zeroed_after_use(value))
             .map_err(|_| SendError::NotSent("a header has a value that cannot be sent".into()))?;
         value.set_sensitive(true);
         encoded.headers_mut().insert(name, value);
     }
-    *encoded.body_mut() = Some(request.body.expose_secret().to_owned().into());
+    *encoded.body_mut() = Some(zeroed_after_use(&request.body).into());
     Ok(encoded)
+}
+
+/// A copy for the HTTP client, which drops it when the request is sent.
+fn zeroed_after_use(secret: &SecretString) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(secret.expose_secret().as_bytes().to_vec()))
 }
 
 /// The innermost cause, without the URL, which can carry a query.

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use self::accept::Acceptor;
-use crate::{api::Api, telemetry::Telemetry};
+use crate::{api::Live, telemetry::Telemetry};
 
 pub use self::{
     admin::admin,
@@ -66,7 +66,7 @@ pub enum ServerError {
 /// [`ServerError::Reflection`], before anything is served.
 pub async fn grpc(
     listeners: Listeners,
-    api: Api,
+    api: Live,
     config: ServerConfig,
     telemetry: Arc<Telemetry>,
     ready: watch::Receiver<bool>,

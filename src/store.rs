@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 pub use self::{
+    census::{Census, Step, Stepped},
     names::{EndpointName, Names, Place, Unit, UnitName},
     record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Quarantined},
     seal::Ring,
@@ -18,6 +19,7 @@ use crate::{
     token::{Generation, Token},
 };
 
+pub mod census;
 pub mod embedded;
 pub mod names;
 pub mod record;
@@ -89,6 +91,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is left of the rest that was noted for a token endpoint; `None` if it is over or there was none.
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError>;
+
+    /// Goes one step through everything that is stored, counts which key sealed it, and seals anew what another key than
+    /// the first one sealed. It is written only where the sealed bytes and their revision are still what was read, so no
+    /// refresh is disturbed; what cannot be opened stays as it is.
+    async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError>;
+
+    /// The ids of the seal keys, the sealing one first.
+    fn seal_keys(&self) -> Vec<String>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

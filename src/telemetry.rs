@@ -32,6 +32,13 @@ pub struct CredentialLabels {
     pub result: &'static str,
 }
 
+/// Labels of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `ok` or `refused`.
+    pub result: &'static str,
+}
+
 /// The metrics of this process.
 pub struct Telemetry {
     registry: Registry,
@@ -57,6 +64,12 @@ pub struct Telemetry {
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
     pub store_up: Gauge,
+    /// `bearerd_reloads_total`: changes of the configuration that were put in force, or refused.
+    pub reloads: Family<ReloadLabels, Counter>,
+    /// `bearerd_sealed_records`: what each seal key sealed, at the end of the last `ResealRecords` that ended here.
+    pub sealed_records: Family<KeyOnly, Gauge>,
+    /// `bearerd_configuration_current`: 0 while the files hold something that was refused.
+    pub configuration_current: Gauge,
 }
 
 /// The credential alone.
@@ -64,6 +77,13 @@ pub struct Telemetry {
 pub struct CredentialOnly {
     /// The credential.
     pub credential: String,
+}
+
+/// A seal key alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyOnly {
+    /// Its id in the configuration, or `unknown`.
+    pub key: String,
 }
 
 impl Default for Telemetry {
@@ -82,6 +102,9 @@ impl Default for Telemetry {
             connections_refused: Family::default(),
             cached_tokens: Gauge::default(),
             store_up: Gauge::default(),
+            reloads: Family::default(),
+            sealed_records: Family::default(),
+            configuration_current: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests by rpc and result", telemetry.requests.clone());
@@ -96,6 +119,12 @@ impl Default for Telemetry {
         registry.register("connections_refused", "Connections that were not served, by cause", refused);
         registry.register("cached_tokens", "Tokens in memory", telemetry.cached_tokens.clone());
         registry.register("store_up", "1 while the store answers", telemetry.store_up.clone());
+        registry.register("reloads", "Changes of the configuration, by result", telemetry.reloads.clone());
+        let counted = telemetry.sealed_records.clone();
+        registry.register("sealed_records", "Sealed records by key, when they were last counted", counted);
+        telemetry.configuration_current.set(1);
+        let current = telemetry.configuration_current.clone();
+        registry.register("configuration_current", "0 while the files hold something that was refused", current);
         Self { registry, ..telemetry }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Deadline, Moment},
     name::{CredentialName, Resources, Scopes, Subject},
-    secret::{ExposeSecret, SecretString},
+    secret::{self, ExposeSecret, SecretString},
 };
 
 /// A number that only grows, one grant at a time: the revision of the grant record that made a token.
@@ -127,7 +127,7 @@ impl Token {
     /// The header that carries the token, its name in lower case: `Authorization` with the scheme in front (RFC 6750
     /// §2.1, RFC 7617 §2), or the header of an API key.
     pub fn header(&self) -> (String, SecretString) {
-        let with_scheme = |scheme: &str| format!("{scheme} {}", self.value.expose_secret()).into();
+        let with_scheme = |scheme: &str| secret::joined([scheme, " ", self.value.expose_secret()]);
         match &self.kind {
             TokenType::Bearer | TokenType::Basic => ("authorization".to_owned(), with_scheme(self.kind.word())),
             TokenType::ApiKey { header } => (header.clone(), self.value.clone()),

@@ -2,13 +2,13 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, status::Refusal};
+use super::{Api, convert, reseal, status::Refusal};
 use crate::{
     broker::{Description, Error, Imported},
     policy::{Action, Permit},
     proto::{
         DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
-        grant_admin_server::GrantAdmin, import_grant_request::Secret,
+        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin, import_grant_request::Secret,
     },
     store::{self, Material},
 };
@@ -40,6 +40,17 @@ impl GrantAdmin for Api {
             let permit = self.permit(&by, asked)?;
             let (scopes, resources) = (permit.scopes().clone(), permit.resources().clone());
             Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
+        })
+        .await
+    }
+
+    async fn reseal_records(
+        &self,
+        request: Request<ResealRecordsRequest>,
+    ) -> Result<Response<ResealRecordsResponse>, Status> {
+        self.answer("ResealRecords", request, async |by, request| {
+            let permit = self.permit_store(&by)?;
+            Ok(reseal::page(self.broker.reseal(&permit, reseal::pass(&request)?).await?))
         })
         .await
     }

@@ -1,143 +1,127 @@
-//! Reads again what lies in files, and hands it on when it has changed: certificates, authorities and keys.
-//!
-//! Files are looked at again and again instead of being watched: Kubernetes replaces them by swapping a symbolic link
-//! above them, which says nothing to whoever watches the file itself.
+//! Putting a changed configuration in force while calls are served: credentials, policy and seal keys, all or nothing.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
+    signal::unix::Signal,
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::store::{self, OpenStore};
 use crate::{
-    config::{self, ServerTls, Source},
-    identity::{Identity, KeySet, Kubernetes},
-    secret::{ExposeSecret, SecretString, same},
-    server::{ClientsConfig, Tls, TlsConfig},
+    api::Live,
+    config::{Config, ConfigErrors, ReadFile},
+    store::{Ring, StoreError, spool::Spool},
+    telemetry::{ReloadLabels, Telemetry},
 };
 
-/// How often files are read.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// Takes what stands in the files now; the error is a few words.
-type Apply = Box<dyn FnMut(&[SecretString]) -> Result<(), String> + Send>;
+/// Reads the configuration anew.
+pub(super) type Load = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
-/// Files that make sense only together, and what is done with them.
-pub(super) struct Followed {
-    what: &'static str,
-    sources: Vec<Source>,
-    /// What was there when it was last tried, good or not, so that a bad file is told of once.
-    seen: Result<Vec<SecretString>, String>,
-    apply: Apply,
+/// What a change is put in force with.
+pub(super) struct Change {
+    /// What the process was started with: settings that cannot change are still those.
+    pub(super) started: Config,
+    pub(super) opened: OpenStore,
+    /// The seal keys that store and spool use.
+    pub(super) ring: Ring,
+    pub(super) spool: Option<Spool>,
+    pub(super) api: Live,
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
-impl Followed {
-    fn new(what: &'static str, sources: Vec<Source>, apply: Apply) -> Self {
-        let seen = Ok(sources.iter().map(|source| source.content().clone()).collect());
-        Self { what, sources, seen, apply }
-    }
-
-    fn look(&mut self) {
-        let now: Result<Vec<SecretString>, String> = self.sources.iter().map(Source::read).collect();
-        if is_same(&now, &self.seen) {
-            return;
-        }
-        let outcome = now.as_ref().map_err(Clone::clone).and_then(|texts| (self.apply)(texts));
-        match outcome {
-            Ok(()) => info!(what = self.what, "read again, and in use from now on"),
-            Err(error) => warn!(what = self.what, %error, "changed and cannot be used; what was there before stays"),
-        }
-        self.seen = now;
-    }
+/// Why a change is not in force.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// It has mistakes. Each is told where it stands in the file, as at the start.
+    #[error("the changed configuration has {} mistakes:\n{}", .0.count(), .0.render(false))]
+    Mistakes(ConfigErrors),
+    /// The store does not open with the seal keys, or does not answer.
+    #[error("the changed [seal] cannot be used: {0}")]
+    Seal(#[from] StoreError),
+    /// The task that reads it ended.
+    #[error("the configuration was not read to its end")]
+    Ended,
 }
 
-fn is_same(one: &Result<Vec<SecretString>, String>, other: &Result<Vec<SecretString>, String>) -> bool {
-    match (one, other) {
-        (Ok(one), Ok(other)) => {
-            let same = |(a, b): (&SecretString, &SecretString)| same(a.expose_secret(), b.expose_secret());
-            one.len() == other.len() && one.iter().zip(other).all(same)
-        }
-        (Err(one), Err(other)) => one == other,
-        (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
-    }
-}
-
-/// Looks at all of them for ever.
-pub(super) async fn follow(mut followed: Vec<Followed>) {
-    if followed.is_empty() {
-        return std::future::pending().await;
-    }
-    let mut tick = interval(EVERY);
+/// Follows the files until the task is ended.
+pub(super) async fn follow(change: Change, load: Load, mut hangup: Signal) {
+    let mut files = change.started.files.clone();
+    let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
-        // A file system that does not answer must hold up nobody else.
-        let looked = spawn_blocking(move || {
-            followed.iter_mut().for_each(Followed::look);
-            followed
-        });
-        match looked.await {
-            Ok(back) => followed = back,
-            Err(_) => return,
+        let asked = tokio::select! {
+            _ = tick.tick() => false,
+            heard = hangup.recv() => heard.is_some(),
+        };
+        let looked = spawn_blocking(move || (files.iter().any(ReadFile::has_changed), files)).await;
+        let Ok((changed, same)) = looked else { return };
+        files = same;
+        if asked || changed {
+            let outcome = change.reload(&load, &mut files).await;
+            change.tell(outcome);
         }
     }
 }
 
-/// The server's certificate and key and the authorities of callers.
-pub(super) fn of_tls(read: &ServerTls, tls: &Tls) -> Followed {
-    let mut sources = vec![read.certificate.clone(), read.key.clone()];
-    sources.extend(read.clients.iter().map(|clients| clients.ca.clone()));
-    let (base, tls) = (tls_config(read), tls.clone());
-    Followed::new(
-        "server.tls",
-        sources,
-        Box::new(move |texts| {
-            let mut config = base.clone();
-            let mut texts = texts.iter();
-            if let (Some(certificate), Some(key)) = (texts.next(), texts.next()) {
-                config.certificate = certificate.expose_secret().to_owned();
-                config.key = key.clone();
+impl Change {
+    /// Reads everything anew and puts it in force; what is to be watched from now on is in `files`, whatever comes of it.
+    async fn reload(&self, load: &Load, files: &mut Vec<ReadFile>) -> Result<Config, Refused> {
+        let load = Arc::clone(load);
+        let read = spawn_blocking(move || load()).await.map_err(|_| Refused::Ended)?;
+        match read {
+            Ok(config) => {
+                let put = self.put_in_force(&config).await;
+                // A store that is away does not make the change a bad one: it is tried again at the next look.
+                if !matches!(put, Err(Refused::Seal(StoreError::Unavailable(_)))) {
+                    files.clone_from(&config.files);
+                }
+                put.map(|()| config)
             }
-            if let (Some(clients), Some(ca)) = (&mut config.clients, texts.next()) {
-                clients.ca = ca.expose_secret().to_owned();
+            Err(errors) => {
+                *files = errors.files().to_vec();
+                Err(Refused::Mistakes(errors))
             }
-            tls.replace(&config).map_err(|error| error.to_string())
-        }),
-    )
-}
+        }
+    }
 
-/// TLS as the configuration has it.
-pub(super) fn tls_config(read: &ServerTls) -> TlsConfig {
-    let clients = read.clients.as_ref().map(|clients| ClientsConfig {
-        ca: clients.ca.content().expose_secret().to_owned(),
-        trust_domain: clients.trust_domain.clone(),
-        required: clients.required,
-    });
-    let certificate = read.certificate.content().expose_secret().to_owned();
-    TlsConfig { certificate, key: read.key.content().clone(), clients }
-}
+    /// The keys first: nothing of the new configuration is in force if they do not open this store.
+    async fn put_in_force(&self, config: &Config) -> Result<(), Refused> {
+        let ring = store::ring(&self.started.store, &config.seal)?;
+        self.opened.opens_with(&ring).await?;
+        self.ring.replace_with(&ring);
+        self.api.change(config.credentials.clone(), config.policy());
+        if let Some(spool) = &self.spool {
+            // Nobody else gets to the files of this host.
+            spool.reseal(true).await;
+        }
+        Ok(())
+    }
 
-/// What a Kubernetes issuer is verified with.
-pub(super) fn of_identity(read: &config::Identity, identity: &Identity) -> Vec<Followed> {
-    let Some(kubernetes) = identity.kubernetes() else { return Vec::new() };
-    let follow = |what, source: &Option<Source>, apply: fn(&Kubernetes, &SecretString) -> Result<(), String>| {
-        let kubernetes = Arc::clone(kubernetes);
-        let apply: Apply = Box::new(move |texts| texts.iter().try_for_each(|text| apply(&kubernetes, text)));
-        source.clone().map(|source| Followed::new(what, vec![source], apply))
-    };
-    let jwks = follow("identity.kubernetes.jwks", &read.jwks, |kubernetes, text| {
-        let keys = KeySet::parse(text.expose_secret().as_bytes()).map_err(|error| error.to_string())?;
-        kubernetes.replace_keys(keys);
-        Ok(())
-    });
-    let ca = follow("identity.kubernetes.ca", &read.ca, |kubernetes, text| {
-        kubernetes.trust(text.expose_secret()).map_err(|_| "it is no authority in PEM".to_owned())
-    });
-    let token = follow("identity.kubernetes.token", &read.token, |kubernetes, text| {
-        kubernetes.show(text.clone());
-        Ok(())
-    });
-    jwks.into_iter().chain(ca).chain(token).collect()
+    fn tell(&self, outcome: Result<Config, Refused>) {
+        let result = match &outcome {
+            Ok(config) => {
+                for warning in &config.warnings {
+                    warn!("about the changed configuration: {}", warning.title());
+                }
+                for setting in self.started.needs_restart(config) {
+                    warn!("`{setting}` was changed and needs a restart; the old value stays in force");
+                }
+                let (credentials, rows) = (config.credentials.len(), config.allow.len());
+                info!(credentials, rows, "the configuration was read anew and is in force");
+                "ok"
+            }
+            Err(refused) => {
+                error!("the old configuration stays in force: {refused}");
+                "refused"
+            }
+        };
+        self.telemetry.reloads.get_or_create(&ReloadLabels { result }).inc();
+        self.telemetry.configuration_current.set(i64::from(outcome.is_ok()));
+    }
 }

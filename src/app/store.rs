@@ -25,6 +25,7 @@ use crate::{
 };
 
 /// A store that was opened, with what only its kind needs.
+#[derive(Clone)]
 pub(super) enum OpenStore {
     Embedded(Arc<Embedded>),
     Redis(Arc<Redis>),
@@ -38,6 +39,14 @@ impl OpenStore {
         }
     }
 
+    /// Whether these seal keys are this store's: whether they open its first record.
+    pub(super) async fn opens_with(&self, ring: &Ring) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.opens_with(ring).await,
+            Self::Redis(store) => store.opens_with(ring).await,
+        }
+    }
+
     /// Deletes expired tokens where the store does not do so by itself.
     pub(super) async fn sweep(&self) -> Result<usize, StoreError> {
         match self {
@@ -47,13 +56,21 @@ impl OpenStore {
     }
 }
 
-/// Opens the store with its seal keys.
-pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<OpenStore, StoreError> {
+/// The seal keys of a store: the configured ones, or the one beside the database.
+pub(super) fn ring(store: &config::Store, seal: &config::Seal) -> Result<Ring, StoreError> {
     match store {
-        config::Store::Embedded { path } => {
-            let ring = if seal.keys.is_empty() { own_ring(path)? } else { ring(seal)? };
-            Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?)))
+        config::Store::Embedded { path } if seal.keys.is_empty() => own_ring(path),
+        config::Store::Embedded { .. } | config::Store::Redis { .. } => {
+            let keys = seal.keys.iter().map(|key| (key.id.as_str(), key.key.as_slice()));
+            Ring::new(keys).map_err(|error| StoreError::Open(error.to_string()))
         }
+    }
+}
+
+/// Opens the store with its seal keys.
+pub(super) async fn open(store: &config::Store, ring: Ring) -> Result<OpenStore, StoreError> {
+    match store {
+        config::Store::Embedded { path } => Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?))),
         config::Store::Redis {
             url,
             prefix,
@@ -78,25 +95,20 @@ pub(super) async fn open(store: &config::Store, seal: &config::Seal) -> Result<O
                 ca: ca.clone(),
             };
             // Boxed: what it takes to find a server is deeper than the compiler follows from here.
-            let opened = Redis::open(&settings, ring(seal)?).boxed().await?;
+            let opened = Redis::open(&settings, ring).boxed().await?;
             Ok(OpenStore::Redis(Arc::new(opened)))
         }
     }
 }
 
 /// Opens the spool, where one is configured. The embedded store needs none: it is a file of this host itself.
-pub(super) fn spool(store: &config::Store, seal: &config::Seal) -> Result<Option<Spool>, StoreError> {
+pub(super) fn spool(store: &config::Store, ring: &Ring) -> Result<Option<Spool>, StoreError> {
     match store {
         config::Store::Embedded { .. } => Ok(None),
         config::Store::Redis { spool, .. } => {
-            spool.as_ref().map(|directory| Spool::open(directory, ring(seal)?)).transpose()
+            spool.as_ref().map(|directory| Spool::open(directory, ring.clone())).transpose()
         }
     }
-}
-
-fn ring(seal: &config::Seal) -> Result<Ring, StoreError> {
-    let keys = seal.keys.iter().map(|key| (key.id.as_str(), key.key.as_slice()));
-    Ring::new(keys).map_err(|error| StoreError::Open(error.to_string()))
 }
 
 /// The key beside the database, for those who configure none. It is made on the first start.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     caller::Caller,
-    policy::{Permit, Request, RowId},
+    policy::{Action, Permit, Request, RowId},
     store::{Names, Unit},
     token::GrantKey,
 };
@@ -113,11 +113,20 @@ impl Record {
         self.path = call.as_ref().map(|call| cut(call.plain_path()));
     }
 
-    pub fn allowed(&mut self, permit: &Permit) {
-        let RowId { number, name } = permit.row();
+    /// What is done with the store as a whole is done with no credential.
+    pub fn asked_for_the_store(&mut self) {
+        self.action = Some(Action::Administer.word());
+    }
+
+    pub fn allowed_by(&mut self, row: &RowId) {
+        let RowId { number, name } = row;
         self.decision = Decision::Allowed;
         self.row = Some(*number);
         self.row_name = name.as_deref().map(str::to_owned);
+    }
+
+    pub fn allowed(&mut self, permit: &Permit) {
+        self.allowed_by(permit.row());
         // Where the request named none: what the credential has of its own.
         self.scopes = permit.scopes().iter().map(str::to_owned).collect();
         self.resources = permit.resources().iter().map(str::to_owned).collect();
@@ -182,7 +191,7 @@ mod tests {
     use super::*;
     use crate::{
         name::{CredentialName, Subject},
-        policy::{Action, Called, Policy},
+        policy::{Called, Policy},
     };
 
     fn names() -> Names {

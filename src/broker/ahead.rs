@@ -84,7 +84,11 @@ impl Core {
 
     fn timer_ended(self: &Arc<Self>, due: Due) {
         let Some(slot) = due.slot.upgrade() else { return };
-        let Some(credential) = self.credentials.get(&slot.key.grant.credential) else { return };
+        let roster = self.roster.load();
+        let Some((credential, edition)) = roster.get(&slot.key.grant.credential) else { return };
+        if edition != slot.edition {
+            return;
+        }
         let target = Target { credential: Arc::clone(credential), slot };
         // If this is the second timer, after a failure, the right to ask is taken anew.
         target.slot.unask_ahead(due.generation);

@@ -8,25 +8,19 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     decide::{self, Circumstances, Fate, Plan},
+    proof::{self, Requests},
     quarantine,
 };
 use crate::{
     clock::{Deadline, Moment},
     failpoint::{self, Step},
     failure::FailureCause,
-    grant::{
-        Grant,
-        answer::{Answer, Granted},
-        lifetime,
-        request::{self, Asked, BuildError, TokenRequest},
-    },
-    provider::SendError,
-    secret::SecretString,
+    grant::{Grant, answer::Granted, lifetime},
     store::{
         AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Rest, Settle, StoreError,
         Verdict, Written, spool::Spool,
     },
-    telemetry::{CredentialLabels, CredentialOnly},
+    telemetry::CredentialLabels,
     token::{Generation, Token},
 };
 
@@ -82,8 +76,8 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         }
     };
     // Built before the intent is written: a request that cannot be built was never sent.
-    let request = match build(target, refresh_token, &core.now()) {
-        Ok(request) => request,
+    let requests = match proof::requests(core, target, refresh_token) {
+        Ok(requests) => requests,
         Err(error) => {
             warn!(credential = %credential.name, %error, "no token request can be built");
             let wait = Verdict::BackOff { wait: BUILD_RETRY };
@@ -102,7 +96,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
     }
     let send_by = core.now().after(core.timing.commit_budget);
     if credential.grant.repeating_is_harmless() {
-        return ask(core, target, hold, request, recovering, &send_by).await;
+        return ask(core, target, hold, requests, recovering, send_by).await;
     }
     // The lease of another flight of this process may have ended; its answer is waited for and not asked for again.
     let Some(_mark) = core.under_way.mark(&target.slot.place.unit) else {
@@ -117,7 +111,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
     if recovering {
         warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");
     }
-    ask(core, target, hold, request, recovering, &send_by).await
+    ask(core, target, hold, requests, recovering, send_by).await
 }
 
 /// What a caller is told to wait while somebody else's try is not settled.
@@ -126,24 +120,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a request that could not be built is not tried again.
 pub(super) const BUILD_RETRY: Duration = Duration::from_secs(5);
 
-/// Puts a token request together.
-pub(super) fn build(
-    target: &Target,
-    refresh_token: Option<&SecretString>,
-    now: &Moment,
-) -> Result<TokenRequest, BuildError> {
-    let key = &target.slot.key;
-    let asked = Asked {
-        subject: &key.grant.subject,
-        scopes: &key.scopes,
-        resources: &key.resources,
-        default_scopes: &target.credential.scopes,
-    };
-    request::build(&target.credential.grant, refresh_token, &asked, now.wall())
-}
-
-/// Writes the intent. From here on the refresh token counts as sent.
-async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Error> {
+/// Writes the intent. From here on the refresh token counts as sent. Asked again by the same attempt it writes nothing, and
+/// tells whether enough of the lease is left for one more request.
+pub(super) async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Result<bool, Error> {
     let record = hold.record.as_ref();
     let dispatch = Dispatch {
         unit: &target.slot.place.unit,
@@ -168,19 +147,12 @@ async fn ask(
     core: &Arc<Core>,
     target: &Target,
     hold: Hold,
-    request: TokenRequest,
+    requests: Requests,
     recovering: bool,
-    send_by: &Deadline,
+    send_by: Deadline,
 ) -> Result<Option<Arc<Token>>, Error> {
     failpoint::reach(Step::Dispatched).await;
-    let sent = core.now();
-    let answer = if send_by.has_passed(&sent) {
-        // Others may have taken over and presented the refresh token themselves.
-        warn!(credential = %target.credential.name, "this process stood still for too long; the request is not sent");
-        Err(SendError::NotSent("it is too late to begin".into()))
-    } else {
-        send(core, target, request, &sent).await
-    };
+    let (answer, sent) = proof::ask(core, target, Some(&hold), requests, send_by).await;
     failpoint::reach(Step::Answered).await;
     let around = Circumstances {
         grant: &target.credential.grant,
@@ -203,31 +175,6 @@ async fn ask(
             }
             settle(core, target, &hold, cause, verdict).await
         }
-    }
-}
-
-/// Sends one request, once, and notes how long it took.
-pub(super) async fn send(
-    core: &Core,
-    target: &Target,
-    request: TokenRequest,
-    sent: &Moment,
-) -> Result<Answer, SendError> {
-    let answer = core.provider.ask(request, core.timing.http_timeout).await;
-    let credential = target.credential.name.to_string();
-    let seconds = core.now().since(sent).as_secs_f64();
-    core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
-    log_failure(target, &answer);
-    answer
-}
-
-fn log_failure(target: &Target, answer: &Result<Answer, SendError>) {
-    let credential = &target.credential.name;
-    match answer {
-        Ok(Answer::Granted(_)) => {}
-        Ok(Answer::Refused(refusal)) => warn!(%credential, refused = ?refusal.error, "the provider refused"),
-        Ok(Answer::Unusable(why)) => warn!(%credential, %why, "the provider's answer cannot be used"),
-        Err(error) => warn!(%credential, %error, "no token"),
     }
 }
 

@@ -71,7 +71,7 @@ impl Broker {
     ///
     /// [`Error`], when no call was made or no answer came. An answer of any status is no error.
     pub async fn call_through(&self, permit: &Permit, call: Call) -> Result<Answered, Error> {
-        let target = self.core.target(permit.grant(), call.scopes.clone(), call.resources.clone())?;
+        let target = self.target(permit.grant(), call.scopes.clone(), call.resources.clone())?;
         let prepared = prepare(&target.credential, &call)?;
         let longest = target.credential.call_timeout;
         let deadline = Instant::now() + call.timeout.map_or(longest, |wanted| wanted.min(longest));

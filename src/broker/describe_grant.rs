@@ -42,7 +42,7 @@ impl Broker {
         scopes: Scopes,
         resources: Resources,
     ) -> Result<Description, Error> {
-        let target = self.core.target(permit.grant(), scopes, resources)?;
+        let target = self.target(permit.grant(), scopes, resources)?;
         let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();

@@ -21,7 +21,10 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{Core, Error, Target, refresh};
-use crate::token::{Token, TokenKey, Wanted};
+use crate::{
+    cache::Edition,
+    token::{Token, TokenKey, Wanted},
+};
 
 type Landed = Result<Arc<Token>, Error>;
 
@@ -29,8 +32,11 @@ type Landed = Result<Arc<Token>, Error>;
 #[derive(Default)]
 pub(super) struct Flights {
     next: AtomicU64,
-    running: Mutex<HashMap<TokenKey, Running>>,
+    running: Mutex<HashMap<FlightKey, Running>>,
 }
+
+/// Callers share a flight only if their credential is the same, and not merely its name.
+type FlightKey = (TokenKey, Edition);
 
 struct Running {
     id: u64,
@@ -59,7 +65,7 @@ impl Core {
 
     fn board(self: &Arc<Self>, target: &Target, wanted: Wanted) -> Shared<oneshot::Receiver<Landed>> {
         let mut running = self.flights.running.lock();
-        match running.entry(target.slot.key.clone()) {
+        match running.entry(key(target)) {
             Entry::Occupied(flight) => flight.get().landed.clone(),
             Entry::Vacant(place) => {
                 let id = self.flights.next.fetch_add(1, Ordering::Relaxed);
@@ -75,24 +81,28 @@ impl Core {
 
 async fn fly(core: Arc<Core>, target: Target, wanted: Wanted, id: u64, land: oneshot::Sender<Landed>) {
     // The entry goes even if the work should panic.
-    let entry = EntryGuard { flights: &core.flights, key: &target.slot.key, id };
+    let entry = EntryGuard { flights: &core.flights, key: key(&target), id };
     let result = refresh::obtain(&core, &target, wanted).await;
     drop(entry);
     // Nobody waiting any more is no fault.
     let _ = land.send(result);
 }
 
+fn key(target: &Target) -> FlightKey {
+    (target.slot.key.clone(), target.slot.edition)
+}
+
 struct EntryGuard<'a> {
     flights: &'a Flights,
-    key: &'a TokenKey,
+    key: FlightKey,
     id: u64,
 }
 
 impl Drop for EntryGuard<'_> {
     fn drop(&mut self) {
         let mut running = self.flights.running.lock();
-        if running.get(self.key).is_some_and(|flight| flight.id == self.id) {
-            running.remove(self.key);
+        if running.get(&self.key).is_some_and(|flight| flight.id == self.id) {
+            running.remove(&self.key);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Broker {
     ///
     /// [`Error`], when there is none and none can be had.
     pub async fn get_token(&self, permit: &Permit, ask: Ask) -> Result<Served, Error> {
-        let target = self.core.target(permit.grant(), ask.scopes, ask.resources)?;
+        let target = self.target(permit.grant(), ask.scopes, ask.resources)?;
         let deadline = Instant::now() + self.core.timing.max_wait;
         let token = self.core.wanted_token(&target, ask.wanted, deadline).await?;
         Ok(Served::new(&target, token))

@@ -14,6 +14,7 @@ use super::{
     Core, Error, Outcome, Rejected, StoreOutage, Target, attempt,
     decide::{self, Circumstances, Fate, ReportPlan},
     invalidate_token::{Replaced, generation_of, newer_than},
+    proof,
 };
 use crate::{
     clock::Moment,
@@ -42,11 +43,11 @@ pub(super) async fn obtain(
     if let Some(resting) = core.known_rest(target).or_else(|| own_rest(core, target)) {
         return Err(resting);
     }
-    let Ok(request) = attempt::build(target, None, &core.now()) else {
+    let Ok(requests) = proof::requests(core, target, None) else {
         return Err(failed(core, target, FailureCause::ClientConfigurationRejected, attempt::BUILD_RETRY));
     };
-    let sent = core.now();
-    let answer = attempt::send(core, target, request, &sent).await;
+    let send_by = core.now().after(core.timing.commit_budget);
+    let (answer, sent) = proof::ask(core, target, None, requests, send_by).await;
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering: false,

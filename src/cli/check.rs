@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     grant::{
         Grant,
-        answer::Answer,
+        answer::{Answer, RefusalError},
         request::{self, Asked},
     },
     http,
@@ -108,12 +108,25 @@ async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String),
         scopes: &credential.scopes,
         resources: &credential.resources,
         default_scopes: &credential.scopes,
+        proof: 0,
     };
-    let request = match request::build(&credential.grant, None, &asked, SystemTime::now()) {
-        Ok(request) => request,
-        Err(error) => return Ok((false, error.to_string())),
+    let provider = Provider::new(client);
+    let mut proofs = 0..credential.grant.endpoint().map_or(1, |endpoint| endpoint.client.auth.proofs());
+    let outcome = loop {
+        let asked = Asked { proof: proofs.next().unwrap_or_default(), ..asked };
+        let request = match request::build(&credential.grant, None, &asked, SystemTime::now()) {
+            Ok(request) => request,
+            Err(error) => return Ok((false, error.to_string())),
+        };
+        let outcome = provider.ask(request, timing.http_timeout).await;
+        // As the service does: while a client secret is replaced, the provider may know the next one.
+        let unproven =
+            matches!(&outcome, Ok(Answer::Refused(refusal)) if refusal.error == RefusalError::ClientUnproven);
+        if !unproven || proofs.is_empty() {
+            break outcome;
+        }
     };
-    Ok(match Provider::new(client).ask(request, timing.http_timeout).await {
+    Ok(match outcome {
         Ok(Answer::Granted(granted)) => (
             true,
             granted.expires_in.map_or_else(

@@ -1,9 +1,17 @@
 //! `bearerd serve`: runs the service.
 
-use std::{future::Future, io::IsTerminal, path::PathBuf};
+use std::{
+    future::Future,
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use clap::Args as ClapArgs;
-use tokio::signal::unix::{SignalKind, signal};
+#[cfg(target_os = "linux")]
+use rustix::process::DumpableBehavior;
+use rustix::process::{self, Resource, Rlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use super::output::{Exit, Failure, Streams};
@@ -27,22 +35,38 @@ pub struct Args {
 
 /// Runs the service until SIGTERM or SIGINT.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    // Before the first secret is read.
+    let undumpable = forbid_core_dumps();
     let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
     log_to_stderr(&config.log)?;
     #[cfg(feature = "failpoints")]
     if let Some(directory) = std::env::var_os("BEARERD_FAILPOINTS") {
         crate::failpoint::watch(directory.into());
     }
+    if let Err(error) = undumpable {
+        warn!(%error, "core dumps could not be switched off; one would hold secrets");
+    }
     let stopped = stop_signal()?;
-    let app = App::start(config).await.map_err(|error| failure(&error))?;
+    let hangup = listen_for(SignalKind::hangup())?;
+    let mut app = App::start(config).await.map_err(|error| failure(&error))?;
+    app.follow(move || config::load(args.config.as_deref(), &environment), hangup);
     app.run_until(stopped).await.map_err(|error| failure(&error))?;
     Ok(Exit::Success)
 }
 
+/// No core dump of this process is written, and no other process of the same user may look into its memory. Neither is
+/// taken back by anything that a request does.
+fn forbid_core_dumps() -> io::Result<()> {
+    process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 /// Reads the configuration; every mistake and warning in it goes to stderr.
 pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option<Config> {
-    let colour = std::io::stderr().is_terminal();
-    match config::load(path, &|name| std::env::var(name).ok()) {
+    let colour = io::stderr().is_terminal();
+    match config::load(path, &environment) {
         Ok(config) => {
             for warning in &config.warnings {
                 streams.text(&format!("{}\n", warning.render(colour)));
@@ -60,9 +84,9 @@ pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option
 pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| refused(&error))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| refused(&error))
@@ -70,15 +94,22 @@ pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
 
 /// Ends at the first SIGTERM, as Kubernetes sends it, or SIGINT, as a terminal does.
 pub fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let refused = |error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminated = listen_for(SignalKind::terminate())?;
+    let mut interrupted = listen_for(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
     })
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Exit::Failure, format!("cannot listen for signals: {error}")))
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn failure(error: &AppError) -> Failure {

@@ -15,7 +15,8 @@ use super::{
 use crate::proto::{
     CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
     GetTokenResponse, GrantState, Header, ImportGrantRequest, ImportGrantResponse, InvalidateTokenOutcome,
-    InvalidateTokenRequest, InvalidateTokenResponse, Replay, Token,
+    InvalidateTokenRequest, InvalidateTokenResponse, Replay, ResealRecordsRequest, ResealRecordsResponse,
+    SealedRecords, Token,
     grant_admin_server::{GrantAdmin, GrantAdminServer},
     import_grant_request::Secret,
     invalidate_token_request::Rejected,
@@ -172,6 +173,21 @@ impl GrantAdmin for Fake {
             last_error: if broken { "REAUTHORIZATION_REQUIRED".to_owned() } else { String::new() },
             next_attempt_at: broken.then(|| at(10)),
             outcome_unknown: broken,
+        }))
+    }
+
+    /// Two pages. The old key seals three records until it is resealed, and one of another key stays.
+    async fn reseal_records(
+        &self,
+        request: Request<ResealRecordsRequest>,
+    ) -> Result<Response<ResealRecordsResponse>, Status> {
+        let ResealRecordsRequest { page_token, only_count } = request.into_inner();
+        let (resealed, unreadable) = if only_count { (0, 0) } else { (3, 1) };
+        let row = |key: &str, records, seals| SealedRecords { key: key.to_owned(), records, seals };
+        let keys = vec![row("new", 9 + resealed, true), row("old", 3 - resealed, false), row("unknown", 1, false)];
+        Ok(Response::new(match page_token.as_str() {
+            "" => ResealRecordsResponse { next_page_token: "2".to_owned(), ..ResealRecordsResponse::default() },
+            _ => ResealRecordsResponse { next_page_token: String::new(), keys, resealed, unreadable },
         }))
     }
 }

@@ -11,7 +11,7 @@ use super::{
 pub(super) const KEYS: &[Key] = &[Key::new("max_tokens"), Key::new("max_age")];
 
 /// The cache's limits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// How many tokens are held.
     pub max_tokens: u64,

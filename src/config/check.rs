@@ -1,14 +1,11 @@
 //! One pass over a file: what was found wrong, what may be shown of it, and which other files it led to.
 
-use std::{
-    cell::RefCell,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 use toml::de::DeTable;
 
 use super::{
+    file::ReadFile,
     mask,
     report::{ConfigErrors, Excerpts, Problem, Scope, Span, Warning},
 };
@@ -25,7 +22,7 @@ pub(super) struct Check<'a> {
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     shown: RefCell<Vec<Span>>,
-    files: RefCell<Vec<PathBuf>>,
+    files: RefCell<Vec<ReadFile>>,
 }
 
 /// What a pass found.
@@ -34,8 +31,8 @@ pub(super) struct Outcome {
     pub errors: Option<ConfigErrors>,
     /// All warnings.
     pub warnings: Vec<Warning>,
-    /// The files of secrets, sorted.
-    pub files: Vec<PathBuf>,
+    /// The files of secrets, each once, as they were before they were first read.
+    pub files: Vec<ReadFile>,
 }
 
 impl<'a> Check<'a> {
@@ -66,9 +63,9 @@ impl<'a> Check<'a> {
         self.shown.borrow_mut().push(span);
     }
 
-    /// Remembers a file whose content is part of the configuration.
+    /// Remembers a file whose content is part of the configuration; to be called before it is read.
     pub fn file(&self, path: &Path) {
-        self.files.borrow_mut().push(path.to_owned());
+        self.files.borrow_mut().push(ReadFile::now(path));
     }
 
     /// Ends the pass. `harmless` are the settings whose values are never secret.
@@ -90,8 +87,8 @@ impl<'a> Check<'a> {
         errors.sort_by_key(|problem| problem.span.as_ref().map_or(0, |span| span.start));
         let warnings = self.warnings.into_inner().into_iter();
         let mut files = self.files.into_inner();
-        files.sort_unstable();
-        files.dedup();
+        files.sort_by(|a, b| a.path().cmp(b.path()));
+        files.dedup_by(|later, first| later.path() == first.path());
         Outcome {
             warnings: warnings.map(|problem| Warning::new(problem, excerpts.clone())).collect(),
             errors: (!errors.is_empty()).then(|| ConfigErrors::new(errors, excerpts)),

@@ -7,7 +7,7 @@ use super::{key::Key, reader::Reader, value::parsed};
 pub(super) const KEYS: &[Key] = &[Key::new("filter"), Key::new("format")];
 
 /// The log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Which events are logged, in the syntax of [`EnvFilter`], for example `info,bearerd=debug`.
     pub filter: String,

@@ -4,6 +4,8 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::file::ReadFile;
+
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
 
@@ -49,18 +51,30 @@ pub(super) struct Excerpts {
 pub struct ConfigErrors {
     problems: Vec<Problem>,
     excerpts: Arc<Excerpts>,
+    files: Vec<ReadFile>,
 }
 
 impl ConfigErrors {
     pub(super) fn new(problems: Vec<Problem>, excerpts: Arc<Excerpts>) -> Self {
-        Self { problems, excerpts }
+        Self { problems, excerpts, files: Vec::new() }
     }
 
     /// One mistake that is about no place in a file.
     pub(super) fn without_file(title: String, right: String) -> Self {
         let problem = Problem { scope: Scope::File, span: None, title, right, context: Vec::new() };
         let excerpts = Excerpts { name: String::new(), values: String::new(), lines: String::new() };
-        Self { problems: vec![problem], excerpts: Arc::new(excerpts) }
+        Self { problems: vec![problem], excerpts: Arc::new(excerpts), files: Vec::new() }
+    }
+
+    /// The same mistakes, found while these files were read.
+    pub(super) fn after_reading(mut self, files: impl IntoIterator<Item = ReadFile>) -> Self {
+        self.files.extend(files);
+        self
+    }
+
+    /// Every file that was read, or looked for. As long as none of them changes, neither do the mistakes.
+    pub fn files(&self) -> &[ReadFile] {
+        &self.files
     }
 
     /// How many mistakes there are; at least one.

@@ -16,7 +16,7 @@ use super::{
     reader::{Reader, Value},
     value::{Wrong, text},
 };
-use crate::secret::SecretString;
+use crate::secret::{ExposeSecret, SecretString, same};
 
 /// What a secret reference knows.
 ///
@@ -39,6 +39,15 @@ impl Source {
     /// What it was when the configuration was read.
     pub fn content(&self) -> &SecretString {
         &self.content
+    }
+
+    /// Whether it is read from where the other one is read. What a variable of the environment holds stays what it was
+    /// when the process began, so there the text itself is compared.
+    pub(super) fn has_the_place_of(&self, other: &Self) -> bool {
+        match (&self.file, &other.file) {
+            (None, None) => same(self.content.expose_secret(), other.content.expose_secret()),
+            (file, other) => file == other,
+        }
     }
 
     /// What it is now; a variable of the environment never changes.
@@ -78,6 +87,34 @@ impl Reader<'_> {
             return None;
         }
         content(&self.optional_table(key, KEYS)?)
+    }
+
+    /// A secret, or a list of them, that may be absent; `None` too if one of them cannot be read.
+    pub fn secrets(&self, key: &'static str) -> Option<Vec<SecretString>> {
+        let value = self.value(key)?;
+        let Some(items) = value.get_ref().as_array() else { return self.secret(key).map(|secret| vec![secret]) };
+        if items.is_empty() {
+            self.wrong(key, Wrong::new(value, "is an empty list", format!("write {FORM}, or several of them")));
+        }
+        let read = |item: &Value<'_>| {
+            if !item.get_ref().is_table() {
+                let right = format!("write {FORM}");
+                self.wrong(key, Wrong::new(item, "holds a secret, which must not stand in this file", right));
+                return None;
+            }
+            content(&Reader::of(self.check, KEYS, self.path(key), item)?)
+        };
+        // All of them are read before one that is missing ends it, so that every mistake is found.
+        let secrets: Vec<_> = items.iter().map(read).collect();
+        secrets.into_iter().collect::<Option<Vec<_>>>().filter(|secrets| !secrets.is_empty())
+    }
+
+    /// A secret, or a list of them, that must be there.
+    pub fn required_secrets(&self, key: &'static str) -> Option<Vec<SecretString>> {
+        if self.value(key).is_none() {
+            self.missing(key, FORM);
+        }
+        self.secrets(key)
     }
 
     /// A secret that must be there.
@@ -143,8 +180,10 @@ fn from_environment(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretS
 
 /// Reads a text file of limited size; an error is a few words.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(|error| error.kind().to_string())?;
+    // A buffer that grows leaves copies behind; one more byte than the file has, and it need not grow to find the end.
+    let length = file.metadata().map_or(0, |file| file.len()).min(MAX_BYTES) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default()));
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.kind().to_string())?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err("it has more than 1 MiB".to_owned());

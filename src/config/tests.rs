@@ -122,8 +122,20 @@ fn a_credential_has_defaults() {
     assert_eq!(credential.max_response_bytes, 3 * 1024 * 1024);
     assert!(!credential.keep_alive && credential.default_lifetime.is_none() && credential.scopes.is_empty());
     let Grant::ClientCredentials(endpoint) = &credential.grant else { panic!("{:?}", credential.grant) };
-    let ClientAuth::SecretBasic(secret) = &endpoint.client.auth else { panic!("{:?}", endpoint.client) };
+    let ClientAuth::SecretBasic(secrets) = &endpoint.client.auth else { panic!("{:?}", endpoint.client) };
+    let secret = secrets.get(0);
     assert_eq!(secret.expose_secret(), "hunter2");
+}
+
+#[test]
+fn a_client_secret_and_the_next_one_keep_their_order() {
+    let two = "client_secret = [{ env = \"S\" }, { file = \"secrets/salesforce\" }]";
+    let oauth = "token_url = \"https://a.example/token\"\nclient_id = \"me\"\n";
+    let config = Place::new().parse(&granted("client_credentials", &format!("{oauth}{two}"))).unwrap();
+    let Grant::ClientCredentials(endpoint) = &config.credentials.values().next().unwrap().grant else { panic!() };
+    let ClientAuth::SecretBasic(secrets) = &endpoint.client.auth else { panic!("{:?}", endpoint.client) };
+    assert_eq!([0, 1].map(|at| secrets.get(at).expose_secret()), ["hunter2", "client-secret-in-file"]);
+    assert_eq!((endpoint.client.auth.proofs(), config.files.len()), (2, 1));
 }
 
 #[test]

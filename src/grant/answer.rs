@@ -102,7 +102,10 @@ pub struct Refusal {
 pub enum RefusalError {
     /// `invalid_grant`: this grant gives no tokens any more.
     InvalidGrant,
-    /// `invalid_client`, `unauthorized_client`, `unsupported_grant_type`, `invalid_request`, `invalid_target`, and any
+    /// `invalid_client`: the client did not prove itself, so nothing else of the request was looked at (RFC 6749 §3.2.1:
+    /// the client is authenticated, then its request is acted upon). The refresh token in it was not used.
+    ClientUnproven,
+    /// `unauthorized_client`, `unsupported_grant_type`, `invalid_request`, `invalid_target`, and any
     /// other 4xx but 408: our configuration is at fault.
     Client,
     /// `invalid_scope`.

@@ -5,24 +5,28 @@ use std::time::SystemTime;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, header};
 use url::form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
 
 use crate::{
     grant::{Client, ClientAuth, assertion::SignerError, form::Form},
-    secret::{ExposeSecret, SecretString},
+    secret::{self, ExposeSecret, SecretString},
 };
 
-/// Puts the client's proof into the form, or returns the header that holds it.
+/// Puts one of the client's proofs, the one with this number, into the form, or returns the header that holds it.
 pub(super) fn authenticate(
     client: &Client,
     form: &mut Form,
+    proof: usize,
     now: SystemTime,
 ) -> Result<Option<(HeaderName, SecretString)>, SignerError> {
     match &client.auth {
         ClientAuth::None => form.add("client_id", &client.id),
-        ClientAuth::SecretBasic(secret) => return Ok(Some((header::AUTHORIZATION, basic(&client.id, secret)))),
-        ClientAuth::SecretPost(secret) => {
+        ClientAuth::SecretBasic(secrets) => {
+            return Ok(Some((header::AUTHORIZATION, basic(&client.id, secrets.get(proof)))));
+        }
+        ClientAuth::SecretPost(secrets) => {
             form.add("client_id", &client.id);
-            form.add("client_secret", secret.expose_secret());
+            form.add("client_secret", secrets.get(proof).expose_secret());
         }
         ClientAuth::PrivateKeyJwt(assertion) => {
             form.add("client_id", &client.id);
@@ -35,12 +39,15 @@ pub(super) fn authenticate(
 
 /// RFC 6749 §2.3.1: both halves are form-encoded before they are joined, unlike anywhere else in HTTP Basic.
 fn basic(id: &str, secret: &SecretString) -> SecretString {
-    let pair = format!("{}:{}", form_encoded(id), form_encoded(secret.expose_secret()));
-    format!("Basic {}", STANDARD.encode(pair)).into()
+    let pair = secret::joined([&form_encoded(id), ":", &form_encoded(secret.expose_secret())]);
+    secret::joined(["Basic ", &Zeroizing::new(STANDARD.encode(pair.expose_secret()))])
 }
 
-fn form_encoded(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect()
+/// At most three bytes for one, so it never moves while it grows.
+fn form_encoded(text: &str) -> Zeroizing<String> {
+    let mut encoded = Zeroizing::new(String::with_capacity(text.len() * 3));
+    encoded.extend(byte_serialize(text.as_bytes()));
+    encoded
 }
 
 #[cfg(test)]
@@ -48,13 +55,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::grant::{ClientAssertion, assertion::testing};
+    use crate::grant::{ClientAssertion, ClientSecrets, assertion::testing};
 
     /// The form and the header that a client proves itself with.
     fn proof(id: &str, auth: ClientAuth) -> (String, Option<String>) {
         let mut form = Form::default();
         let client = Client { id: id.to_owned(), auth };
-        let header = authenticate(&client, &mut form, SystemTime::UNIX_EPOCH).unwrap();
+        let header = authenticate(&client, &mut form, 0, SystemTime::UNIX_EPOCH).unwrap();
         let header = header.map(|(name, value)| format!("{name}: {}", value.expose_secret()));
         (form.finish().expose_secret().to_owned(), header)
     }
@@ -70,7 +77,7 @@ mod tests {
 
     #[test]
     fn form_encoding_is_that_of_rfc_6749_appendix_b() {
-        assert_eq!(form_encoded(" %&+£€"), "+%25%26%2B%C2%A3%E2%82%AC");
+        assert_eq!(*form_encoded(" %&+£€"), "+%25%26%2B%C2%A3%E2%82%AC");
     }
 
     #[test]
@@ -80,6 +87,19 @@ mod tests {
             (ClientAuth::SecretPost("p+q".into()), "client_id=a%3Ab&client_secret=p%2Bq"),
         ] {
             assert_eq!(proof("a:b", auth), (form.to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn one_of_several_secrets_is_sent() {
+        let secrets = ClientSecrets::new("old".into(), vec!["new".into()]);
+        let auth = ClientAuth::SecretPost(secrets);
+        assert_eq!(auth.proofs(), 2);
+        let client = Client { id: "me".to_owned(), auth };
+        for (proof, secret) in [(0, "old"), (1, "new"), (2, "old")] {
+            let mut form = Form::default();
+            authenticate(&client, &mut form, proof, SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(form.finish().expose_secret(), format!("client_id=me&client_secret={secret}"), "{proof}");
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Asked<'a> {
     pub resources: &'a Resources,
     /// The credential's default scopes, which a refresh leaves unsaid.
     pub default_scopes: &'a Scopes,
+    /// Which of the client's proofs to show, from 0; see [`crate::grant::ClientAuth::proofs`].
+    pub proof: usize,
 }
 
 /// A POST to a token endpoint. `Debug` shows no secret.
@@ -136,7 +138,7 @@ fn finish(endpoint: &Endpoint, mut form: Form, asked: &Asked<'_>, now: SystemTim
         (header::CONTENT_TYPE, "application/x-www-form-urlencoded".into()),
         (header::ACCEPT, "application/json".into()),
     ];
-    headers.extend(client_auth::authenticate(&endpoint.client, &mut form, now)?);
+    headers.extend(client_auth::authenticate(&endpoint.client, &mut form, asked.proof, now)?);
     Ok(TokenRequest { url: endpoint.token_url.clone(), headers, body: form.finish() })
 }
 
@@ -167,6 +169,7 @@ mod tests {
             scopes: &Scopes::new(scopes.to_vec()).unwrap(),
             resources: &Resources::new(resources.to_vec()).unwrap(),
             default_scopes: &Scopes::new(default_scopes.to_vec()).unwrap(),
+            proof: 0,
         };
         build(grant, token.map(SecretString::from).as_ref(), &asked, SystemTime::UNIX_EPOCH)
     }

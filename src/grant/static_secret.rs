@@ -1,10 +1,11 @@
 //! Static secrets in the form of a token.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use crate::{
     grant::{StaticForm, is_bearer_text},
-    secret::{ExposeSecret, SecretString},
+    secret::{self, ExposeSecret, SecretString},
     token::TokenType,
 };
 
@@ -61,7 +62,8 @@ fn basic(username: &str, secret: &SecretString) -> Result<SecretString, StaticEr
     if password.is_empty() || password.chars().any(char::is_control) {
         return Err(StaticError::Secret);
     }
-    Ok(STANDARD.encode(format!("{username}:{password}")).into())
+    let pair = secret::joined([username, ":", password]);
+    Ok(Zeroizing::new(STANDARD.encode(pair.expose_secret())).as_str().into())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use aws_lc_rs::{constant_time, digest};
 use crate::caller::TokenName;
 
 /// A SHA-256 hash and whose token it is of. A token is random and long, so its hash needs neither salt nor work.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticToken {
     /// Whose it is. Two may have one name, while one replaces the other.
     pub name: TokenName,

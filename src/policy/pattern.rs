@@ -23,6 +23,11 @@ impl Pattern {
         self.0.contains('*')
     }
 
+    /// Whether every text fits.
+    pub fn is_everything(&self) -> bool {
+        !self.0.is_empty() && self.0.chars().all(|c| c == '*')
+    }
+
     /// Whether the whole of a text fits.
     pub fn matches(&self, text: &str) -> bool {
         let Some((head, rest)) = self.0.split_once('*') else { return self.0 == text };

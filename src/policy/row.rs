@@ -103,6 +103,15 @@ impl Row {
         }
     }
 
+    /// Whether it lets its callers administer every credential there can be. A row with any other limit was not written
+    /// for that, also where the limit is about something else.
+    pub(super) fn administers_everything(&self) -> bool {
+        let Self { name: _, caller: _, credentials, actions, subjects, scopes, resources, methods, paths } = self;
+        let no_other_limit =
+            subjects.is_none() && scopes.is_none() && resources.is_none() && methods.is_none() && paths.is_none();
+        no_other_limit && actions.contains(&Action::Administer) && credentials.iter().any(Pattern::is_everything)
+    }
+
     /// All that keeps the row from allowing a request. Nothing is looked up by a credential's name before the row is
     /// known to cover it.
     pub(super) fn limits<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = Limit> + 'a {

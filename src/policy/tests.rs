@@ -183,3 +183,28 @@ fn an_explanation_names_every_limit() {
     let shown = policy.rows_for("local")[0].1.written(Limit::Credential);
     assert_eq!(shown.as_deref(), Some("[\"team-a\", \"sap-*\"]"));
 }
+
+#[test]
+fn the_store_is_for_whoever_may_administer_everything() {
+    let row = |credentials: &str, action| Row::new(Pattern::new("local"), patterns(&["a", credentials]), vec![action]);
+    let everything = || row("*", Action::Administer);
+    for (rows, allowed) in [
+        (vec![everything()], Some(1)),
+        (vec![row("a*", Action::Administer), row("**", Action::Administer)], Some(2)),
+        (vec![row("a*", Action::Administer)], None),
+        (vec![row("*", Action::Get), row("a", Action::Administer)], None),
+        (vec![row("", Action::Administer)], None),
+        (vec![Row { subjects: Some(patterns(&["tenant-*"])), ..everything() }], None),
+        (vec![Row { scopes: Some(patterns(&["read"])), ..everything() }], None),
+        (vec![Row { resources: Some(patterns(&["*"])), ..everything() }], None),
+        (vec![Row { methods: Some(vec!["GET".to_owned()]), ..everything() }], None),
+        (vec![Row { paths: Some(Vec::new()), ..everything() }], None),
+        (vec![], None),
+    ] {
+        let policy = policy(rows);
+        let permitted = policy.permit_store(&Caller::Local).ok().map(|permit| permit.row().number);
+        assert_eq!(permitted, allowed, "{policy:?}");
+        assert!(policy.permit_store(&Caller::Anonymous).is_err());
+    }
+    assert!(Policy::local_only().permit_store(&Caller::Local).is_ok_and(|permit| permit.row().number == 0));
+}

@@ -6,13 +6,13 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{ServerConfig, ServerError};
 use crate::{
-    api::Api,
+    api::Live,
     proto::{self, grant_admin_server::GrantAdminServer, token_service_server::TokenServiceServer},
 };
 
 /// All services. Health follows readiness until the handle ends it.
 pub(super) fn routes(
-    api: Api,
+    api: Live,
     config: &ServerConfig,
     ready: watch::Receiver<bool>,
 ) -> Result<(Routes, AbortHandle), ServerError> {

@@ -13,7 +13,7 @@ use self::{
 };
 use super::{
     Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest,
-    Settle, Store, StoreError, Verdict, Written,
+    Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
@@ -26,6 +26,7 @@ use crate::{
 
 mod file;
 mod lease;
+mod reseal;
 mod rest;
 
 /// Events that a slow listener may lag behind before it is told of a gap.
@@ -47,6 +48,16 @@ impl Embedded {
         let names = file.names()?;
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         Ok(Self { file: Arc::new(file), names, leases: Arc::default(), rests: Rests::default(), events })
+    }
+
+    /// Whether these keys open the store's first record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], if they do not.
+    pub async fn opens_with(&self, ring: &Ring) -> Result<(), StoreError> {
+        let ring = ring.clone();
+        self.blocking(move |file| Names::open(&ring, &file.root()?).map(drop)).await
     }
 
     /// Deletes tokens that have expired and tells how many.
@@ -227,6 +238,15 @@ impl Store for Embedded {
 
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         Ok(self.rests.of(endpoint))
+    }
+
+    async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {
+        let (from, reseal) = (step.from.map(str::to_owned), step.reseal);
+        self.blocking(move |file| file.reseal(from.as_deref(), reseal)).await
+    }
+
+    fn seal_keys(&self) -> Vec<String> {
+        self.file.ring.ids()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Where a store keeps the key that names are made with.
-const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revision: Generation::ZERO };
+pub(super) const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revision: Generation::ZERO };
 
 /// What one lease and one revision cover (protocol, "State"): the whole grant where a refresh token or a secret is
 /// shared by all its tokens, a single token where repeating a request is harmless.

@@ -159,6 +159,16 @@ pub struct GrantRow {
 }
 
 impl GrantRow {
+    /// Every sealed value of the row, with the seat that it was sealed for.
+    pub(super) fn sealed_values<'a>(
+        &'a mut self,
+        unit: &'a UnitName,
+    ) -> impl Iterator<Item = (Seat<'a>, &'a mut Sealed)> {
+        let grant = (grant_seat(unit, self.rev), self.sealed.as_mut());
+        let quarantine = (quarantine_seat(unit, self.q_rev), self.q_sealed.as_mut());
+        [grant, quarantine].into_iter().filter_map(|(seat, sealed)| sealed.map(|sealed| (seat, sealed)))
+    }
+
     /// Opens the sealed part and reads the times against the store's clock.
     pub fn open(self, ring: &Ring, unit: &UnitName, now_us: u64) -> Result<GrantRecord, StoreError> {
         if self.rev > Generation::MAX {
@@ -350,7 +360,7 @@ pub fn open_token(
     })
 }
 
-fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
+pub(super) fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "grant", revision }
 }
 
@@ -358,11 +368,11 @@ fn quarantine_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "quarantine", revision }
 }
 
-fn token_key(place: &Place) -> String {
+pub(super) fn token_key(place: &Place) -> String {
     format!("{}/{}", place.unit.as_str(), place.token.as_str())
 }
 
-fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
+pub(super) fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
     Seat { key, field: "token", revision: generation }
 }
 

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{
     Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine,
-    Rest, Settle, Store, StoreError, Verdict, Written,
+    Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
@@ -38,6 +38,7 @@ mod keeper;
 mod link;
 mod primaries;
 mod pulse;
+mod reseal;
 mod root;
 mod script;
 mod slot;
@@ -94,6 +95,15 @@ impl Redis {
         let (root, names) = Root::open(&link, &config.prefix, &ring, events.subscribe()).await?;
         let prefix = config.prefix.clone();
         Ok(Self { link, scripts: Scripts::new(), ring, root, names, prefix, channel, events })
+    }
+
+    /// Whether these keys open the store's first record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], if they do not; [`StoreError::Unreadable`], if another store is here than the one that was opened.
+    pub async fn opens_with(&self, ring: &Ring) -> Result<(), StoreError> {
+        self.root.opens_with(&self.link, ring, &self.names).await
     }
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
@@ -290,6 +300,14 @@ impl Store for Redis {
         call.key(self.rest_key(endpoint));
         let (word, left): (String, i64) = self.run(&call, Care::Plain).await?;
         script::rest(&word, left)
+    }
+
+    async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {
+        self.step(step).await
+    }
+
+    fn seal_keys(&self) -> Vec<String> {
+        self.ring.ids()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,6 +4,9 @@
 //! The cipher is AES-256-GCM-SIV (RFC 8452): a nonce that should ever repeat, after a restored snapshot of a virtual
 //! machine for example, reveals at most that two records are equal.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     rand,
@@ -17,9 +20,11 @@ use crate::token::Generation;
 /// The version that stands first in every sealed value.
 const VERSION: u8 = 1;
 
-/// The keys that open records; the first of them also seals.
+/// The keys that open records; the first of them also seals. Clones share them, so that all who hold one change to other
+/// keys at the same moment.
+#[derive(Clone)]
 pub struct Ring {
-    keys: Vec<Key>,
+    keys: Arc<ArcSwap<Vec<Key>>>,
 }
 
 struct Key {
@@ -42,6 +47,13 @@ pub struct Seat<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Sealed(pub Vec<u8>);
+
+impl Sealed {
+    /// The id of the key that sealed it, as its header says; `None` if it has no such header.
+    pub fn key_id(&self) -> Option<&str> {
+        split_header(&self.0).map(|(id, _, _)| id)
+    }
+}
 
 impl From<Sealed> for String {
     fn from(sealed: Sealed) -> Self {
@@ -87,12 +99,26 @@ impl Ring {
             }
             ring.push(Key::new(id, bytes)?);
         }
-        if ring.is_empty() { Err(SealError::NoKey) } else { Ok(Self { keys: ring }) }
+        if ring.is_empty() {
+            return Err(SealError::NoKey);
+        }
+        Ok(Self { keys: Arc::new(ArcSwap::from_pointee(ring)) })
+    }
+
+    /// Takes over the keys of another ring, for this one and all its clones.
+    pub fn replace_with(&self, other: &Self) {
+        self.keys.store(other.keys.load_full());
+    }
+
+    /// The ids of the keys, the sealing one first.
+    pub fn ids(&self) -> Vec<String> {
+        self.keys.load().iter().map(|key| key.id.clone()).collect()
     }
 
     /// Seals a value for its seat.
     pub fn seal(&self, seat: &Seat<'_>, plain: &[u8]) -> Result<Sealed, SealError> {
-        let key = self.keys.first().ok_or(SealError::NoKey)?;
+        let keys = self.keys.load();
+        let key = keys.first().ok_or(SealError::NoKey)?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| SealError::Damaged)?;
         let header = key.header();
@@ -107,7 +133,8 @@ impl Ring {
     /// Opens a value that was sealed for this seat.
     pub fn open(&self, seat: &Seat<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (id, header, rest) = split_header(&sealed.0).ok_or(SealError::Damaged)?;
-        let key = self.keys.iter().find(|key| key.id == id).ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
+        let keys = self.keys.load();
+        let key = keys.iter().find(|key| key.id == id).ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
         let mut plain = Zeroizing::new(body.to_vec());
         let length = key

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{
-    AttemptId, Commit, GrantSecrets, StoreError,
+    AttemptId, Census, Commit, GrantSecrets, StoreError,
+    census::Counter,
     names::{Place, TokenName, UnitName},
-    record::{micros, open_secrets, open_token, seal_secrets, seal_token},
+    record::{grant_seat, micros, open_secrets, open_token, seal_secrets, seal_token, token_key, token_seat},
     seal::{Ring, Sealed},
 };
 use crate::{
@@ -96,13 +97,62 @@ impl Spool {
 
     /// The answers that former processes left. A file that cannot be read is told of, and left where it is.
     pub fn pending(&self) -> Vec<Spooled> {
-        let files = fs::read_dir(&self.inner.directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        let answers = files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
-        answers.filter_map(|path| self.inner.read(&path)).collect()
+        self.inner.answers().filter_map(|path| self.inner.read(&path)).collect()
+    }
+
+    /// Counts which key sealed what is here, and seals anew what another key than the first one sealed. There are a few
+    /// files at most, so this is one step.
+    pub async fn reseal(&self, reseal: bool) -> Census {
+        let inner = Arc::clone(&self.inner);
+        // A task that ended counted nothing; the next step counts again.
+        tokio::task::spawn_blocking(move || inner.reseal(reseal)).await.unwrap_or_default()
     }
 }
 
 impl Inner {
+    fn answers(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+    }
+
+    fn reseal(&self, reseal: bool) -> Census {
+        let mut counter = Counter::new(&self.ring, reseal);
+        for path in self.answers() {
+            let entry = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Entry>(&text).ok());
+            match entry {
+                Some(entry) => self.reseal_entry(&path, entry, &mut counter),
+                None => counter.damaged(),
+            }
+        }
+        counter.census
+    }
+
+    fn reseal_entry(&self, path: &Path, mut entry: Entry, counter: &mut Counter<'_>) {
+        let place = Place { unit: UnitName::from(&*entry.unit), token: TokenName::from(&*entry.token) };
+        let token_key = token_key(&place);
+        let seats = [grant_seat(&place.unit, entry.next), token_seat(&token_key, entry.next)];
+        let mut anew = Vec::new();
+        for (seat, sealed) in seats.iter().zip([&mut entry.sealed_grant, &mut entry.sealed_token]) {
+            if let Some(new) = counter.look(seat, sealed) {
+                anew.push((std::mem::replace(sealed, new.clone()), new));
+            }
+        }
+        if anew.is_empty() {
+            return;
+        }
+        // If the answer is stored and forgotten at this moment it comes back, and is stored once more without effect.
+        let written = serde_json::to_vec(&entry).map_err(io::Error::other).and_then(|text| replace(path, &text));
+        for (old, new) in anew {
+            match &written {
+                Ok(()) => counter.replaced(&new),
+                Err(error) => {
+                    warn!(file = %path.display(), %error, "a spooled answer cannot be sealed anew");
+                    counter.stays(&old);
+                }
+            }
+        }
+    }
+
     fn path(&self, attempt: &AttemptId) -> PathBuf {
         self.directory.join(attempt.as_str()).with_extension(EXTENSION)
     }
@@ -226,6 +276,22 @@ mod tests {
         assert!(commit.token.remaining(&Moment::now()).unwrap() > Duration::from_secs(30));
         spool.forget(&attempt).await;
         assert!(spool.pending().is_empty());
+    }
+
+    #[tokio::test]
+    async fn answers_are_sealed_anew_and_stay_answers() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = kept(directory.path(), &AttemptId::random()).await;
+        let ring = |keys: &[(&str, [u8; 32])]| Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap();
+        spool.inner.ring.replace_with(&ring(&[("new", [6; 32]), ("k", KEY)]));
+        fs::write(directory.path().join("torn.answer"), b"{").unwrap();
+        let counted = spool.reseal(false).await;
+        assert_eq!((counted.sealed["k"], counted.sealed["unknown"], counted.resealed), (2, 1, 0));
+        let census = spool.reseal(true).await;
+        assert_eq!((census.sealed["new"], census.resealed, census.unreadable), (2, 2, 1));
+        spool.inner.ring.replace_with(&ring(&[("new", [6; 32])]));
+        assert_eq!(spool.pending().len(), 1, "it opens without the old key");
+        assert_eq!(spool.reseal(true).await.resealed, 0);
     }
 
     #[tokio::test]

@@ -54,6 +54,15 @@ mod cool_down;
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
 
+// A configuration, its secrets and its seal keys change while the process serves.
+mod reload;
+
+// Secrets in memory: no core dump, and nobody who looks in.
+mod memory;
+
+// Seal keys come and go while everybody works.
+mod rotation;
+
 // Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
 mod replicas;
 
@@ -62,6 +71,9 @@ mod simulation;
 
 // A real authorization server and every way of client authentication.
 mod providers;
+
+// A client secret and the one that replaces it, both at once.
+mod client_secrets;
 
 // What an operator puts into a file is a grant's first secret and not its last.
 mod seeds;

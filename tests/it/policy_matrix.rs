@@ -12,7 +12,7 @@ use bearerd::{
     policy::Action,
     proto::{
         CallThroughRequest, DESCRIPTORS, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest,
-        InvalidateTokenRequest, import_grant_request::Secret, invalidate_token_request::Rejected,
+        InvalidateTokenRequest, ResealRecordsRequest, import_grant_request::Secret, invalidate_token_request::Rejected,
     },
 };
 use prost::Message;
@@ -36,7 +36,7 @@ struct Rpc {
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + 'a>>;
 
-const RPCS: [Rpc; 5] = [
+const RPCS: [Rpc; 6] = [
     Rpc {
         name: "TokenService.GetToken",
         action: Action::Get,
@@ -62,7 +62,22 @@ const RPCS: [Rpc; 5] = [
         action: Action::Administer,
         ask: |visitor, credential| Box::pin(describe(visitor, credential)),
     },
+    Rpc {
+        name: RESEAL,
+        action: Action::Administer,
+        // It is about the store as a whole, whatever credential there is.
+        ask: |visitor, _| Box::pin(reseal(visitor)),
+    },
 ];
+
+const RESEAL: &str = "GrantAdmin.ResealRecords";
+
+impl Rpc {
+    /// Whether a row for some credentials is enough.
+    fn is_about_a_credential(&self) -> bool {
+        self.name != RESEAL
+    }
+}
 
 async fn get(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
@@ -95,6 +110,10 @@ async fn import(visitor: &Visitor, credential: &str) -> Result<(), Status> {
 async fn describe(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = DescribeGrantRequest { credential: credential.to_owned(), ..DescribeGrantRequest::default() };
     visitor.grants.clone().describe_grant(request).await.map(drop)
+}
+
+async fn reseal(visitor: &Visitor) -> Result<(), Status> {
+    visitor.grants.clone().reseal_records(ResealRecordsRequest::default()).await.map(drop)
 }
 
 /// The credential whose row has this action alone.
@@ -154,13 +173,18 @@ async fn every_caller_may_do_with_every_rpc_what_a_row_says_and_nothing_else() {
                 let name = only(credential);
                 // What comes of it behind the policy is of no concern here.
                 let denied = (rpc.ask)(&visitor, &name).await.err().filter(|status| reason(status).1 == DENIED);
-                assert_eq!(denied.is_none(), credential == rpc.action, "{}: {denied:?}", place(&name));
+                let allowed = credential == rpc.action && rpc.is_about_a_credential();
+                assert_eq!(denied.is_none(), allowed, "{}: {denied:?}", place(&name));
                 denials.extend(denied.as_ref().map(seen));
             }
             for name in ["others", "nobodys", "does-not-exist"] {
                 denials.insert(seen(&(rpc.ask)(&visitor, name).await.expect_err(&place(name))));
             }
             let status = (rpc.ask)(&visitor, "absent").await.expect_err(&place("absent"));
+            if !rpc.is_about_a_credential() {
+                denials.insert(seen(&status));
+                continue;
+            }
             assert_eq!(
                 reason(&status),
                 (Code::NotFound, "CREDENTIAL_NOT_FOUND".to_owned(), None),
@@ -171,5 +195,26 @@ async fn every_caller_may_do_with_every_rpc_what_a_row_says_and_nothing_else() {
         // Whatever was denied, and why ever, looks the same to the last letter.
         assert_eq!(denials.len(), 1, "{denials:?}");
         assert!(denials.iter().all(|denial| denial.contains(DENIED)), "{denials:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_store_as_a_whole_is_for_those_who_may_administer_everything() {
+    for caller in kinds() {
+        for (credentials, action, limit, allowed) in [
+            ("*", "administer", "", true),
+            ("*", "get", "", false),
+            ("d*", "administer", "", false),
+            ("*", "administer", "subjects = [\"tenant-*\"]", false),
+        ] {
+            let row = format!("credentials = [\"{credentials}\"]\nactions = [\"{action}\"]\n{limit}\n");
+            let lines = format!("[[allow]]\ncaller = \"{}\"\n{row}", caller.name());
+            let visitor = Visitor::new(&caller, &lines).await;
+            let answer = reseal(&visitor).await;
+            assert_eq!(answer.is_ok(), allowed, "{caller} with {row}");
+            if let Err(status) = answer {
+                assert_eq!(reason(&status).1, DENIED);
+            }
+        }
     }
 }

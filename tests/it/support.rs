@@ -1,7 +1,7 @@
 //! What the tests stand on. Every server is real, listens on loopback, keeps its files in a directory of its own, and
 //! ends with the test that started it.
 
-use std::{future::Future, panic::Location, time::Duration};
+use std::{fs, future::Future, panic::Location, path::Path, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -44,6 +44,13 @@ pub fn eventually(limit: Duration, mut condition: impl AsyncFnMut() -> bool) -> 
             pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
+}
+
+/// Puts content into a file in one step: whoever reads it finds the old or the new one, never a part.
+pub fn replace(file: &Path, content: &str) {
+    let draft = file.with_extension("draft");
+    fs::write(&draft, content).unwrap();
+    fs::rename(&draft, file).unwrap();
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ pub(in crate::broker) fn fate(outcome: Result<Answer, SendError>, around: &Circu
 fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
     let cause = match refusal.error {
         RefusalError::InvalidGrant => return invalid_grant(around),
-        RefusalError::Client => FailureCause::ClientConfigurationRejected,
+        RefusalError::Client | RefusalError::ClientUnproven => FailureCause::ClientConfigurationRejected,
         RefusalError::Scope => FailureCause::InsufficientScope,
         RefusalError::RateLimited => FailureCause::ProviderRateLimited,
         RefusalError::Unavailable => FailureCause::ProviderUnavailable,
@@ -78,7 +78,7 @@ fn common_rest(refusal: &Refusal, wait: Duration) -> Option<Duration> {
     match refusal.error {
         RefusalError::RateLimited => Some(wait),
         RefusalError::Unavailable => refusal.retry_after.map(|_| wait),
-        RefusalError::InvalidGrant | RefusalError::Client | RefusalError::Scope => None,
+        RefusalError::InvalidGrant | RefusalError::Client | RefusalError::ClientUnproven | RefusalError::Scope => None,
     }
 }
 
@@ -154,7 +154,13 @@ mod tests {
         let dead = |recovering| noted(refusal(RefusalError::InvalidGrant), &around(&grant, recovering, 0));
         assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead));
         assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead));
-        for error in [RefusalError::Client, RefusalError::Scope, RefusalError::RateLimited, RefusalError::Unavailable] {
+        for error in [
+            RefusalError::Client,
+            RefusalError::ClientUnproven,
+            RefusalError::Scope,
+            RefusalError::RateLimited,
+            RefusalError::Unavailable,
+        ] {
             let (_, verdict) = noted(refusal(error), &around(&grant, true, 0));
             assert!(matches!(verdict, Verdict::BackOff { .. }), "{error:?}");
         }
@@ -192,6 +198,7 @@ mod tests {
             (RefusalError::Unavailable, None, None),
             (RefusalError::Unavailable, long, long),
             (RefusalError::Client, long, None),
+            (RefusalError::ClientUnproven, long, None),
             (RefusalError::Scope, long, None),
             (RefusalError::InvalidGrant, long, None),
         ] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::assertion;
 use crate::{
     config::{reader::Reader, value::string},
-    grant::{Client, ClientAssertion, ClientAuth},
+    grant::{Client, ClientAssertion, ClientAuth, ClientSecrets},
 };
 
 /// How long an assertion of the client is valid: it is used at once, and clocks differ.
@@ -31,18 +31,22 @@ pub(super) fn read(reader: &Reader<'_>, default: &'static str, audience: Option<
     let method = reader.choose("client_auth", METHODS, Some(default));
     let id = id(reader, method);
     let Some(method) = method else {
-        for key in ["client_secret", "client_key"] {
-            reader.secret(key);
-        }
+        reader.secrets("client_secret");
+        reader.secret("client_key");
         return None;
     };
     let auth = match method {
         Method::None => Some(ClientAuth::None),
-        Method::SecretBasic => reader.required_secret("client_secret").map(ClientAuth::SecretBasic),
-        Method::SecretPost => reader.required_secret("client_secret").map(ClientAuth::SecretPost),
+        Method::SecretBasic => secrets(reader).map(ClientAuth::SecretBasic),
+        Method::SecretPost => secrets(reader).map(ClientAuth::SecretPost),
         Method::PrivateKeyJwt => assertion(reader, audience).map(ClientAuth::PrivateKeyJwt),
     };
     Some(Client { id: id?, auth: auth? })
+}
+
+fn secrets(reader: &Reader<'_>) -> Option<ClientSecrets> {
+    let mut secrets = reader.required_secrets("client_secret")?.into_iter();
+    Some(ClientSecrets::new(secrets.next()?, secrets.collect()))
 }
 
 /// A client that does not authenticate needs no identifier where an assertion says who asks (RFC 7521 §4.1).

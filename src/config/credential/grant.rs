@@ -54,7 +54,8 @@ pub(super) fn read(reader: &Reader<'_>, allow_http: bool) -> Option<Grant> {
 /// Finds the mistakes that do not depend on what grant was meant.
 fn check_the_rest(reader: &Reader<'_>, allow_http: bool) {
     reader.optional("token_url", |value| value::url(value, allow_http));
-    for key in ["client_secret", "client_key", "refresh_token", "assertion_key", "secret"] {
+    reader.secrets("client_secret");
+    for key in ["client_key", "refresh_token", "assertion_key", "secret"] {
         reader.secret(key);
     }
 }

@@ -49,6 +49,8 @@ fn word(members: &Members) -> Option<Word> {
 fn of_word(word: &Word, status: u16) -> RefusalError {
     match word {
         Word::InvalidGrant => RefusalError::InvalidGrant,
+        // From a gateway's error page it would prove nothing.
+        Word::InvalidClient if status < 500 => RefusalError::ClientUnproven,
         Word::InvalidClient | Word::InvalidRequest | Word::UnauthorizedClient | Word::UnsupportedGrantType => {
             RefusalError::Client
         }
@@ -61,6 +63,7 @@ fn of_word(word: &Word, status: u16) -> RefusalError {
 fn of_extension(word: &str, status: u16) -> RefusalError {
     match (word, status) {
         ("bad_refresh_token" | "invalid_refresh_token", _) => RefusalError::InvalidGrant,
+        ("incorrect_client_credentials", _) => RefusalError::ClientUnproven,
         ("invalid_target", _) => RefusalError::Client,
         ("slow_down" | "ratelimited", _) => RefusalError::RateLimited,
         ("temporarily_unavailable" | "server_error", _) => RefusalError::Unavailable,
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_word_decides_at_any_status() {
-        use RefusalError::{Client, InvalidGrant, RateLimited, Scope, Unavailable};
+        use RefusalError::{Client, ClientUnproven, InvalidGrant, RateLimited, Scope, Unavailable};
         for (status, word, error) in [
             (400, "invalid_grant", InvalidGrant),
             (401, "invalid_grant", InvalidGrant),
@@ -114,8 +117,8 @@ mod tests {
             (400, "invalid_grant: Token is not valid", InvalidGrant),
             (200, "bad_refresh_token", InvalidGrant),
             (200, "invalid_refresh_token", InvalidGrant),
-            (401, "invalid_client", Client),
-            (200, "invalid_client", Client),
+            (401, "invalid_client", ClientUnproven),
+            (200, "invalid_client", ClientUnproven),
             (400, "unauthorized_client", Client),
             (400, "unsupported_grant_type", Client),
             (400, "invalid_request", Client),
@@ -127,7 +130,7 @@ mod tests {
             (500, "server_error", Unavailable),
             (503, "invalid_client", Client),
             (400, "invalid_grants", Client),
-            (200, "incorrect_client_credentials", Client),
+            (200, "incorrect_client_credentials", ClientUnproven),
             (500, "internal_error", Unavailable),
             (429, "access_denied", RateLimited),
             (429, "invalid_grant", RateLimited),

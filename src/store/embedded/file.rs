@@ -13,15 +13,17 @@ use crate::{
     store::{
         Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
-        record::{GrantRow, micros, open_token},
+        record::{GrantRow, micros, open_token, token_key},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
 };
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
-const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// The row of [`META`] that holds the sealed key of names.
+pub(super) const ROOT: &str = "naming";
+pub(super) const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
+pub(super) const TOKENS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tokens");
 /// When which token expires, so that a sweep touches expired ones only.
 const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("expiries");
 
@@ -78,9 +80,9 @@ impl File {
         let fresh = Names::draw_sealed_key(&self.ring)?;
         let sealed = self.write(|transaction| {
             let mut meta = transaction.open_table(META).map_err(away)?;
-            let kept = meta.get("naming").map_err(away)?.map(|value| value.value().to_vec());
+            let kept = meta.get(ROOT).map_err(away)?.map(|value| value.value().to_vec());
             if kept.is_none() {
-                meta.insert("naming", fresh.as_slice()).map_err(away)?;
+                meta.insert(ROOT, fresh.as_slice()).map_err(away)?;
             }
             // Every table exists from here on, so that reading never meets a missing one.
             transaction.open_table(GRANTS).map_err(away)?;
@@ -89,6 +91,14 @@ impl File {
             Ok(kept.unwrap_or_else(|| fresh.clone()))
         })?;
         Names::open(&self.ring, &sealed)
+    }
+
+    /// The sealed key of names.
+    pub(super) fn root(&self) -> Result<Vec<u8>, StoreError> {
+        let transaction = self.database.begin_read().map_err(away)?;
+        let meta = transaction.open_table(META).map_err(away)?;
+        let root = meta.get(ROOT).map_err(away)?.map(|value| value.value().to_vec());
+        root.ok_or_else(|| StoreError::Unreadable("the key of names is missing".into()))
     }
 
     /// Whether the file can be read.
@@ -237,7 +247,10 @@ impl File {
     }
 
     /// Runs one transaction; it is on disk when this returns.
-    fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let transaction = self.database.begin_write().map_err(away)?;
         let result = work(&transaction)?;
         transaction.commit().map_err(away)?;
@@ -298,19 +311,15 @@ fn sweep(transaction: &WriteTransaction, now: u64) -> Result<usize, StoreError> 
     Ok(due.len())
 }
 
-fn token_key(place: &Place) -> String {
-    format!("{}/{}", place.unit.as_str(), place.token.as_str())
-}
-
-fn grant_row(bytes: &[u8]) -> Result<GrantRow, StoreError> {
+pub(super) fn grant_row(bytes: &[u8]) -> Result<GrantRow, StoreError> {
     serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a grant's row is damaged".into()))
 }
 
-fn token_row(bytes: &[u8]) -> Result<TokenRow, StoreError> {
+pub(super) fn token_row(bytes: &[u8]) -> Result<TokenRow, StoreError> {
     serde_json::from_slice(bytes).map_err(|_| StoreError::Unreadable("a token's row is damaged".into()))
 }
 
-fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(row).map_err(|_| StoreError::Unreadable("a row cannot be written".into()))
 }
 
@@ -319,6 +328,6 @@ pub(super) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }
 
-fn away(error: impl std::fmt::Display) -> StoreError {
+pub(super) fn away(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }

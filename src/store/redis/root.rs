@@ -18,7 +18,8 @@ use crate::store::{Event, Names, Ring, StoreError};
 /// The root as this process knows it.
 pub(super) struct Root {
     key: String,
-    sealed: Vec<u8>,
+    /// As it was last seen, to be put back if it is gone: then it has to open with the keys of today.
+    sealed: Mutex<Vec<u8>>,
     trust: Mutex<Trust>,
 }
 
@@ -42,7 +43,7 @@ impl Root {
         let sealed = put(link, &key, &fresh).await.map_err(opening)?;
         let names = Names::open(ring, &sealed)?;
         let trust = Mutex::new(Trust { events, seen: true, told: false });
-        Ok((Self { key, sealed, trust }, names))
+        Ok((Self { key, sealed: Mutex::new(sealed), trust }, names))
     }
 
     /// Makes sure that the root is there, if anything could have happened to it.
@@ -52,19 +53,51 @@ impl Root {
 
     /// Makes sure that the root is there.
     pub(super) async fn look(&self, link: &Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
-        let found = put(link, &self.key, &self.sealed).await.map_err(unavailable)?;
-        // The same key may have been sealed anew.
-        let is_ours = found == self.sealed || Names::open(ring, &found).is_ok_and(|found| found.are_the_same(names));
+        let found = self.find(link).await?;
+        let is_ours = self.is_known(&found) || Names::open(ring, &found).is_ok_and(|found| found.are_the_same(names));
         let mut trust = self.trust.lock();
         trust.seen = is_ours;
         if is_ours {
             trust.told = false;
+            drop(trust);
+            // The same key may have been sealed anew.
+            self.remember(found);
             return Ok(());
         }
         if !std::mem::replace(&mut trust.told, true) {
             error!(key = %self.key, "another store is here than the one that was opened; bearerd has to be started again");
         }
-        Err(StoreError::Unreadable("another store is here than the one that was opened".into()))
+        Err(another())
+    }
+
+    /// Whether these keys open it. If so it is known as it is now: keys that are taken away are not needed for it any more.
+    pub(super) async fn opens_with(&self, link: &Link, ring: &Ring, names: &Names) -> Result<(), StoreError> {
+        let found = self.find(link).await?;
+        if !Names::open(ring, &found)?.are_the_same(names) {
+            return Err(another());
+        }
+        self.remember(found);
+        Ok(())
+    }
+
+    /// Its key in Redis.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What is there; where nothing is, the root is put back.
+    pub(super) async fn find(&self, link: &Link) -> Result<Vec<u8>, StoreError> {
+        let known = self.sealed.lock().clone();
+        put(link, &self.key, &known).await.map_err(unavailable)
+    }
+
+    /// This is how it is sealed now.
+    pub(super) fn remember(&self, sealed: Vec<u8>) {
+        *self.sealed.lock() = sealed;
+    }
+
+    fn is_known(&self, found: &[u8]) -> bool {
+        *self.sealed.lock() == found
     }
 
     fn is_seen(&self) -> bool {
@@ -77,6 +110,10 @@ impl Root {
             }
         }
     }
+}
+
+fn another() -> StoreError {
+    StoreError::Unreadable("another store is here than the one that was opened".into())
 }
 
 /// Writes the root where there is none, and returns the one that is there.

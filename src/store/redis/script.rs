@@ -93,6 +93,8 @@ pub(super) struct Scripts {
     pub(super) reassert: Script,
     pub(super) cool_down: Script,
     pub(super) cooling: Script,
+    pub(super) reseal: Script,
+    pub(super) reseal_root: Script,
 }
 
 impl Scripts {
@@ -111,6 +113,8 @@ impl Scripts {
             reassert: script!("reassert.lua"),
             cool_down: script!("cool_down.lua"),
             cooling: script!("cooling.lua"),
+            reseal: script!("reseal.lua"),
+            reseal_root: script!("reseal_root.lua"),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bearerd::{
-    api::Api,
+    api::{Api, Live},
     audit::Audit,
     broker::{Broker, Parts},
     cache::CacheConfig,
@@ -108,7 +108,7 @@ impl Named {
             (Limits::new(&config.limits), Audit::start(&config.audit, &names, Arc::clone(&telemetry)));
         let identity = Identity::new(config.identity.config).unwrap();
         let (policy, told) = (Policy::local_only(), Arc::clone(&telemetry));
-        let api = Api::new(broker, identity, policy, limits, audit.unwrap(), telemetry);
+        let api = Live::new(Api::new(broker, identity, policy, limits, audit.unwrap(), telemetry));
         let listeners = Listeners { tcp: Some((listener, None)), unix: None };
         tokio::spawn(server::grpc(listeners, api, settings, told, is_ready, std::future::pending()));
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();

@@ -9,9 +9,9 @@ use bearerd::{
     failure::FailureCause,
     secret::SecretString,
     store::{
-        Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord,
+        Acknowledged, AttemptId, Census, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord,
         GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Material, Names, Place, Quarantine, Rest,
-        Settle, Store, StoreError, UnitName, Verdict, Written,
+        Settle, Step, Stepped, Store, StoreError, UnitName, Verdict, Written,
         names::{EndpointName, TokenName},
         record::{MAX_WAIT, Quarantined, micros},
     },
@@ -535,6 +535,15 @@ impl Store for SimStore {
 
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         Ok(self.rest(endpoint))
+    }
+
+    /// Nothing is sealed here.
+    async fn reseal(&self, _step: &Step<'_>) -> Result<Stepped, StoreError> {
+        Ok(Stepped { census: Census::default(), next: None })
+    }
+
+    fn seal_keys(&self) -> Vec<String> {
+        Vec::new()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

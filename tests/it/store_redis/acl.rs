@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use bearerd::store::Event;
+use bearerd::store::{Event, Step};
 use tempfile::TempDir;
 
 use super::*;
@@ -64,6 +64,7 @@ async fn the_documented_user_may_do_what_is_done_and_nothing_else() {
     canary::leave(&store).await;
     Desk::new(&store).refresh("first").await;
     assert!(matches!(events.recv().await, Ok(Event::Changed(_))));
+    store.reseal(&Step { from: None, reseal: true }).await.unwrap();
     store.ping().await.unwrap();
     assert_eq!(denied(&redis).await, 0);
 

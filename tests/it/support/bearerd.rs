@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{
     PATIENCE, Process, eventually,
     free_port::{ATTEMPTS, free_port},
+    replace,
 };
 
 const FAILPOINTS: &str = "failpoints";
@@ -67,6 +68,18 @@ impl Bearerd {
         self.process.err()
     }
 
+    /// Writes another configuration, in which the same words are replaced, and nothing else.
+    pub fn write_config(&self, config: &str) {
+        write_config(self.directory(), config, &self.grpc, &self.admin);
+    }
+
+    /// The value of a metric; `series` is its name with its labels, as it is served. Zero if it is not there yet.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = reqwest::get(format!("{}/metrics", self.admin())).await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -101,16 +114,21 @@ impl Bearerd {
 }
 
 fn spawn(directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
-    let config =
-        config.replace("@LISTEN@", grpc).replace("@ADMIN@", admin).replace("@DIR@", directory.to_str().unwrap());
-    let file = directory.join("bearerd.toml");
-    fs::write(&file, config).unwrap();
+    let file = write_config(directory, config, grpc, admin);
     Process::start(
         Command::new(env!("CARGO_BIN_EXE_bearerd"))
             .args(["serve", "--config"])
             .arg(file)
             .env("BEARERD_FAILPOINTS", directory.join(FAILPOINTS)),
     )
+}
+
+fn write_config(directory: &Path, config: &str, grpc: &str, admin: &str) -> PathBuf {
+    let config =
+        config.replace("@LISTEN@", grpc).replace("@ADMIN@", admin).replace("@DIR@", directory.to_str().unwrap());
+    let file = directory.join("bearerd.toml");
+    replace(&file, &config);
+    file
 }
 
 #[tokio::test]
