@@ -236,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn no_nonce_is_used_twice_and_none_is_kept() {
+        let ring = ring(&[("a", 1)]);
+        let nonces = (0..10_000).map(|_| ring.seal(&SEAT, b"x").unwrap().0[3..15].to_vec());
+        assert_eq!(nonces.collect::<std::collections::BTreeSet<_>>().len(), 10_000);
+    }
+
+    #[test]
+    fn what_was_never_sealed_or_in_another_form_is_not_believed() {
+        let ring = ring(&[("a", 1)]);
+        let Sealed(mut other) = ring.seal(&SEAT, b"x").unwrap();
+        other[0] += 1;
+        for text in [&b"refresh-token"[..], b"", b"{}", &[0; 64], &other] {
+            assert_eq!(ring.open(&SEAT, &Sealed(text.to_vec())).unwrap_err(), SealError::Damaged, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_ring_has_distinct_keys_of_the_right_length() {
         let short: &[u8] = &[1; 31];
         let whole: &[u8] = &[1; 32];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tonic::Code;
+use tonic::{Code, codec::CompressionEncoding};
 
 use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING, reason};
 
@@ -43,6 +43,21 @@ async fn when_all_places_are_taken_the_next_is_refused_before_anything_is_done()
         reason(&house.get("nobody").await.unwrap_err()).1 == "CREDENTIAL_NOT_FOUND"
     })
     .await;
+}
+
+#[tokio::test]
+async fn case_30_what_is_too_large_or_compressed_is_not_taken_apart() {
+    let house = House::with(ROTATING).await;
+    let mut request = asking("demo");
+    request.subject = "a".repeat(5 << 20);
+    assert_eq!(house.ask(request.clone()).await.unwrap_err().code(), Code::OutOfRange);
+    let mut compressing = house.tokens.clone().send_compressed(CompressionEncoding::Gzip);
+    assert_eq!(compressing.get_token(request).await.unwrap_err().code(), Code::Unimplemented);
+    let mut request = asking("demo");
+    request.scopes = vec!["a".to_owned(); 1 << 20];
+    assert_eq!(reason(&house.ask(request).await.unwrap_err()).1, "INVALID_REQUEST");
+    assert_eq!(house.asked(), 0);
+    house.get("demo").await.unwrap();
 }
 
 fn asking(credential: &str) -> bearerd::proto::GetTokenRequest {

@@ -145,3 +145,61 @@ async fn case_31_a_process_without_room_waits_and_goes_on() {
     eventually(PATIENCE, async || client.get().await.is_ok()).await;
     assert!(process.ended().is_none());
 }
+
+/// A frame (RFC 9113 §4.1).
+fn one_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Frames for each of many streams.
+fn many(frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+    (0..3000).flat_map(|number| frames(2 * number + 1)).collect()
+}
+
+/// `POST / HTTP/2` by indices of the static table (RFC 7541, appendix A).
+const REQUEST: &[u8] = &[0x83, 0x86, 0x84];
+
+const END_STREAM: u8 = 1;
+
+const END_HEADERS: u8 = 4;
+
+#[tokio::test]
+async fn case_29_floods_of_frames_end_their_own_connection_only() {
+    let [data, headers, reset, continuation] = [0, 1, 3, 9];
+    const FIELD: &[u8] = b"\0\x01x\x01y";
+    let door = Door::open("local", "", &[]).await;
+    let client = door.plain().await;
+    client.get().await.unwrap();
+    let open = |stream| one_frame(headers, END_HEADERS | END_STREAM, stream, REQUEST);
+    for (what, flood) in [
+        (
+            "requests that are taken back",
+            many(|stream| [open(stream), one_frame(reset, 0, stream, &[0, 0, 0, 8])].concat()),
+        ),
+        ("requests that have to be reset", many(|stream| [open(stream), one_frame(data, 0, stream, b"x")].concat())),
+        (
+            "header fields without end",
+            [one_frame(headers, END_STREAM, 1, REQUEST), many(|_| one_frame(continuation, 0, 1, FIELD))].concat(),
+        ),
+    ] {
+        let (mut hears, mut speaks) = connect(&door).await.into_split();
+        // It hangs up before it has heard everything.
+        let speaking =
+            tokio::spawn(async move { speaks.write_all(&[GREETING, &flood].concat()).await.map(|()| speaks) });
+        let mut said = Vec::new();
+        let _ = timeout(PATIENCE, hears.read_to_end(&mut said)).await.expect(what);
+        drop(speaking.await.unwrap());
+        client.get().await.expect(what);
+    }
+}
+
+#[tokio::test]
+async fn case_29_requests_on_one_connection_are_bounded() {
+    const MAX_CONCURRENT_STREAMS: u8 = 3;
+    let door = Door::open("local", "max_concurrent_streams = 7\n", &[]).await;
+    let mut stream = connect(&door).await;
+    stream.write_all(GREETING).await.unwrap();
+    let (_, _, settings) = frame(&mut stream).await.unwrap();
+    assert!(settings.chunks(6).any(|setting| setting == [0, MAX_CONCURRENT_STREAMS, 0, 0, 0, 7]), "{settings:?}");
+}
