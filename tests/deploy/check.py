@@ -179,6 +179,8 @@ def the_secrets_of_the_configuration_arrive(bundle):
     for table in tables(bundle.config):
         if isinstance(table.get("file"), str):
             path = PurePosixPath(table["file"])
+            if path in projected(bundle):
+                continue
             if path.parent != folder:
                 yield f"bearerd.toml names {path}, but the Secret is mounted at {folder}"
             elif path.name not in bundle.secret_keys():
@@ -187,6 +189,16 @@ def the_secrets_of_the_configuration_arrive(bundle):
             yield f'bearerd.toml names the variable {table["env"]}, which the container does not get'
     if bundle.of("Secret"):
         yield "a Secret is rendered; its values would stand in the repository"
+
+
+def projected(bundle):
+    """The files of the volumes that Kubernetes fills: a token of the pod, and the authority of the cluster."""
+    folders = {mount["name"]: PurePosixPath(mount["mountPath"]) for mount in bundle.container["volumeMounts"]}
+    for volume in bundle.pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            for item in source.get("configMap", {}).get("items", []) + [source.get("serviceAccountToken", {})]:
+                if "path" in item and volume["name"] in folders:
+                    yield folders[volume["name"]] / item["path"]
 
 
 def tables(value):

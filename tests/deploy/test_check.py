@@ -61,6 +61,8 @@ OBJECT_CASES = [
     (f"{CONTAINER}/args/2", "/etc/bearerd.toml", "--config /etc/bearerd.toml is not where"),
     (f"{CONTAINER}/volumeMounts/0/mountPath", "/etc/other", "is not where the ConfigMap is mounted"),
     (f"{CONTAINER}/volumeMounts/1/mountPath", "/run/other", "but the Secret is mounted at /run/other"),
+    (f"{POD}/volumes/2/projected/sources", [], "names /run/secrets/kubernetes/ca.crt"),
+    (f"{CONTAINER}/volumeMounts/2/mountPath", "/run/other", "names /run/secrets/kubernetes/token"),
     ("ServiceAccount/kind", "Secret", "a Secret is rendered"),
     (f"{POD}/automountServiceAccountToken", True, "automountServiceAccountToken"),
     (f"{POD}/securityContext/runAsNonRoot", False, "runAsNonRoot"),
@@ -82,6 +84,7 @@ CONFIG_CASES = [
     ("/run/secrets/bearerd/seal-key", "/run/secrets/seal-key", "the Secret is mounted at /run/secrets/bearerd"),
     ("/run/secrets/bearerd/seal-key", "/run/secrets/bearerd/seal", "does not show the key seal"),
     ("BEARERD_REDIS_URL", "REDIS_URL", "names the variable REDIS_URL"),
+    ("/run/secrets/kubernetes/token", "/run/secrets/kubernetes/tokens", "names /run/secrets/kubernetes/tokens"),
 ]
 
 # What to replace in the Dockerfile, and what the finding must say.

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use crate::identity::authority::Authority;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Runs `bearerd check` on a text; exit code and what it prints on stdout and stderr.
@@ -12,6 +14,7 @@ fn check(text: &str) -> (Option<i32>, String, String) {
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     fs::write(directory.path().join("key"), key).unwrap();
     fs::write(directory.path().join("secret"), "a-secret").unwrap();
+    fs::write(directory.path().join("ca"), Authority::new("cluster").pem()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bearerd"))
         .args(["check", "--config"])
         .arg(&path)
@@ -67,9 +70,12 @@ fn the_deployments_configurations_are_good() {
         let text = fs::read_to_string(tree.join(file)).unwrap();
         let local = text
             .replace("/run/secrets/bearerd/seal-key", "key")
-            .replace("/run/secrets/bearerd/example-client-secret", "secret");
+            .replace("/run/secrets/bearerd/example-client-secret", "secret")
+            .replace("/run/secrets/kubernetes/ca.crt", "ca")
+            .replace("/run/secrets/kubernetes/token", "secret");
         let (code, _, err) = check(&local);
         assert_eq!(code, Some(0), "{file}: {err}");
+        assert!(!err.contains("warning"), "{file}: {err}");
     }
 }
 
