@@ -138,11 +138,12 @@ impl Round {
         let log = failover.replicas.provider.log().await;
         let (requests, refused) = (log.len(), log.iter().any(|entry| entry.status != Some(200)));
         account.requests += requests;
-        account.tokens += log.iter().map(|entry| &entry.presented).collect::<HashSet<_>>().len();
+        let tokens = log.iter().map(|entry| &entry.presented).collect::<HashSet<_>>().len();
+        account.tokens += tokens;
         let repeats = story.as_ref().map_err(Clone::clone).and_then(|story| repeats(story));
         match repeats {
             Ok(repeats) => repeats.into_iter().for_each(|why| *account.repeats.entry(why).or_default() += 1),
-            Err(_) if excused => *account.repeats.entry(LOST_BY_REDIS).or_default() += 1,
+            Err(_) if excused => *account.repeats.entry(LOST_BY_REDIS).or_default() += requests - tokens,
             Err(fault) => return Err(fault),
         }
         if !refused {
