@@ -98,8 +98,9 @@ impl Round {
         let tally = load.end().await;
         let judged = self.judge(&failover, &fallen, account).await;
         let judged = judged.and_then(|lost| match (alive, lost) {
-            (false, false) => Err("the grant has ended, and nothing explains it".to_owned()),
-            _ => callers_are_content(&tally, &[], lost),
+            (Err(fault), _) => Err(fault),
+            (Ok(false), false) => Err("the grant has ended, and nothing explains it".to_owned()),
+            (Ok(_), _) => callers_are_content(&tally, &[], lost),
         });
         account.tally.add(tally);
         if let Err(fault) = judged {
