@@ -1,14 +1,20 @@
 //! What is told of rounds of faults: the figures, what became of the grant and of the callers, and where to look when
 //! something went wrong.
 
-use std::{collections::BTreeMap, env, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
 
 use super::{
     faults::Blow,
     load::{Load, Tally},
     scene::why,
 };
-use crate::support::{eventually, replicas::Replicas};
+use crate::support::replicas::Replicas;
 
 /// Longer than the longest way back: a takeover, a back-off that has grown, and a busy machine.
 pub const WAY_BACK: Duration = Duration::from_secs(60);
@@ -28,16 +34,20 @@ pub struct Account {
 }
 
 /// Waits until every replica gives new tokens, or all of them say that the grant has ended. True: it lives.
-pub async fn comes_back<R>(replicas: &Replicas<R>, grant: &str, load: &Load) -> bool {
+pub async fn comes_back<R>(replicas: &Replicas<R>, grant: &str, load: &Load) -> Result<bool, String> {
     let mark = load.so_far(|tally| tally.newest.values().copied().max().unwrap_or_default());
-    let mut alive = false;
-    eventually(WAY_BACK, async || {
-        let all_new = |tally: &Tally| (0..3).all(|replica| tally.newest.get(&replica).is_some_and(|now| *now > mark));
-        alive = load.so_far(all_new) && replicas.provider.alive(grant).await;
-        alive || has_ended(replicas).await
-    })
-    .await;
-    alive
+    let all_new = |tally: &Tally| (0..3).all(|replica| tally.newest.get(&replica).is_some_and(|now| *now > mark));
+    let give_up = Instant::now() + WAY_BACK;
+    while Instant::now() < give_up {
+        if load.so_far(all_new) && replicas.provider.alive(grant).await {
+            return Ok(true);
+        }
+        if has_ended(replicas).await {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Err(format!("no way back from {mark}: {:?}", load.so_far(|tally| tally.newest.clone())))
 }
 
 async fn has_ended<R>(replicas: &Replicas<R>) -> bool {

@@ -98,8 +98,9 @@ impl Round {
         let tally = load.end().await;
         let judged = self.judge(&failover, &fallen, account).await;
         let judged = judged.and_then(|lost| match (alive, lost) {
-            (false, false) => Err("the grant has ended, and nothing explains it".to_owned()),
-            _ => callers_are_content(&tally, &[], lost),
+            (Err(fault), _) => Err(fault),
+            (Ok(false), false) => Err("the grant has ended, and nothing explains it".to_owned()),
+            (Ok(_), _) => callers_are_content(&tally, &[], lost),
         });
         account.tally.add(tally);
         if let Err(fault) = judged {
@@ -138,11 +139,12 @@ impl Round {
         let log = failover.replicas.provider.log().await;
         let (requests, refused) = (log.len(), log.iter().any(|entry| entry.status != Some(200)));
         account.requests += requests;
-        account.tokens += log.iter().map(|entry| &entry.presented).collect::<HashSet<_>>().len();
+        let tokens = log.iter().map(|entry| &entry.presented).collect::<HashSet<_>>().len();
+        account.tokens += tokens;
         let repeats = story.as_ref().map_err(Clone::clone).and_then(|story| repeats(story));
         match repeats {
             Ok(repeats) => repeats.into_iter().for_each(|why| *account.repeats.entry(why).or_default() += 1),
-            Err(_) if excused => *account.repeats.entry(LOST_BY_REDIS).or_default() += 1,
+            Err(_) if excused => *account.repeats.entry(LOST_BY_REDIS).or_default() += requests - tokens,
             Err(fault) => return Err(fault),
         }
         if !refused {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{scene::Scene, witness::Intent};
 use crate::support::{Flow, Way};
 
-/// What can be done to the cluster.
+/// What can be done to replicas, their Redis and the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     KillReplica(usize),

@@ -27,6 +27,9 @@ const REPORT_EVERY: usize = 60;
 /// Longer than any caller is kept waiting by a replica that runs.
 const NO_ANSWER: Duration = Duration::from_secs(8);
 
+/// The provider counts in whole seconds, so that for it a token ends up to that much earlier than it said.
+const ROUNDED: Duration = Duration::from_secs(1);
+
 /// What all callers were told.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -159,8 +162,8 @@ impl Caller {
         }
         // The first time that anybody sees it.
         let known = self.desk.introspect(&token.access_token).await;
-        let left = expiry(token).duration_since(SystemTime::now());
-        if let (false, Ok(left)) = (known, left) {
+        let left = expiry(token).duration_since(SystemTime::now()).unwrap_or_default();
+        if !known && left > ROUNDED {
             let age = asked.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i128;
             let age = (age - i128::from(token.generation)) / 1000;
             let seen =

@@ -81,6 +81,7 @@ impl Stage {
 
         let faults: Vec<Fault> = blows.iter().map(|blow| blow.fault).collect();
         let alive = comes_back(&self.scene.replicas, &self.grant, &load).await;
+        let alive = alive.map_err(|fault| format!("round {seed}, {faults:?}: {fault}"))?;
         let result = self.judge(&blows, alive).await;
         let tally = load.end().await;
         let result = result.and_then(|lost| callers_are_content(&tally, &blows, lost));

@@ -465,12 +465,13 @@ impl Oracle {
         }
     }
 
-    /// A token is rejected: because somebody said so, and not before it is old enough.
-    pub fn rejected(&mut self, place: &Place, generation: Generation, age: Duration, temper: &Temper) {
+    /// A token is rejected: because somebody said so, and not before it is old enough. One that is gone already, as after
+    /// an import, has no age.
+    pub fn rejected(&mut self, place: &Place, generation: Generation, age: Option<Duration>, temper: &Temper) {
         if self.refused.get(place).is_none_or(|refused| *refused < generation) {
             self.fault(format!("G4: {generation} of {place:?} is rejected, which nobody reported"));
         }
-        if age < temper.min_age {
+        if let Some(age) = age.filter(|age| *age < temper.min_age) {
             self.fault(format!("{generation} of {place:?} is rejected {age:?} after it was asked for"));
         }
         self.rejected.entry(place.clone()).or_default().push((Instant::now(), generation));
@@ -496,6 +497,12 @@ impl Oracle {
         for text in left {
             self.fault(format!("G5: a refresh was abandoned: {text}"));
         }
+    }
+
+    /// Whether whoever wrote this intent, of which nothing came yet, has had time enough.
+    pub fn is_left(&self, attempt: &AttemptId) -> bool {
+        let this = self.by_attempt.get(attempt.as_str()).and_then(|index| self.tries.get(*index));
+        this.is_none_or(|this| this.since.elapsed() > TIMING.lease)
     }
 
     /// A caller says no to what it has, or wants more.

@@ -219,6 +219,8 @@ pub fn run(seed: u64, flaw: Option<Flaw>, traced: bool) -> Report {
         let mut run = Run::new(seed, flaw, traced);
         run.whole().await;
         let world = Arc::clone(&run.world);
+        // The world and its wires hold each other.
+        world.wires.lock().clear();
         let oracle = std::mem::take(&mut *world.oracle.lock());
         let trace = world.trace.as_ref().map(|trace| trace.lock().clone()).unwrap_or_default();
         Report { faults: oracle.faults, counts: oracle.counts, trace }
@@ -417,12 +419,12 @@ impl Run {
     /// G6, and that a grant that lives at its provider lives here too.
     fn look_at(&self, key: &Key, last: Result<(), Reason>) {
         let seen = self.world.store.seen(&key.place.unit);
-        let (intent, dead) = seen.as_ref().map(|seen| (seen.intent.is_some(), seen.dead)).unwrap_or_default();
+        let (intent, dead) = seen.as_ref().map(|seen| (seen.intent.clone(), seen.dead)).unwrap_or_default();
         let token = seen.and_then(|seen| seen.refresh_token);
         let lives = token.is_none_or(|token| self.world.providers.takes(token.expose_secret()));
         let mut oracle = self.world.oracle.lock();
         match (last, dead) {
-            (Ok(()), None) if intent => oracle.fault(format!("G6: an intent is left behind on {key:?}")),
+            (Ok(()), None) if intent.is_some_and(|attempt| oracle.is_left(&attempt)) => oracle.fault(format!("G6: an intent is left behind on {key:?}")),
             (Ok(()), None) => {}
             (Err(Reason::ReauthorizationRequired), Some(_)) if !lives => {}
             (last, dead) => oracle.fault(format!(

@@ -395,7 +395,8 @@ impl Store for Wire {
         let (place, replica) = (place.clone(), self.replica);
         self.call(move |world, _| {
             world.note(|| format!("{replica} rejects {place:?} {generation}, strikes: {strikes}"));
-            let age = world.store.age(generation);
+            let there = world.store.read(&place, &world.clock.now()).token;
+            let age = there.filter(|token| token.generation == generation).map(|_| world.store.age(generation));
             world.store.delete(&place, generation, strikes);
             world.oracle.lock().rejected(&place, generation, age, world.temper(&place.unit));
         })

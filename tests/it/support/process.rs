@@ -1,11 +1,12 @@
 //! A child process that ends with the test, and what it has printed so far.
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{ErrorKind, Read},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -60,10 +61,22 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Sends a signal, for example `TERM`, `STOP` or `CONT`.
+    /// Sends a signal, for example `TERM`, `STOP` or `CONT`. After `STOP` no thread of it does anything any more.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(sent.success(), "SIG{name} was not sent");
+        // One thread takes the signal and stops the others; until it has its turn on a busy machine, they go on.
+        while name == "STOP" && self.is_running() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether a thread of it is neither stopped nor ended, where the system tells (proc(5)).
+    fn is_running(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        let states: Vec<_> = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect();
+        states.iter().any(|state| !['T', 'Z', 'X'].contains(state))
     }
 }
 
@@ -90,4 +103,16 @@ fn collect(mut from: impl Read + Send + 'static) -> Printed {
         }
     });
     printed
+}
+
+#[test]
+fn a_process_that_was_stopped_does_nothing() {
+    let process = Process::start(Command::new("sleep").arg("60"));
+    assert!(process.is_running());
+    process.signal("STOP");
+    assert!(!process.is_running());
+    process.signal("CONT");
+    while !process.is_running() {
+        thread::yield_now();
+    }
 }
