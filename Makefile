@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations lint audit bench fuzz demo
+.PHONY: help setup test chaos soak mutations lint audit sbom bench fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 audit: setup ## look for advisories about the dependencies (needs the network)
 	@echo 'audit: scripts/audit'
 	@scripts/audit
+
+sbom: ## write what the program is made of, as CycloneDX JSON
+	@echo 'sbom: scripts/sbom'
+	@scripts/sbom
 
 bench: ## measure
 	@echo 'bench: cargo bench'
