@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn token(name: &str, digit: u8) -> String {
-        format!("[[identity.token]]\nname = \"{name}\"\nsha256 = \"{}\"", digit.to_string().repeat(64))
+        format!("{ALLOW}[[identity.token]]\nname = \"{name}\"\nsha256 = \"{}\"", digit.to_string().repeat(64))
     }
 
     #[test]
