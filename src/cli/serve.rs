@@ -124,3 +124,16 @@ fn failure(error: &AppError) -> Failure {
     };
     Failure::new(exit, error.to_string())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_dump_nor_another_process_shows_the_memory() {
+        forbid_core_dumps().unwrap();
+        let core = process::getrlimit(Resource::Core);
+        assert_eq!((core.current, core.maximum), (Some(0), Some(0)));
+        assert_eq!(process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
+}

@@ -6,40 +6,20 @@ use bearerd::proto::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{Bearerd, Provider, Redis, house::reason};
+use crate::support::{
+    Bearerd, Provider, Redis,
+    house::reason,
+    replicas::{configuration, files},
+};
 
-const SEAL_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-
-fn configuration(redis: &str, token_url: &str) -> String {
-    format!(
-        r#"
-[server]
-listen = "@LISTEN@"
-admin_listen = "@ADMIN@"
-
-[store]
-kind = "redis"
-url = "{redis}"
-
-[refresh]
+/// Times that a test can wait out.
+const TIMES: &str = r#"[refresh]
 http_timeout = "800ms"
 commit_budget = "200ms"
 lease = "1500ms"
 max_wait = "2s"
 
-[seal]
-keys = [{{ id = "test", file = "seal" }}]
-
-[credentials.crm]
-grant = "refresh_token"
-token_url = "{token_url}"
-client_id = "web"
-client_secret = {{ file = "client-secret" }}
-refresh_token = {{ file = "refresh-token" }}
-min_age = "0s"
-"#
-    )
-}
+[seal]"#;
 
 async fn get(client: &TokenServiceClient<Channel>, refused_generation: u64) -> Result<Token, Status> {
     let request = GetTokenRequest { credential: "crm".to_owned(), refused_generation, ..GetTokenRequest::default() };
@@ -51,8 +31,8 @@ async fn who_waits_in_vain_is_told_to_come_back_and_the_grant_is_untouched() {
     let provider = Provider::start(&[("ACCESS_TTL", "3600"), ("ROTATE", "1")]).await;
     let redis = Redis::start().await;
     let first = provider.mint_refresh_token("service", "offline_access read").await;
-    let files = [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first.as_str())];
-    let bearerd = Bearerd::start(&configuration(&redis.url(), &provider.token_url()), &files).await;
+    let config = configuration(&redis.url(), &provider.token_url()).replace("[seal]", TIMES);
+    let bearerd = Bearerd::start(&config, &files(&first)).await;
     let client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
     let token = get(&client, 0).await.unwrap();
 

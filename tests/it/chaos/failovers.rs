@@ -106,7 +106,9 @@ impl Round {
         if let Err(fault) = judged {
             let changes = failover.replicas.redis.all()[failover.heir].changes();
             let kept = keep(seed, &failover.replicas, "", &changes).await;
-            panic!("round {seed}, {self:?}: {fault}\nlogs: {kept}\n{account}");
+            panic!(
+                "round {seed}, {self:?}: {fault}\nlogs: {kept}\nagain: make chaos ROUNDS=0 FAILOVERS=1 SEED={seed}\n{account}"
+            );
         }
     }
 

@@ -40,7 +40,7 @@ async fn play(seed: u64, rounds: u64) {
     for seed in seed..seed + rounds {
         if let Err(fault) = stage.round(seed).await {
             let kept = keep(seed, &stage.scene.replicas, &stage.logs, &stage.scene.replicas.redis.changes()).await;
-            panic!("{fault}\nlogs: {kept}\nagain: make chaos ROUNDS=1 SEED={seed}\n{}", stage.account);
+            panic!("{fault}\nlogs: {kept}\nagain: make chaos ROUNDS=1 FAILOVERS=0 SEED={seed}\n{}", stage.account);
         }
     }
     println!("{}in {:?}", stage.account, began.elapsed());

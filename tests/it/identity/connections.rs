@@ -110,12 +110,14 @@ async fn case_31_silent_peers_hold_up_nobody_and_are_cut_off() {
         half_open.push(stream);
     }
     door.encrypted(&authority, None).get().await.unwrap();
-    all_of(half_open.swap_remove(0)).await;
+    for one_of_each in half_open.drain(..3) {
+        all_of(one_of_each).await;
+    }
     drop(half_open);
     eventually(PATIENCE, async || {
-        let metrics = door.metrics().await;
         // The client of this test has one.
-        metrics.contains("bearerd_connections 1") || metrics.contains("bearerd_connections 0")
+        let few = ["bearerd_connections 0", "bearerd_connections 1"];
+        door.metrics().await.lines().any(|line| few.contains(&line))
     })
     .await;
 }
