@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, error::Error, future::Future, hint::black_box, sync::Arc, time::Duration};
 
 use bearerd::{
-    broker::{Ask, Broker, Credential, Parts, StoreOutage, Timing},
+    broker::{Broker, Credential, Parts, StoreOutage, Timing},
     cache::CacheConfig,
     caller::Caller,
     clock::Clock,
@@ -20,7 +20,7 @@ use bearerd::{
     sandbox::{DEMO_CONFIDENTIAL, DEMO_SECRET, Options, Sandbox},
     store::{Ring, embedded::Embedded},
     telemetry::Telemetry,
-    token::TokenKey,
+    token::{TokenKey, Wanted},
     upstream::{Fence, Upstream},
 };
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let broker = runtime.block_on(async { parts(store, credential).map(Broker::start) })?;
     let permit = Policy::local_only().permit(&Caller::Local, Request::new(Action::Get, name, Subject::default()))?;
     // The one request to the provider: from here on the token is in memory.
-    runtime.block_on(broker.get_token(&permit, Ask::default()))?;
+    runtime.block_on(broker.get_token(permit.clone(), Wanted::default()))?;
 
     let mut criterion = Criterion::default()
         .without_plots()
@@ -108,7 +108,7 @@ fn through_broker<'a>(broker: &'a Broker, permit: &'a Permit) -> impl Fn(u64) ->
         let (broker, permit) = (broker.clone(), permit.clone());
         Box::pin(async move {
             for _ in 0..times {
-                let served = black_box(broker.get_token(&permit, Ask::default()).await);
+                let served = black_box(broker.get_token(permit.clone(), Wanted::default()).await);
                 assert!(served.is_ok(), "a token in memory is always served");
             }
         })

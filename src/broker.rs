@@ -14,7 +14,7 @@ pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
     error::{Error, Reason},
-    get_token::{Ask, Served},
+    get_token::Served,
     import_grant::Imported,
     invalidate_token::{Evidence, Outcome, Rejected, Report, Reported},
     reseal::{Pass, Passed},
@@ -27,11 +27,12 @@ use crate::{
         rotation::{Recovery, RotationProfile},
     },
     name::{CredentialName, Resources, Scopes},
+    policy::Permit,
     provider::TokenEndpoint,
     rejection::Rules,
     store::{Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
-    token::{GrantKey, TokenKey},
+    token::TokenKey,
     upstream::{Fence, Upstream},
 };
 
@@ -238,19 +239,20 @@ impl Broker {
         self.core.cache.len()
     }
 
-    fn target(&self, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
-        self.core.target(&self.roster, grant, scopes, resources)
+    /// The token that a permit is for.
+    fn target(&self, permit: Permit) -> Result<Target, Error> {
+        self.core.target(&self.roster, permit.into_token())
     }
 }
 
 impl Core {
-    fn target(&self, roster: &Roster, grant: &GrantKey, scopes: Scopes, resources: Resources) -> Result<Target, Error> {
-        let (credential, edition) = roster.get(&grant.credential).ok_or(Error::CredentialNotFound)?;
-        if matches!(credential.grant, Grant::ClientCredentials(_)) && !grant.subject.is_service() {
+    fn target(&self, roster: &Roster, asked: TokenKey) -> Result<Target, Error> {
+        let (credential, edition) = roster.get(&asked.grant.credential).ok_or(Error::CredentialNotFound)?;
+        if matches!(credential.grant, Grant::ClientCredentials(_)) && !asked.grant.subject.is_service() {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
-        let key = credential.key(grant.clone(), scopes, resources);
+        let key = credential.key(asked);
         let slot = self.cache.slot(key, edition, |key| self.store.names().place(credential.unit(key), key));
         Ok(Target { credential: Arc::clone(credential), slot })
     }
@@ -284,7 +286,9 @@ impl Core {
 }
 
 impl Credential {
-    fn key(&self, grant: GrantKey, scopes: Scopes, resources: Resources) -> TokenKey {
+    /// The key of what is asked for, the credential's defaults put in.
+    fn key(&self, asked: TokenKey) -> TokenKey {
+        let TokenKey { grant, scopes, resources } = asked;
         if let Grant::Static { .. } = self.grant {
             // A static secret is the same for every scope.
             return TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };

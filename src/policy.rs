@@ -14,7 +14,7 @@ pub use self::{
 use crate::{
     caller::Caller,
     name::{CredentialName, Resources, Scopes, Subject},
-    token::GrantKey,
+    token::{GrantKey, TokenKey},
 };
 
 mod fence;
@@ -115,14 +115,14 @@ pub struct Policy {
     chosen: BTreeMap<CredentialName, Chosen>,
 }
 
-/// The permission to do one thing with one grant. Only [`Policy::permit`] makes it.
+/// The permission to do one thing with one grant. Only [`Policy::permit`] makes it, and it says all that was decided on:
+/// nothing that policy looks at reaches the broker beside it.
 #[derive(Clone, Debug)]
 pub struct Permit {
-    grant: GrantKey,
+    token: TokenKey,
     action: Action,
-    scopes: Scopes,
-    resources: Resources,
     call: Option<Called>,
+    limits_methods: bool,
     row: RowId,
 }
 
@@ -179,7 +179,7 @@ impl Policy {
         let asked = self.asked(caller.name(), &request);
         let mut numbered = (self.first..).zip(&self.rows);
         let (number, row) = numbered.find(|(_, row)| row.limits(&asked).next().is_none()).ok_or(Denied)?;
-        let row = RowId { number, name: row.name.clone() };
+        let (limits_methods, row) = (row.methods.is_some(), RowId { number, name: row.name.clone() });
         let Request { action, credential, subject, scopes, resources, call } = request;
         let (scopes, resources) = match self.chosen.get(&credential) {
             // What was compared with the row is what is asked for.
@@ -189,7 +189,8 @@ impl Policy {
             ),
             Some(Chosen::Token(_, _) | Chosen::Secret) | None => (scopes, resources),
         };
-        Ok(Permit { grant: GrantKey { credential, subject }, action, scopes, resources, call, row })
+        let token = TokenKey { grant: GrantKey { credential, subject }, scopes, resources };
+        Ok(Permit { token, action, call, limits_methods, row })
     }
 
     /// Decides about the store as a whole: only whoever may administer every credential there can be, without any other
@@ -227,7 +228,7 @@ impl Policy {
 impl Permit {
     /// The grant that may be used.
     pub fn grant(&self) -> &GrantKey {
-        &self.grant
+        &self.token.grant
     }
 
     /// What may be done with it.
@@ -238,17 +239,32 @@ impl Permit {
     /// The scopes that may be asked for: those of the request, else the credential's own; empty only where neither has
     /// any.
     pub fn scopes(&self) -> &Scopes {
-        &self.scopes
+        &self.token.scopes
     }
 
     /// The resources that may be asked for, likewise.
     pub fn resources(&self) -> &Resources {
-        &self.resources
+        &self.token.resources
+    }
+
+    /// The token that may be asked for: grant, scopes and resources in one.
+    pub fn token(&self) -> &TokenKey {
+        &self.token
+    }
+
+    /// The same, when nothing else of the permit is needed any more.
+    pub fn into_token(self) -> TokenKey {
+        self.token
     }
 
     /// What may be called.
     pub fn call(&self) -> Option<&Called> {
         self.call.as_ref()
+    }
+
+    /// Whether only some HTTP methods may be called: then nothing in the call may ask for another one.
+    pub fn limits_methods(&self) -> bool {
+        self.limits_methods
     }
 
     /// The row that allows it.

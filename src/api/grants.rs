@@ -23,7 +23,8 @@ impl GrantAdmin for Api {
             let ImportGrantRequest { credential, subject, secret, scopes } = request;
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
             let permit = self.permit(&by, asked)?;
-            let generation = self.broker.import_grant(&permit, import(&permit, secret)?).await?;
+            let imported = import(&permit, secret)?;
+            let generation = self.broker.import_grant(permit, imported).await?;
             by.entry.used(generation.get());
             Ok(ImportGrantResponse { generation: generation.get() })
         })
@@ -38,8 +39,7 @@ impl GrantAdmin for Api {
             let DescribeGrantRequest { credential, subject, scopes, resources } = request;
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
             let permit = self.permit(&by, asked)?;
-            let (scopes, resources) = (permit.scopes().clone(), permit.resources().clone());
-            Ok(describe(self.broker.describe_grant(&permit, scopes, resources).await?))
+            Ok(describe(self.broker.describe_grant(permit).await?))
         })
         .await
     }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert, status::Refusal};
 use crate::{
-    broker::{Ask, Call, Error, Outcome, Rejected, Replay, Report},
-    policy::{self, Action, Called, Permit},
+    broker::{Call, Error, Outcome, Rejected, Replay, Report},
+    policy::{self, Action, Called},
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
         InvalidateTokenRequest, InvalidateTokenResponse, Rejection, invalidate_token_request,
@@ -26,7 +25,7 @@ impl TokenService for Api {
             let permit = self.permit(&by, asked)?;
             let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
             let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
-            let served = self.broker.get_token(&permit, ask(&permit, wanted)).await?;
+            let served = self.broker.get_token(permit, wanted).await?;
             by.entry.used(served.token.generation.get());
             Ok(GetTokenResponse { token: Some(convert::token(&served)) })
         })
@@ -41,7 +40,7 @@ impl TokenService for Api {
             let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
             let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
             let permit = self.permit(&by, asked)?;
-            let reported = self.broker.invalidate_token(&permit, report(&permit, rejected, rejection)?).await?;
+            let reported = self.broker.invalidate_token(permit, report(rejected, rejection)?).await?;
             if let Some(served) = &reported.served {
                 by.entry.used(served.token.generation.get());
             }
@@ -80,9 +79,8 @@ impl TokenService for Api {
                 body,
                 timeout: convert::span("timeout", timeout)?,
                 replay: self::replay(replay)?,
-                ..call(&permit)
             };
-            let answered = self.broker.call_through(&permit, call).await?;
+            let answered = self.broker.call_through(permit, call).await?;
             by.entry.used(answered.token.generation.get());
             by.entry.answered(answered.answer.status, answered.attempts);
             let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
@@ -99,12 +97,7 @@ impl TokenService for Api {
     }
 }
 
-fn ask(permit: &Permit, wanted: Wanted) -> Ask {
-    Ask { scopes: permit.scopes().clone(), resources: permit.resources().clone(), wanted }
-}
-
 fn report(
-    permit: &Permit,
     rejected: Option<invalidate_token_request::Rejected>,
     evidence: Option<Rejection>,
 ) -> Result<Report, Refusal> {
@@ -116,12 +109,7 @@ fn report(
             return Err(Error::InvalidRequest { field: "rejected", problem }.into());
         }
     };
-    Ok(Report {
-        scopes: permit.scopes().clone(),
-        resources: permit.resources().clone(),
-        rejected,
-        evidence: evidence.map(convert::evidence).transpose()?,
-    })
+    Ok(Report { rejected, evidence: evidence.map(convert::evidence).transpose()? })
 }
 
 fn outcome(outcome: Outcome) -> InvalidateTokenOutcome {
@@ -130,21 +118,6 @@ fn outcome(outcome: Outcome) -> InvalidateTokenOutcome {
         Outcome::AlreadyReplaced => InvalidateTokenOutcome::AlreadyReplaced,
         Outcome::NotATokenRejection => InvalidateTokenOutcome::NotATokenRejection,
         Outcome::HeldBack(_) => InvalidateTokenOutcome::HeldBack,
-    }
-}
-
-/// The call that a permit is for, with nothing else to it yet.
-fn call(permit: &Permit) -> Call {
-    let Called { method, path } = permit.call().cloned().unwrap_or_default();
-    Call {
-        scopes: permit.scopes().clone(),
-        resources: permit.resources().clone(),
-        method,
-        path,
-        headers: Vec::new(),
-        body: Bytes::new(),
-        timeout: None,
-        replay: Replay::AfterRejection,
     }
 }
 

@@ -9,25 +9,16 @@ use tokio::time::{Instant, sleep_until};
 use super::{Broker, Core, Credential, Error, Rejected, Target, invalidate_token::Replaced};
 use crate::{
     grant::{Grant, StaticForm},
-    name::{Resources, Scopes},
-    policy::Permit,
+    policy::{Called, Permit},
     rejection::{Evidence, Verdict},
     telemetry::CredentialLabels,
     token::{Token, Wanted},
     upstream::{Prepared, TargetError, UpstreamAnswer, headers, target},
 };
 
-/// A call to make.
+/// What a call has beside its method and path, which the permit names.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The scopes of the token to use.
-    pub scopes: Scopes,
-    /// Its resources.
-    pub resources: Resources,
-    /// The HTTP method.
-    pub method: String,
-    /// Path and query, relative to the credential's `base_url`.
-    pub path: String,
     /// Header fields.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -70,24 +61,32 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error`], when no call was made or no answer came. An answer of any status is no error.
-    pub async fn call_through(&self, permit: &Permit, call: Call) -> Result<Answered, Error> {
-        let target = self.target(permit.grant(), call.scopes.clone(), call.resources.clone())?;
-        let prepared = prepare(&target.credential, &call)?;
+    pub async fn call_through(&self, permit: Permit, call: Call) -> Result<Answered, Error> {
+        let (timeout, replay) = (call.timeout, call.replay);
+        let (called, limits_methods) = (permit.call().cloned().unwrap_or_default(), permit.limits_methods());
+        let target = self.target(permit)?;
+        let prepared = prepare(&target.credential, &called, limits_methods, call)?;
         let longest = target.credential.call_timeout;
-        let deadline = Instant::now() + call.timeout.map_or(longest, |wanted| wanted.min(longest));
-        self.core.call(&target, &prepared, call.replay, deadline).await
+        let deadline = Instant::now() + timeout.map_or(longest, |wanted| wanted.min(longest));
+        self.core.call(&target, &prepared, replay, deadline).await
     }
 }
 
-fn prepare(credential: &Credential, call: &Call) -> Result<Prepared, TargetError> {
+fn prepare(
+    credential: &Credential,
+    called: &Called,
+    limits_methods: bool,
+    call: Call,
+) -> Result<Prepared, TargetError> {
     let (base, fence) = (credential.base_url.as_ref().ok_or(TargetError::NoBaseUrl)?, &credential.fence);
     fence.body(call.body.len())?;
+    let limits_methods = limits_methods || fence.methods.is_some();
     Ok(Prepared {
-        method: fence.method(&call.method)?,
-        url: target::url(base, &call.path)?,
-        headers: headers::from_caller(&call.headers, credential_field(&credential.grant), fence)
+        method: fence.method(&called.method)?,
+        url: target::url(base, &called.path)?,
+        headers: headers::from_caller(&call.headers, credential_field(&credential.grant), fence, limits_methods)
             .map_err(TargetError::Header)?,
-        body: call.body.clone(),
+        body: call.body,
         max_response_bytes: credential.max_response_bytes,
     })
 }

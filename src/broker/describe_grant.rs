@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Broker, Error, load::Known};
 use crate::{
     failure::FailureCause,
-    name::{Resources, Scopes},
+    name::Scopes,
     policy::Permit,
     store::{GrantState, Material},
     token::Generation,
@@ -36,13 +36,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error`], when the credential does not exist or the store cannot be read.
-    pub async fn describe_grant(
-        &self,
-        permit: &Permit,
-        scopes: Scopes,
-        resources: Resources,
-    ) -> Result<Description, Error> {
-        let target = self.target(permit.grant(), scopes, resources)?;
+    pub async fn describe_grant(&self, permit: Permit) -> Result<Description, Error> {
+        let target = self.target(permit)?;
         let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();

@@ -9,21 +9,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{Broker, Core, Error, Rejected, Target, invalidate_token::Replaced, refresh};
 use crate::{
-    name::{Resources, Scopes},
     policy::Permit,
     token::{Generation, Token, Wanted},
 };
-
-/// What a caller asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Ask {
-    /// Scopes; empty: the credential's own.
-    pub scopes: Scopes,
-    /// Resources; empty: the credential's own.
-    pub resources: Resources,
-    /// How fresh the token must be.
-    pub wanted: Wanted,
-}
 
 /// A token that is served.
 #[derive(Clone, Debug)]
@@ -46,15 +34,15 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 impl Broker {
-    /// Returns a valid token.
+    /// Returns a valid token, as fresh as wanted.
     ///
     /// # Errors
     ///
     /// [`Error`], when there is none and none can be had.
-    pub async fn get_token(&self, permit: &Permit, ask: Ask) -> Result<Served, Error> {
-        let target = self.target(permit.grant(), ask.scopes, ask.resources)?;
+    pub async fn get_token(&self, permit: Permit, wanted: Wanted) -> Result<Served, Error> {
+        let target = self.target(permit)?;
         let deadline = Instant::now() + self.core.timing.max_wait;
-        let token = self.core.wanted_token(&target, ask.wanted, deadline).await?;
+        let token = self.core.wanted_token(&target, wanted, deadline).await?;
         Ok(Served::new(&target, token))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Broker, Error, Target, seed};
 use crate::{
     grant::{Grant, static_secret},
-    name::{Resources, Scopes},
+    name::Scopes,
     policy::Permit,
     secret::{ExposeSecret, SecretString},
     store::{AttemptId, GrantRecord, GrantSecrets, Import, Material, Written},
@@ -30,8 +30,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error`], when the credential does not take such a secret, or the store does not.
-    pub async fn import_grant(&self, permit: &Permit, import: Imported) -> Result<Generation, Error> {
-        let target = self.target(permit.grant(), Scopes::default(), Resources::default())?;
+    pub async fn import_grant(&self, permit: Permit, import: Imported) -> Result<Generation, Error> {
+        let target = self.target(permit)?;
         check(&target.credential.grant, &import.material)?;
         for _ in 0..TRIES {
             let loaded = self.core.load(&target).await?.loaded;

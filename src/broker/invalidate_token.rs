@@ -16,7 +16,6 @@ use super::{
 use crate::{
     clock::Moment,
     grant::Grant,
-    name::{Resources, Scopes},
     policy::Permit,
     rejection::{self, Verdict},
     secret::{ExposeSecret, SecretString, same},
@@ -27,10 +26,6 @@ use crate::{
 /// A report of a rejected token.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The scopes of the token.
-    pub scopes: Scopes,
-    /// Its resources.
-    pub resources: Resources,
     /// Which token it was.
     pub rejected: Rejected,
     /// What the upstream answered; without it the caller's word is taken.
@@ -97,8 +92,8 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error`], when the token was rejected and no other one can be had.
-    pub async fn invalidate_token(&self, permit: &Permit, report: Report) -> Result<Reported, Error> {
-        let target = self.target(permit.grant(), report.scopes, report.resources)?;
+    pub async fn invalidate_token(&self, permit: Permit, report: Report) -> Result<Reported, Error> {
+        let target = self.target(permit)?;
         if let Some(evidence) = &report.evidence
             && let Verdict::NotTokenRejected(why) = target.credential.rejected_when.judge(&evidence.as_seen())
         {
@@ -237,6 +232,7 @@ pub(super) fn newer_than(refused: Generation) -> Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Scopes;
     use crate::token::TokenType;
 
     #[test]

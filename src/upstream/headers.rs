@@ -78,7 +78,8 @@ const NOT_RETURNED: [&str; 12] = [
 const MAX_FIELDS: usize = 100;
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Checks the fields of a caller. The credential's own field is reserved too.
+/// Checks the fields of a caller. The credential's own field is reserved too. With `limits_methods`, no field may ask for
+/// another method than the one that was looked at.
 ///
 /// # Errors
 ///
@@ -87,6 +88,7 @@ pub fn from_caller(
     fields: &[(String, String)],
     credential_field: &str,
     fence: &Fence,
+    limits_methods: bool,
 ) -> Result<HeaderMap, HeaderProblem> {
     let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     if fields.len() > MAX_FIELDS || bytes > MAX_BYTES {
@@ -95,7 +97,7 @@ pub fn from_caller(
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderProblem::Malformed)?;
-        check(name.as_str(), credential_field, fence)?;
+        check(name.as_str(), credential_field, fence, limits_methods)?;
         headers.append(name, HeaderValue::from_str(value).map_err(|_| HeaderProblem::Malformed)?);
     }
     // An echoed token is found in a plain body only.
@@ -103,7 +105,7 @@ pub fn from_caller(
     Ok(headers)
 }
 
-fn check(name: &str, credential_field: &str, fence: &Fence) -> Result<(), HeaderProblem> {
+fn check(name: &str, credential_field: &str, fence: &Fence, limits_methods: bool) -> Result<(), HeaderProblem> {
     // Where fields become variables (CGI, WSGI), "_" and "-" are one character.
     let read = name.replace('_', "-");
     if let Some(reserved) = RESERVED.iter().find(|reserved| fits(reserved, &read)) {
@@ -112,7 +114,7 @@ fn check(name: &str, credential_field: &str, fence: &Fence) -> Result<(), Header
     if read.eq_ignore_ascii_case(&credential_field.replace('_', "-")) {
         return Err(HeaderProblem::Reserved("the credential's own header"));
     }
-    let other_method = fence.methods.is_some() && OTHER_METHOD.contains(&read.as_str());
+    let other_method = limits_methods && OTHER_METHOD.contains(&read.as_str());
     if other_method || fence.deny_request_headers.contain(name) || fence.deny_request_headers.contain(&read) {
         return Err(HeaderProblem::Denied);
     }
@@ -153,7 +155,7 @@ mod tests {
     use crate::upstream::fence::HeaderPatterns;
 
     fn one(name: &str, value: &str, fence: &Fence) -> Result<HeaderMap, HeaderProblem> {
-        from_caller(&[(name.to_owned(), value.to_owned())], "x-api-key", fence)
+        from_caller(&[(name.to_owned(), value.to_owned())], "x-api-key", fence, fence.methods.is_some())
     }
 
     #[test]
@@ -192,9 +194,9 @@ mod tests {
             assert_eq!(one(name, value, &Fence::default()), Err(HeaderProblem::Malformed), "{name:?} {value:?}");
         }
         let many = vec![("x".to_owned(), String::new()); 101];
-        assert_eq!(from_caller(&many, "x", &Fence::default()), Err(HeaderProblem::TooMany));
+        assert_eq!(from_caller(&many, "x", &Fence::default(), false), Err(HeaderProblem::TooMany));
         let large = vec![("y".to_owned(), "a".repeat(64 * 1024))];
-        assert_eq!(from_caller(&large, "x", &Fence::default()), Err(HeaderProblem::TooMany));
+        assert_eq!(from_caller(&large, "x", &Fence::default(), false), Err(HeaderProblem::TooMany));
     }
 
     #[test]

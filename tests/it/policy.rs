@@ -3,7 +3,7 @@
 use bearerd::{
     policy::PathPrefix,
     proto::{
-        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest, InvalidateTokenRequest,
+        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, Header, ImportGrantRequest, InvalidateTokenRequest,
         import_grant_request::Secret, invalidate_token_request::Rejected,
     },
     upstream::target,
@@ -117,6 +117,12 @@ async fn a_row_limits_subjects_scopes_methods_and_paths() {
     {
         denied(house.call_whole(call(method, path)).await.unwrap_err());
     }
+    // An upstream that believes this field would do what the row does not cover.
+    let disguised = CallThroughRequest {
+        headers: vec![Header { name: "X-HTTP-Method-Override".to_owned(), value: "DELETE".to_owned() }],
+        ..call("GET", "/hello")
+    };
+    assert_eq!(reason(&house.call_whole(disguised).await.unwrap_err()).1, "INVALID_REQUEST");
     assert_eq!(house.asked(), 0, "the provider was never asked");
 
     // Who names none would get the credential's own, which are more than the row has.

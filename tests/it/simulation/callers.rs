@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bearerd::{
     broker::{Broker, Error, Imported, Outcome, Reason, Rejected, Report, Served},
-    name::{Resources, Scopes},
+    name::Scopes,
     secret::ExposeSecret,
     store::Material,
     token::{Generation, Wanted},
@@ -154,7 +154,7 @@ impl Caller {
 
     async fn ask(&self, wanted: Wanted) -> Result<Served, Error> {
         let (due, began) = self.begin(wanted);
-        let result = self.broker.get_token(&self.key.permit, self.key.ask(wanted)).await;
+        let result = self.broker.get_token(self.key.permit.clone(), wanted).await;
         self.end("get", due, began, result.as_ref());
         result
     }
@@ -170,8 +170,8 @@ impl Caller {
         let refused = issued.unwrap_or_else(|| made_up.min(self.revision()));
         let (due, began) = self.begin(Wanted { refused, ..Wanted::default() });
         let due = if issued.is_some() { due } else { Due { wanted: Wanted::default(), ..due } };
-        let report = Report { scopes: self.key.scopes(), resources: Resources::default(), rejected, evidence: None };
-        let result = self.broker.invalidate_token(&self.key.permit, report).await;
+        let report = Report { rejected, evidence: None };
+        let result = self.broker.invalidate_token(self.key.permit.clone(), report).await;
         self.world.note(|| format!("{} answers a report: {:?}", self.replica, result.as_ref().map(|r| r.outcome)));
         if let Ok(reported) = &result
             && let Outcome::HeldBack(_) = reported.outcome
@@ -213,7 +213,7 @@ impl Caller {
         let token = providers.authorize(&self.key.credential, self.key.subject, rotation, lifetime);
         let scopes = Scopes::default();
         let imported = Imported { material: Material::RefreshToken(token.into()), scopes };
-        let result = self.broker.import_grant(&self.key.permit, imported).await;
+        let result = self.broker.import_grant(self.key.permit.clone(), imported).await;
         self.world.note(|| format!("{} answers an import of {:?}: {result:?}", self.replica, self.key));
     }
 

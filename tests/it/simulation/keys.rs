@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bearerd::{
-    broker::{Ask, Credential, StoreOutage},
+    broker::{Credential, StoreOutage},
     caller::Caller,
     grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
     name::{CredentialName, Resources, Scopes, Subject},
     policy::{Action, Permit, Policy, Request},
     rejection::Rules,
     store::{Names, Place, Unit},
-    token::{GrantKey, TokenKey, Wanted},
+    token::{GrantKey, TokenKey},
     upstream::Fence,
 };
 
@@ -50,16 +50,6 @@ pub struct Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{}", self.credential, self.subject, self.scopes)
-    }
-}
-
-impl Key {
-    pub fn scopes(&self) -> Scopes {
-        Scopes::new(self.scopes.split(' ')).unwrap()
-    }
-
-    pub fn ask(&self, wanted: Wanted) -> Ask {
-        Ask { scopes: self.scopes(), resources: Resources::default(), wanted }
     }
 }
 
@@ -169,6 +159,7 @@ impl Temper {
         };
         let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token(&token) };
         let request = Request::new(Action::Get, credential, grant.subject.clone());
+        let request = Request { scopes: token.scopes.clone(), ..request };
         let permit = Policy::local_only().permit(&Caller::Local, request);
         Key {
             credential: self.credential.clone(),
