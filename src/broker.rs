@@ -38,6 +38,7 @@ use crate::{
 mod ahead;
 mod attempt;
 mod call_through;
+mod commit;
 mod cool_down;
 mod decide;
 mod describe_grant;
@@ -258,7 +259,7 @@ impl Core {
     /// When a credential's refresh token may be presented again whose answer is missing.
     fn recovery(&self, credential: &Credential) -> Recovery {
         // Whoever holds an answer and waits for the store to take it tries that again every few seconds.
-        let settling = attempt::COMMIT_RETRY_LONGEST * 2;
+        let settling = commit::COMMIT_RETRY_LONGEST * 2;
         Recovery {
             rotation: credential.rotation,
             takeover: self.timing.lease + settling,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt,
+    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt, commit,
     decide::{self, Circumstances, Fate, ReportPlan},
     invalidate_token::{Replaced, generation_of, newer_than},
     proof,
@@ -86,7 +86,7 @@ fn failed(core: &Core, target: &Target, cause: FailureCause, wait: Duration) -> 
 fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> Arc<Token> {
     let slot = &target.slot;
     let generation = Generation::new(slot.newest_known().get().saturating_add(1));
-    let token = Arc::new(attempt::token(target, granted, sent, generation));
+    let token = Arc::new(commit::token(target, granted, sent, generation));
     {
         let mut alone = slot.alone.lock();
         (alone.generation, alone.failure, alone.failures) = (generation, None, 0);
