@@ -93,8 +93,8 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
-/// limit to that, and it goes into the spool, in case this process ends before; a token that can simply be asked for again
-/// is given up after the commit's budget.
+/// limit to that but a record that cannot be read, and it goes into the spool, in case this process ends before; a token
+/// that can simply be asked for again is given up after the commit's budget.
 pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Commit<'_>) -> Result<Written, Error> {
     let budget = Instant::now() + core.timing.commit_budget;
     let spool = core.spool.as_ref().filter(|_| !harmless);
@@ -114,7 +114,11 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
                 }
                 warn!(unit = ?commit.place.unit, %cause, "a token cannot be stored yet; trying again");
             }
-            Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => return Err(error.into()),
+            // Trying again mends no record, but whoever mends it finds the answer in the spool.
+            Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => {
+                keep(commit, spool, &mut kept).await;
+                return Err(error.into());
+            }
         }
         keep(commit, spool, &mut kept).await;
         sleep(wait).await;
