@@ -1,8 +1,11 @@
 //! Answers that wait in the spool of a real process, and what becomes of them when it starts again.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use bearerd::proto::{GetTokenRequest, Token, token_service_client::TokenServiceClient};
+use bearerd::proto::{
+    GetTokenRequest, InvalidateTokenRequest, Token, invalidate_token_request::Rejected,
+    token_service_client::TokenServiceClient,
+};
 use tonic::{Code, Status};
 
 use crate::support::{
@@ -44,6 +47,17 @@ impl Scene {
         self.ask().await.await.unwrap().unwrap()
     }
 
+    /// The token that replaces this one.
+    async fn replaced(&self, token: &Token) -> Token {
+        let mut client = TokenServiceClient::connect(self.bearerd.grpc()).await.unwrap();
+        let request = InvalidateTokenRequest {
+            credential: "crm".to_owned(),
+            rejected: Some(Rejected::Generation(token.generation)),
+            ..InvalidateTokenRequest::default()
+        };
+        client.invalidate_token(request).await.unwrap().into_inner().token.unwrap()
+    }
+
     /// Waits until the provider has acted; its answer is still on the way then.
     async fn has_acted(&self) {
         eventually(PATIENCE, async || self.provider.log().await.iter().any(|entry| entry.status == Some(200))).await;
@@ -81,5 +95,32 @@ async fn an_answer_for_a_record_that_cannot_be_read_is_there_when_it_was_mended(
     let token = scene.get().await;
     assert!(scene.provider.introspect(&token.access_token).await);
     assert_eq!(scene.provider.log().await.len(), 1, "the token is the one of the answer that was kept");
+    assert!(scene.provider.alive(&scene.first).await);
+}
+
+/// As if the process had been killed between the commit and the removal of the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_was_stored_long_ago_is_not_kept_for_another_try() {
+    let mut scene = Scene::new().await;
+    let asking = scene.ask().await;
+    scene.has_acted().await;
+    scene.redis.kill();
+    eventually(PATIENCE, async || scene.answers().len() == 1).await;
+    let file = scene.answers().remove(0);
+    let content = fs::read(&file).unwrap();
+    scene.redis.start_again().await;
+    asking.await.unwrap().ok();
+    eventually(PATIENCE, async || scene.answers().is_empty()).await;
+    let first = scene.get().await;
+    let second = scene.replaced(&first).await;
+    assert!(second.generation > first.generation);
+
+    scene.bearerd.process().kill();
+    fs::write(&file, content).unwrap();
+    let scene = scene.start_again().await;
+    eventually(PATIENCE, async || scene.answers().is_empty()).await;
+    let kept: Option<String> = scene.redis.cli(&["HGET", &scene.grant().await, "q_rev"]).await;
+    assert_eq!(kept, None, "its refresh token is spent");
+    assert_eq!(scene.get().await.generation, second.generation);
     assert!(scene.provider.alive(&scene.first).await);
 }
