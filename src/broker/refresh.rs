@@ -76,20 +76,26 @@ pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
     }
 }
 
-async fn refresh(core: &Arc<Core>, target: &Target, refused: Generation) -> Result<Arc<Token>, Error> {
+async fn refresh(core: &Arc<Core>, target: &Target, mut refused: Generation) -> Result<Arc<Token>, Error> {
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
     loop {
         let attempt = AttemptId::random();
-        let epoch = target.slot.epoch();
         let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused };
         match core.store.claim(&claim).await? {
-            Claimed::Newer(token) => {
-                let token = Arc::new(token);
-                core.keep(target, &token, epoch);
-                core.count_lookup(target, "store");
-                return Ok(token);
+            Claimed::Newer(newer) => {
+                // Whether it may be served is for the load to say: a replica that has another configuration may have made
+                // it, of another provider or client.
+                let token = core.load(target).await?.token;
+                if let Some(token) = token.filter(|token| token.generation > refused) {
+                    core.count_lookup(target, "store");
+                    return Ok(token);
+                }
+                if Instant::now() >= give_up {
+                    return Err(Error::RefreshInProgress { left: Duration::ZERO });
+                }
+                refused = refused.max(newer.generation);
             }
             Claimed::Resting(record) => return Err(Error::resting(&record)),
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
