@@ -181,6 +181,10 @@ async fn settle(
         Settle { unit: &target.slot.place.unit, attempt: &hold.attempt, expected: hold.revision(), verdict, cause };
     match core.store.settle(&settle).await {
         Ok(Written::Moved) => return Ok(None),
+        // A late answer may have been kept after the look before, and whoever kept it did not find the grant dead yet.
+        Ok(Written::Done) if verdict == Verdict::Dead && quarantine::is_something_left(core, target, hold).await? => {
+            return Ok(None);
+        }
         Ok(Written::Done) => {}
         // The end of a grant is believed only where the record still stands for which the provider said so.
         Err(error) if verdict == Verdict::Dead => return Err(error.into()),

@@ -12,7 +12,7 @@ use super::{
     Core, Error, Target,
     attempt::{self, Hold},
     load::Known,
-    outage, seed, static_secret,
+    outage, quarantine, seed, static_secret,
 };
 use crate::{
     grant::Grant,
@@ -80,6 +80,7 @@ async fn refresh(core: &Arc<Core>, target: &Target, mut refused: Generation) -> 
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
+    let binding = target.credential.binding();
     loop {
         let attempt = AttemptId::random();
         let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused };
@@ -97,7 +98,13 @@ async fn refresh(core: &Arc<Core>, target: &Target, mut refused: Generation) -> 
                 }
                 refused = refused.max(newer.generation);
             }
-            Claimed::Resting(record) => return Err(Error::resting(&record)),
+            Claimed::Resting(record)
+                if quarantine::remedy(&record, &binding).is_none() || Instant::now() >= give_up =>
+            {
+                return Err(Error::resting(&record));
+            }
+            // It died while a late answer was being kept.
+            Claimed::Resting(_) => quarantine::revive(core, &target.slot.place, &binding).await?,
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
             Claimed::Busy(_) => {
                 let jittered = poll.mul_f64(f64::midpoint(core.jitter(), 1.0));
