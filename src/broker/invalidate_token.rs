@@ -181,6 +181,10 @@ impl Core {
                 Ok(Replaced::HeldBack(wait))
             }
             ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
+            // The store was away when this replica made that token, and knows nothing of it.
+            ReportPlan::NeverIssued if target.slot.alone.lock().generation == generation => {
+                self.report_alone(target, rejected, held.as_deref(), deadline).await
+            }
             // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
             ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
         }

@@ -30,6 +30,12 @@ async fn replicas<const COUNT: usize>() -> (Redis, Arc<Sandbox>, [House; COUNT])
     (redis, sandbox, houses.try_into().ok().unwrap())
 }
 
+/// Starts Redis again, and waits until this replica has found it: `plain` is not served without.
+async fn back(redis: &mut Redis, house: &House) {
+    redis.start_again().await;
+    eventually(PATIENCE, async || house.get("plain").await.is_ok()).await;
+}
+
 fn is_unavailable(status: &Status) -> bool {
     let (code, word, _) = reason(status);
     (code, word.as_str()) == (Code::Unavailable, "STORE_UNAVAILABLE")
@@ -130,4 +136,20 @@ async fn a_provider_that_is_down_too_is_asked_with_growing_waits() {
     let [first, second] = longest;
     assert!(first <= Duration::from_millis(600) && second > Duration::from_millis(600), "{longest:?}");
     assert_eq!(sandbox.journal().len(), 3, "whoever came during a wait was told of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_own_token_that_is_rejected_when_the_store_is_back_is_not_served_again() {
+    let (mut redis, sandbox, [house]) = replicas().await;
+    redis.kill();
+    let own = house.get("cc").await.unwrap();
+    back(&mut redis, &house).await;
+    let asked = sandbox.journal().len();
+    let (outcome, next) = house.report("cc", own.generation).await.unwrap();
+    let next = next.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    assert!(next.access_token != own.access_token && next.generation > own.generation);
+    assert_eq!(sandbox.journal().len(), asked + 1);
+    let (outcome, same) = house.report("cc", own.generation).await.unwrap();
+    assert_eq!((outcome, same.unwrap().access_token), (Outcome::AlreadyReplaced, next.access_token));
 }
