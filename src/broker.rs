@@ -29,7 +29,7 @@ use crate::{
     name::{CredentialName, Resources, Scopes},
     provider::TokenEndpoint,
     rejection::Rules,
-    store::{Event, Store, Unit, spool::Spool},
+    store::{Change, Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
     token::{GrantKey, TokenKey},
     upstream::{Fence, Upstream},
@@ -337,6 +337,9 @@ async fn listen(core: std::sync::Weak<Core>, mut events: tokio::sync::broadcast:
             if event == Event::Heard {
                 *core.heard.lock() = Instant::now();
                 core.tasks.spawn(Arc::clone(&core).write_all_again());
+            }
+            if let Event::Changed(Change { unit, token: Some(token), floor }) = &event {
+                core.lately.rejected(unit, token, *floor);
             }
             core.cache.apply(&event);
         }

@@ -200,7 +200,9 @@ impl Core {
         self.count_report(target, "rejected");
         // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
         if !matches!(target.credential.grant, Grant::Static { .. }) {
-            self.store.reject(&target.slot.place, generation, strikes).await?;
+            let place = &target.slot.place;
+            self.lately.rejected(&place.unit, &place.token, generation);
+            self.store.reject(place, generation, strikes).await?;
             target.slot.raise_floor(generation);
         }
         let token = self.token(target, newer_than(generation), deadline).await?;
