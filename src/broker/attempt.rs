@@ -15,6 +15,7 @@ use crate::{
     clock::Deadline,
     failpoint::{self, Step},
     failure::FailureCause,
+    grant::rotation::Need,
     store::{AttemptId, Dispatch, Dispatched, GrantRecord, Rest, Settle, StoreError, Verdict, Written},
     telemetry::CredentialLabels,
     token::{Generation, Token},
@@ -38,7 +39,12 @@ impl Hold {
 }
 
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
-pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
+pub(super) async fn work(
+    core: &Arc<Core>,
+    target: &Target,
+    hold: Hold,
+    need: Need,
+) -> Result<Option<Arc<Token>>, Error> {
     // The record was read before, but the store may have gone back since then.
     let went_back = core.went_back(&target.slot.place.unit, hold.revision()).await;
     if !matches!(went_back, Ok(false)) {
@@ -52,6 +58,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         &credential.binding(),
         hold.record.as_ref(),
         &core.recovery(credential),
+        need,
     ) {
         Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
         Plan::GiveUp(cause) => {

@@ -15,7 +15,7 @@ use super::{
     outage, quarantine, seed, static_secret,
 };
 use crate::{
-    grant::Grant,
+    grant::{Grant, rotation::Need},
     store::{AttemptId, Claim, Claimed, Event, UnitName},
     token::{Generation, Token, Wanted},
 };
@@ -60,7 +60,7 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
         return Err(resting);
     }
     // A token at the floor or below is dead here, even if the store could not be told.
-    refresh(core, target, wanted.refused.max(stale).max(target.slot.floor())).await
+    refresh(core, target, &wanted, wanted.refused.max(stale).max(target.slot.floor())).await
 }
 
 /// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.
@@ -76,7 +76,12 @@ pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
     }
 }
 
-async fn refresh(core: &Arc<Core>, target: &Target, mut refused: Generation) -> Result<Arc<Token>, Error> {
+async fn refresh(
+    core: &Arc<Core>,
+    target: &Target,
+    wanted: &Wanted,
+    mut refused: Generation,
+) -> Result<Arc<Token>, Error> {
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
@@ -111,7 +116,10 @@ async fn refresh(core: &Arc<Core>, target: &Target, mut refused: Generation) -> 
                 wait_for_change(&mut events, &target.slot.place.unit, jittered).await;
             }
             Claimed::Held { record, next } => {
-                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }).await? {
+                // Looked at anew under each lease: another try may have gone unanswered since this one was allowed to begin.
+                let ahead = target.slot.is_good(wanted.refused, &core.now());
+                let need = if ahead { Need::Ahead } else { Need::Now };
+                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }, need).await? {
                     return Ok(token);
                 }
                 if Instant::now() >= give_up {
