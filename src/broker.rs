@@ -30,7 +30,7 @@ use crate::{
     policy::Permit,
     provider::TokenEndpoint,
     rejection::Rules,
-    store::{Event, Store, Unit, spool::Spool},
+    store::{Change, Event, Store, Unit, spool::Spool},
     telemetry::{CredentialLabels, Telemetry},
     token::TokenKey,
     upstream::{Fence, Upstream},
@@ -39,6 +39,7 @@ use crate::{
 mod ahead;
 mod attempt;
 mod call_through;
+mod commit;
 mod cool_down;
 mod decide;
 mod describe_grant;
@@ -260,7 +261,7 @@ impl Core {
     /// When a credential's refresh token may be presented again whose answer is missing.
     fn recovery(&self, credential: &Credential) -> Recovery {
         // Whoever holds an answer and waits for the store to take it tries that again every few seconds.
-        let settling = attempt::COMMIT_RETRY_LONGEST * 2;
+        let settling = commit::COMMIT_RETRY_LONGEST * 2;
         Recovery {
             rotation: credential.rotation,
             takeover: self.timing.lease + settling,
@@ -340,6 +341,9 @@ async fn listen(core: std::sync::Weak<Core>, mut events: tokio::sync::broadcast:
             if event == Event::Heard {
                 *core.heard.lock() = Instant::now();
                 core.tasks.spawn(Arc::clone(&core).write_all_again());
+            }
+            if let Event::Changed(Change { unit, token: Some(token), floor }) = &event {
+                core.lately.rejected(unit, token, *floor);
             }
             core.cache.apply(&event);
         }

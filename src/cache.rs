@@ -227,6 +227,13 @@ impl Slot {
         })
     }
 
+    /// Whether the token of this generation is held and good for anybody who comes now, without marking it as used.
+    pub fn is_good(&self, generation: Generation, now: &Moment) -> bool {
+        let held = self.held.load();
+        let held = held.as_ref().filter(|held| held.token.generation == generation && generation > self.floor());
+        held.is_some_and(|held| held.token.satisfies(&Wanted::default(), now))
+    }
+
     /// To be called before a load begins.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.trust.epoch.load(Ordering::SeqCst))
@@ -378,6 +385,19 @@ mod tests {
         assert_eq!(served(&slot), None);
         assert!(slot.put(&token(6), epoch, &Moment::now()));
         assert_eq!(served(&slot), Some(6));
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_is_dead_or_replaced() {
+        let (_cache, slot) = cache(Some(Duration::ZERO));
+        let good = |generation| slot.is_good(Generation::new(generation), &Moment::now());
+        assert!(!good(6));
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        assert!(good(6) && !good(5) && !slot.take_used());
+        slot.put(&token(7), slot.epoch(), &Moment::now());
+        assert!(good(7) && !good(6));
+        slot.raise_floor(Generation::new(7));
+        assert!(!good(7));
     }
 
     #[test]

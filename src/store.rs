@@ -69,8 +69,9 @@ pub trait Store: Send + Sync + 'static {
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError>;
 
     /// Keeps an answer beside a grant whose revision moved before the answer could be committed: its refresh token may be
-    /// the only living one. [`Written::Moved`], and nothing is kept, if there is no such grant, or another one was handed
-    /// over since the answer was asked for. An answer of a newer revision that is kept already stays. It goes with the
+    /// the only living one. [`Written::Moved`], and nothing is kept, if there is no such grant, if another one was handed
+    /// over since the answer was asked for, or if this very answer was stored and replaced, as far as that is remembered
+    /// ([`record::MAX_PAST`]): then its refresh token was presented since. An answer of a newer revision that is kept already stays. It goes with the
     /// next commit, adoption or import.
     async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError>;
 
@@ -293,6 +294,8 @@ pub struct Import<'a> {
 pub struct Quarantine<'a> {
     /// Where it belongs.
     pub unit: &'a UnitName,
+    /// Which try it is the answer to.
+    pub attempt: &'a AttemptId,
     /// The revision it was computed from.
     pub expected: Generation,
     /// The revision it would have become.

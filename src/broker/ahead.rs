@@ -84,6 +84,10 @@ impl Core {
 
     fn timer_ended(self: &Arc<Self>, due: Due) {
         let Some(slot) = due.slot.upgrade() else { return };
+        if slot.generation() != Some(due.generation) {
+            // The token was replaced meanwhile. That it is used is for the timer of its successor to see.
+            return;
+        }
         let roster = self.roster.load();
         let Some((credential, edition)) = roster.get(&slot.key.grant.credential) else { return };
         if edition != slot.edition {
@@ -106,14 +110,15 @@ impl Core {
         }
     }
 
+    /// Has a token refreshed in the background, unless that was asked for before. Tells whether it is done now.
     pub(super) fn refresh_ahead(
         self: &Arc<Self>,
         target: &Target,
         generation: Generation,
         savable_until: Option<Instant>,
-    ) {
+    ) -> bool {
         if !target.slot.ask_ahead(generation) {
-            return;
+            return false;
         }
         // A quiet grant would sleep through the time in which its provider takes the same refresh token again.
         let window = target.credential.rotation.window();
@@ -127,6 +132,7 @@ impl Core {
                 core.ahead.after(wait.max(RETRY), &target.slot, generation, savable_until);
             }
         });
+        true
     }
 
     async fn replace_ahead(self: &Arc<Self>, target: &Target, generation: Generation) -> Result<(), Error> {

@@ -2,34 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use super::{
-    Core, Error, Target,
+    Core, Error, Target, commit,
     decide::{self, Circumstances, Fate, Plan},
     proof::{self, Requests},
     quarantine,
 };
 use crate::{
-    clock::{Deadline, Moment},
+    clock::Deadline,
     failpoint::{self, Step},
     failure::FailureCause,
-    grant::{Grant, answer::Granted, lifetime},
-    store::{
-        AttemptId, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Material, Rest, Settle, StoreError,
-        Verdict, Written, spool::Spool,
-    },
+    grant::rotation::Need,
+    store::{AttemptId, Dispatch, Dispatched, GrantRecord, Rest, Settle, StoreError, Verdict, Written},
     telemetry::CredentialLabels,
     token::{Generation, Token},
 };
-
-/// How long a commit waits before it is tried again.
-const COMMIT_RETRY_FIRST: Duration = Duration::from_millis(50);
-pub(super) const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
-
-/// A commit that takes longer goes into the spool before its outcome is known.
-const SPOOL_AFTER: Duration = Duration::from_millis(100);
 
 /// A lease that was taken, and what was found under it.
 pub(super) struct Hold {
@@ -49,7 +39,12 @@ impl Hold {
 }
 
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
-pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
+pub(super) async fn work(
+    core: &Arc<Core>,
+    target: &Target,
+    hold: Hold,
+    need: Need,
+) -> Result<Option<Arc<Token>>, Error> {
     // The record was read before, but the store may have gone back since then.
     let went_back = core.went_back(&target.slot.place.unit, hold.revision()).await;
     if !matches!(went_back, Ok(false)) {
@@ -63,6 +58,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         &credential.binding(),
         hold.record.as_ref(),
         &core.recovery(credential),
+        need,
     ) {
         Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
         Plan::GiveUp(cause) => {
@@ -137,7 +133,7 @@ pub(super) async fn dispatch(core: &Core, target: &Target, hold: &Hold) -> Resul
             Ok(Dispatched::Go) => return Ok(true),
             Ok(Dispatched::LeaseLost | Dispatched::Moved) => return Ok(false),
             // The reply may be all that was lost. Asking again tells, and an intent that nobody sends is not left behind.
-            Err(StoreError::Unavailable(_)) if Instant::now() < give_up => sleep(COMMIT_RETRY_FIRST).await,
+            Err(StoreError::Unavailable(_)) if Instant::now() < give_up => sleep(commit::COMMIT_RETRY_FIRST).await,
             Err(error) => return Err(error.into()),
         }
     }
@@ -161,7 +157,7 @@ async fn ask(
         jitter: core.jitter(),
     };
     match decide::fate(answer, &around) {
-        Fate::Store(granted) => store(core, target, hold, granted, &sent).await,
+        Fate::Store(granted) => commit::store(core, target, hold, granted, &sent).await,
         Fate::Note { cause, verdict, rest } => {
             if let Some(left) = rest {
                 core.cool_down(target, Rest { cause, left }).await;
@@ -175,125 +171,6 @@ async fn ask(
             }
             settle(core, target, &hold, cause, verdict).await
         }
-    }
-}
-
-/// Stores what the provider gave. Nobody gets the token before the store has acknowledged it.
-async fn store(
-    core: &Arc<Core>,
-    target: &Target,
-    hold: Hold,
-    granted: Granted,
-    sent: &Moment,
-) -> Result<Option<Arc<Token>>, Error> {
-    let secrets = secrets(target, hold.record.as_ref(), &granted);
-    let token = Arc::new(token(target, granted, sent, hold.next));
-    let epoch = target.slot.epoch();
-    let commit = Commit {
-        place: &target.slot.place,
-        attempt: &hold.attempt,
-        expected: hold.revision(),
-        next: hold.next,
-        secrets: &secrets,
-        token: &token,
-    };
-    let harmless = target.credential.grant.repeating_is_harmless();
-    let written = commit_until_stored(core, harmless, &commit).await;
-    if written.is_err() {
-        release(core, target, &hold).await;
-    }
-    match written? {
-        Written::Done => {
-            failpoint::reach(Step::Committed).await;
-            count(core, target, "ok");
-            core.count_lookup(target, "refresh");
-            info!(credential = %target.credential.name, generation = %token.generation, "token obtained");
-            core.keep(target, &token, epoch);
-            Ok(Some(token))
-        }
-        Written::Moved => {
-            warn!(credential = %target.credential.name, "another revision was stored meanwhile; what is there is used");
-            Ok(None)
-        }
-    }
-}
-
-/// What was granted, as a token of this generation.
-pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation: Generation) -> Token {
-    Token {
-        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
-        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
-        value: granted.access_token,
-        kind: granted.kind,
-        generation,
-    }
-}
-
-fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
-    let old = record.map(|record| record.secrets.clone()).unwrap_or_default();
-    let material = match (&granted.refresh_token, &target.credential.grant) {
-        // Kept only where it is used: other grants should not get one (RFC 6749 §4.4.3), and simply ask again.
-        (Some(new), Grant::RefreshToken { .. }) => Material::RefreshToken(new.clone()),
-        // RFC 6749 §6: no new refresh token means that the old one stays.
-        (None, Grant::RefreshToken { .. }) => old.material,
-        (_, Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. }) => Material::Nothing,
-    };
-    // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was.
-    let whole = target.slot.key.scopes == target.credential.scopes;
-    let scopes = granted.scopes.clone().filter(|_| whole).unwrap_or(old.scopes);
-    GrantSecrets { material, scopes, binding: target.credential.binding(), seeds: old.seeds }
-}
-
-/// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
-/// limit to that, and it goes into the spool, in case this process ends before; a token that can simply be asked for again
-/// is given up after the commit's budget.
-pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Commit<'_>) -> Result<Written, Error> {
-    let budget = Instant::now() + core.timing.commit_budget;
-    let spool = core.spool.as_ref().filter(|_| !harmless);
-    let mut wait = COMMIT_RETRY_FIRST;
-    let mut kept = false;
-    loop {
-        match commit_or_spool(core, commit, spool, &mut kept).await {
-            Ok(written) => {
-                if let Some(spool) = spool.filter(|_| kept) {
-                    spool.forget(commit.attempt).await;
-                }
-                return Ok(written);
-            }
-            Err(StoreError::Unavailable(cause)) => {
-                if harmless && Instant::now() >= budget {
-                    return Err(Error::StoreUnavailable(cause.into()));
-                }
-                warn!(unit = ?commit.place.unit, %cause, "a token cannot be stored yet; trying again");
-            }
-            Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => return Err(error.into()),
-        }
-        keep(commit, spool, &mut kept).await;
-        sleep(wait).await;
-        wait = (wait * 2).min(COMMIT_RETRY_LONGEST);
-    }
-}
-
-/// Tries to store an answer once. A store that hangs takes seconds to be given up, and until then the answer would be in
-/// this process alone.
-async fn commit_or_spool(
-    core: &Core,
-    commit: &Commit<'_>,
-    spool: Option<&Spool>,
-    kept: &mut bool,
-) -> Result<Written, StoreError> {
-    let mut committing = Box::pin(quarantine::commit_or_keep(core, commit));
-    if let Ok(outcome) = timeout(SPOOL_AFTER, &mut committing).await {
-        return outcome;
-    }
-    keep(commit, spool, kept).await;
-    committing.await
-}
-
-async fn keep(commit: &Commit<'_>, spool: Option<&Spool>, kept: &mut bool) {
-    if let Some(spool) = spool.filter(|_| !*kept) {
-        *kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
-        failpoint::reach(Step::Spooled).await;
     }
 }
 
@@ -311,6 +188,10 @@ async fn settle(
         Settle { unit: &target.slot.place.unit, attempt: &hold.attempt, expected: hold.revision(), verdict, cause };
     match core.store.settle(&settle).await {
         Ok(Written::Moved) => return Ok(None),
+        // A late answer may have been kept after the look before, and whoever kept it did not find the grant dead yet.
+        Ok(Written::Done) if verdict == Verdict::Dead && quarantine::is_something_left(core, target, hold).await? => {
+            return Ok(None);
+        }
         Ok(Written::Done) => {}
         // The end of a grant is believed only where the record still stands for which the provider said so.
         Err(error) if verdict == Verdict::Dead => return Err(error.into()),
@@ -324,7 +205,8 @@ async fn settle(
     Err(Error::Failed { cause, retry_after })
 }
 
-async fn release(core: &Core, target: &Target, hold: &Hold) {
+/// Gives the lease back.
+pub(super) async fn release(core: &Core, target: &Target, hold: &Hold) {
     // A lease that cannot be given back ends by itself.
     if let Err(error) = core.store.release(&target.slot.place.unit, &hold.attempt).await {
         warn!(credential = %target.credential.name, %error, "a lease could not be given back");

@@ -103,7 +103,7 @@ impl Core {
             match timeout(LOOK, self.load(target)).await {
                 Ok(Ok(known)) => {
                     let token = known.token.filter(|token| token.satisfies(wanted, &self.now()));
-                    if token.is_none() && !self.hand_back(target, &at_hand) {
+                    if token.is_none() && !self.hand_back(target, &at_hand, known.epoch) {
                         return None;
                     }
                     self.count_lookup(target, if token.is_some() { "store" } else { "memory" });

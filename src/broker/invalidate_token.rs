@@ -176,6 +176,10 @@ impl Core {
                 Ok(Replaced::HeldBack(wait))
             }
             ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
+            // The store was away when this replica made that token, and knows nothing of it.
+            ReportPlan::NeverIssued if target.slot.alone.lock().generation == generation => {
+                self.report_alone(target, rejected, held.as_deref(), deadline).await
+            }
             // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
             ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
         }
@@ -191,7 +195,9 @@ impl Core {
         self.count_report(target, "rejected");
         // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
         if !matches!(target.credential.grant, Grant::Static { .. }) {
-            self.store.reject(&target.slot.place, generation, strikes).await?;
+            let place = &target.slot.place;
+            self.lately.rejected(&place.unit, &place.token, generation);
+            self.store.reject(place, generation, strikes).await?;
             target.slot.raise_floor(generation);
         }
         let token = self.token(target, newer_than(generation), deadline).await?;

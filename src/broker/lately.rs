@@ -7,17 +7,24 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::Core;
 use crate::{
-    store::{Acknowledged, AttemptId, Commit, GrantSecrets, Import, Material, Place, StoreError, UnitName, Written},
+    store::{
+        Acknowledged, AttemptId, Commit, GrantSecrets, Import, Material, Place, StoreError, UnitName, Written,
+        names::TokenName,
+    },
     token::{Generation, Token},
 };
 
@@ -27,10 +34,15 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 /// How many writes are remembered; older ones go.
 const MOST: usize = 4_096;
 
+/// How many are written again at a time: a store that waits for its disks and replicas takes its time for each.
+const AT_ONCE: usize = 64;
+
 /// The last acknowledged writes, by unit.
 #[derive(Default)]
 pub(super) struct Lately {
     writes: Mutex<Writes>,
+    /// Held by whoever goes through all of them.
+    pass: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -47,6 +59,8 @@ pub(super) struct Write {
     revision: Generation,
     secrets: GrantSecrets,
     token: Option<(Place, Token)>,
+    /// Whether the token was rejected since.
+    rejected: AtomicBool,
 }
 
 impl Lately {
@@ -62,6 +76,16 @@ impl Lately {
         self.remember(unit, attempt, next, secrets, None);
     }
 
+    /// Notes that a token of this generation is dead: the grant may be written again, but the token may not.
+    pub(super) fn rejected(&self, unit: &UnitName, token: &TokenName, generation: Generation) {
+        let writes = self.writes.lock();
+        let Some(write) = writes.newest.get(unit) else { return };
+        let is_it = write.token.as_ref().is_some_and(|(place, _)| place.token == *token);
+        if is_it && write.revision == generation {
+            write.rejected.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn remember(
         &self,
         unit: &UnitName,
@@ -74,7 +98,8 @@ impl Lately {
             return;
         }
         let (unit, attempt, secrets) = (unit.clone(), attempt.clone(), secrets.clone());
-        let write = Arc::new(Write { at: Instant::now(), unit, attempt, revision, secrets, token });
+        let rejected = AtomicBool::new(false);
+        let write = Arc::new(Write { at: Instant::now(), unit, attempt, revision, secrets, token, rejected });
         let mut writes = self.writes.lock();
         if writes.newest.get(&write.unit).is_some_and(|newest| newest.revision > revision) {
             return;
@@ -96,6 +121,16 @@ impl Lately {
         let mut writes = self.writes.lock();
         writes.forget();
         writes.order.iter().filter(|write| writes.is_newest(write)).cloned().collect()
+    }
+}
+
+impl Write {
+    /// What the store had, less a token that is dead by now.
+    fn acknowledged(&self) -> Acknowledged<'_> {
+        let Self { at: _, unit, attempt, revision, secrets, token, rejected } = self;
+        let alive = !rejected.load(Ordering::Relaxed);
+        let token = token.as_ref().filter(|_| alive).map(|(place, token)| (place, token));
+        Acknowledged { unit, attempt, revision: *revision, secrets, token }
     }
 }
 
@@ -126,10 +161,15 @@ impl Core {
         }
     }
 
-    /// After events were missed: others may read what the store lost before this process has a reason to.
+    /// After events were missed: others may read what the store lost before this process has a reason to. Who misses them
+    /// again meanwhile begins when this has ended: it may have been lost once more.
     pub(super) async fn write_all_again(self: Arc<Self>) {
-        for write in self.lately.all() {
-            if let Err(error) = self.write_again(&write).await {
+        let _pass = self.lately.pass.lock().await;
+        let core = &self;
+        let again = |write: Arc<Write>| async move { core.write_again(&write).await };
+        let mut written = stream::iter(self.lately.all()).map(again).buffer_unordered(AT_ONCE);
+        while let Some(written) = written.next().await {
+            if let Err(error) = written {
                 // Then it happens when the unit is read, or when the store is back once more.
                 warn!(%error, "what the store may have lost could not be written again");
                 return;
@@ -155,10 +195,8 @@ impl Core {
     }
 
     async fn write_again(&self, write: &Write) -> Result<(), StoreError> {
-        let Write { at: _, unit, attempt, revision, secrets, token } = write;
-        let token = token.as_ref().map(|(place, token)| (place, token));
-        let known = Acknowledged { unit, attempt, revision: *revision, secrets, token };
-        if self.store.reassert(&known).await? == Written::Done {
+        if self.store.reassert(&write.acknowledged()).await? == Written::Done {
+            let Write { unit, revision, .. } = write;
             error!(?unit, %revision, "the store went back in time; what it had acknowledged is written again");
         }
         Ok(())

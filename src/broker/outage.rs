@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt,
+    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt, commit,
     decide::{self, Circumstances, Fate, ReportPlan},
     invalidate_token::{Replaced, generation_of, newer_than},
     proof,
 };
 use crate::{
+    cache::Epoch,
     clock::Moment,
     failure::FailureCause,
     grant::answer::Granted,
@@ -86,7 +87,7 @@ fn failed(core: &Core, target: &Target, cause: FailureCause, wait: Duration) -> 
 fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> Arc<Token> {
     let slot = &target.slot;
     let generation = Generation::new(slot.newest_known().get().saturating_add(1));
-    let token = Arc::new(attempt::token(target, granted, sent, generation));
+    let token = Arc::new(commit::token(target, granted, sent, generation));
     {
         let mut alone = slot.alone.lock();
         (alone.generation, alone.failure, alone.failures) = (generation, None, 0);
@@ -101,7 +102,8 @@ fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> A
 }
 
 impl Core {
-    /// Acts on a report while the store is away: what it means is read from this replica's memory.
+    /// Acts on a report that the store can say nothing about, because it is away, or was when this replica made the token:
+    /// what it means is read from this replica's memory.
     pub(super) async fn report_alone(
         self: &Arc<Self>,
         target: &Target,
@@ -156,12 +158,15 @@ impl Core {
     }
 
     /// Whether a token was made by this replica alone. When the store is back it knows nothing of it; then it is served
-    /// until there is one that the store knows too, which is asked for in the background.
-    pub(super) fn hand_back(self: &Arc<Self>, target: &Target, token: &Arc<Token>) -> bool {
+    /// until there is one that the store knows too, which is asked for in the background. The look into the store counts
+    /// as one for this token, so that meanwhile not every caller looks.
+    pub(super) fn hand_back(self: &Arc<Self>, target: &Target, token: &Arc<Token>, epoch: Epoch) -> bool {
         let is_own = target.slot.alone.lock().generation == token.generation;
         if is_own {
-            warn!(credential = %target.credential.name, "the store is back; a token of this replica alone is replaced");
-            self.refresh_ahead(target, token.generation, None);
+            target.slot.put(token, epoch, &self.now());
+            if self.refresh_ahead(target, token.generation, None) {
+                warn!(credential = %target.credential.name, "the store is back; a token of this replica alone is replaced");
+            }
         }
         is_own
     }

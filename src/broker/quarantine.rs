@@ -9,8 +9,8 @@ use tracing::{info, warn};
 use super::{Core, Error, Target, attempt::Hold, decide};
 use crate::{
     store::{
-        AttemptId, Commit, GrantRecord, GrantSecrets, GrantState, Import, Loaded, Material, Quarantine, StoreError,
-        UnitName, Written,
+        AttemptId, Commit, GrantRecord, GrantSecrets, GrantState, Import, Loaded, Material, Place, Quarantine,
+        StoreError, UnitName, Written,
     },
     token::Generation,
 };
@@ -32,19 +32,31 @@ pub(super) async fn commit_or_keep(core: &Core, commit: &Commit<'_>) -> Result<W
 
 async fn keep(core: &Core, commit: &Commit<'_>) -> Result<(), StoreError> {
     let unit = &commit.place.unit;
-    let Commit { expected, next, secrets, .. } = *commit;
-    if core.store.quarantine(&Quarantine { unit, expected, next, secrets }).await? == Written::Moved {
-        info!(?unit, "an answer came too late for a grant that was replaced; it is dropped");
+    let Commit { attempt, expected, next, secrets, .. } = *commit;
+    if core.store.quarantine(&Quarantine { unit, attempt, expected, next, secrets }).await? == Written::Moved {
+        info!(?unit, "an answer came too late: its grant was replaced, or it was stored before; it is dropped");
         return Ok(());
     }
     warn!(?unit, "an answer came after another one was stored; it is kept in case that one proves to be no good");
-    let loaded = core.store.load(commit.place).await?;
-    let dead = loaded.record.as_ref().filter(|record| matches!(record.state, GrantState::Dead(_)));
-    if let Some((record, spare)) = dead.and_then(|record| Some((record, decide::spare(record, &secrets.binding)?))) {
-        // It has proved so already. Under an attempt of its own: a commit that is repeated must not be taken for this.
-        adopt(core, unit, &AttemptId::random(), record, spare, loaded.next).await?;
+    revive(core, commit.place, &secrets.binding).await
+}
+
+/// Gives a grant that died what is kept for it. An answer can be kept in the very moment in which the grant dies, and
+/// whoever should have looked then may have ended.
+pub(super) async fn revive(core: &Core, place: &Place, binding: &str) -> Result<(), StoreError> {
+    let loaded = core.store.load(place).await?;
+    let found = loaded.record.as_ref().and_then(|record| Some((record, remedy(record, binding)?)));
+    let Some((record, spare)) = found else { return Ok(()) };
+    // Under an attempt of its own: a commit that is repeated must not be taken for this.
+    adopt(core, &place.unit, &AttemptId::random(), record, spare, loaded.next).await
+}
+
+/// What is kept for a grant, if it is dead.
+pub(super) fn remedy<'a>(record: &'a GrantRecord, binding: &str) -> Option<&'a GrantSecrets> {
+    match record.state {
+        GrantState::Dead(_) => decide::spare(record, binding),
+        GrantState::Active => None,
     }
-    Ok(())
 }
 
 /// Looks into the record once more after an `invalid_grant`, under the same lease. True: it is about a refresh token of

@@ -12,10 +12,10 @@ use super::{
     Core, Error, Target,
     attempt::{self, Hold},
     load::Known,
-    outage, seed, static_secret,
+    outage, quarantine, seed, static_secret,
 };
 use crate::{
-    grant::Grant,
+    grant::{Grant, rotation::Need},
     store::{AttemptId, Claim, Claimed, Event, UnitName},
     token::{Generation, Token, Wanted},
 };
@@ -60,7 +60,7 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
         return Err(resting);
     }
     // A token at the floor or below is dead here, even if the store could not be told.
-    refresh(core, target, wanted.refused.max(stale).max(target.slot.floor())).await
+    refresh(core, target, &wanted, wanted.refused.max(stale).max(target.slot.floor())).await
 }
 
 /// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.
@@ -76,29 +76,50 @@ pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
     }
 }
 
-async fn refresh(core: &Arc<Core>, target: &Target, refused: Generation) -> Result<Arc<Token>, Error> {
+async fn refresh(
+    core: &Arc<Core>,
+    target: &Target,
+    wanted: &Wanted,
+    mut refused: Generation,
+) -> Result<Arc<Token>, Error> {
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
+    let binding = target.credential.binding();
     loop {
         let attempt = AttemptId::random();
-        let epoch = target.slot.epoch();
         let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused };
         match core.store.claim(&claim).await? {
-            Claimed::Newer(token) => {
-                let token = Arc::new(token);
-                core.keep(target, &token, epoch);
-                core.count_lookup(target, "store");
-                return Ok(token);
+            Claimed::Newer(newer) => {
+                // Whether it may be served is for the load to say: a replica that has another configuration may have made
+                // it, of another provider or client.
+                let token = core.load(target).await?.token;
+                if let Some(token) = token.filter(|token| token.generation > refused) {
+                    core.count_lookup(target, "store");
+                    return Ok(token);
+                }
+                if Instant::now() >= give_up {
+                    return Err(Error::RefreshInProgress { left: Duration::ZERO });
+                }
+                refused = refused.max(newer.generation);
             }
-            Claimed::Resting(record) => return Err(Error::resting(&record)),
+            Claimed::Resting(record)
+                if quarantine::remedy(&record, &binding).is_none() || Instant::now() >= give_up =>
+            {
+                return Err(Error::resting(&record));
+            }
+            // It died while a late answer was being kept.
+            Claimed::Resting(_) => quarantine::revive(core, &target.slot.place, &binding).await?,
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
             Claimed::Busy(_) => {
                 let jittered = poll.mul_f64(f64::midpoint(core.jitter(), 1.0));
                 wait_for_change(&mut events, &target.slot.place.unit, jittered).await;
             }
             Claimed::Held { record, next } => {
-                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }).await? {
+                // Looked at anew under each lease: another try may have gone unanswered since this one was allowed to begin.
+                let ahead = target.slot.is_good(wanted.refused, &core.now());
+                let need = if ahead { Need::Ahead } else { Need::Now };
+                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }, need).await? {
                     return Ok(token);
                 }
                 if Instant::now() >= give_up {

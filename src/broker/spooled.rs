@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Core, attempt};
+use super::{Core, commit};
 use crate::store::{Written, spool::Spooled};
 
 /// Stores, in the background, whatever the spool holds.
@@ -20,7 +20,7 @@ async fn store(core: Arc<Core>, spooled: Spooled) {
     let unit = &commit.place.unit;
     // No flight of this process sends the refresh token again that this answer replaces.
     let _mark = core.under_way.mark(unit);
-    match attempt::commit_until_stored(&core, false, &commit).await {
+    match commit::commit_until_stored(&core, false, &commit).await {
         Ok(Written::Done) => info!(?unit, "an answer from before the restart was stored"),
         Ok(Written::Moved) => warn!(?unit, "an answer from before the restart came too late; a newer one is there"),
         // It stays in the spool: a key that is missing now may be there at the next start.

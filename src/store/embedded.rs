@@ -201,8 +201,9 @@ impl Store for Embedded {
 
     async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError> {
         let (unit, expected, next) = (quarantine.unit.clone(), quarantine.expected, quarantine.next);
+        let attempt = quarantine.attempt.clone();
         let sealed = seal_quarantine(&self.file.ring, &unit, next, quarantine.secrets)?;
-        self.blocking(move |file| file.quarantine(&unit, expected, next, sealed)).await
+        self.blocking(move |file| file.quarantine(&unit, &attempt, expected, next, sealed)).await
     }
 
     async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError> {

@@ -22,6 +22,10 @@ use crate::{
 /// back; it is not believed, or it would stop the grant until the clock is there again.
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 
+/// How many attempts that wrote earlier revisions are remembered. An answer whose commit was stored without its process
+/// hearing so is known by that when it comes again, and not taken for one that came too late.
+pub const MAX_PAST: usize = 8;
+
 /// A grant as it is known after a look into the store.
 #[derive(Clone, Debug)]
 pub struct GrantRecord {
@@ -130,6 +134,8 @@ pub struct GrantRow {
     pub since: Generation,
     /// The attempt that wrote this revision.
     pub attempt: Option<String>,
+    /// The attempts that wrote the revisions before, newest first, at most [`MAX_PAST`].
+    pub past: Vec<String>,
     /// The last attempt that was settled.
     pub settled: Option<String>,
     /// The last attempt that sent the refresh token.
@@ -167,6 +173,11 @@ impl GrantRow {
         let grant = (grant_seat(unit, self.rev), self.sealed.as_mut());
         let quarantine = (quarantine_seat(unit, self.q_rev), self.q_sealed.as_mut());
         [grant, quarantine].into_iter().filter_map(|(seat, sealed)| sealed.map(|sealed| (seat, sealed)))
+    }
+
+    /// The attempts that wrote this revision and those before it, for the next one.
+    pub(super) fn written_before(&self) -> Vec<String> {
+        self.attempt.iter().chain(&self.past).take(MAX_PAST).cloned().collect()
     }
 
     /// Opens the sealed part and reads the times against the store's clock.

@@ -257,7 +257,7 @@ impl Store for Redis {
     async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError> {
         let sealed = seal_quarantine(&self.ring, quarantine.unit, quarantine.next, quarantine.secrets)?;
         let mut call = self.on(&self.scripts.quarantine, quarantine.unit, None);
-        call.arg(quarantine.expected.get()).arg(quarantine.next.get()).arg(sealed.0);
+        call.arg(quarantine.attempt.as_str()).arg(quarantine.expected.get()).arg(quarantine.next.get()).arg(sealed.0);
         self.write(&call).await
     }
 

@@ -91,7 +91,7 @@ impl Spool {
         if let Ok(Err(error)) = removed
             && error.kind() != io::ErrorKind::NotFound
         {
-            warn!(%error, "an answer that was stored stays in the spool; it is stored again, without effect");
+            warn!(%error, "an answer that was stored stays in the spool; the next process tries it again, without effect");
         }
     }
 
@@ -140,7 +140,7 @@ impl Inner {
         if anew.is_empty() {
             return;
         }
-        // If the answer is stored and forgotten at this moment it comes back, and is stored once more without effect.
+        // If the answer is stored and forgotten at this moment it comes back, and the store knows that it had it.
         let written = serde_json::to_vec(&entry).map_err(io::Error::other).and_then(|text| replace(path, &text));
         for (old, new) in anew {
             match &written {

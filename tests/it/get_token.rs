@@ -1,6 +1,6 @@
 //! `GetToken`: cached, shared, refreshed in time, for every kind of grant and of client authentication.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bearerd::{
     proto::{GetTokenRequest, InvalidateTokenRequest, invalidate_token_request::Rejected},
@@ -363,4 +363,16 @@ async fn client_credentials_act_for_nobody_else() {
     let status = house.ask(GetTokenRequest { subject: "jane".to_owned(), ..asking("cc") }).await.unwrap_err();
     assert_eq!(reason(&status).1, "INVALID_REQUEST");
     assert_eq!(house.asked(), 0);
+}
+
+/// The timer of a token that was replaced long before its time ends first.
+#[tokio::test]
+async fn the_timer_of_a_replaced_token_takes_nothing_from_its_successors() {
+    let options = Options { access_token_lifetime: Duration::from_secs(8), ..Options::default() };
+    let house = House::furnished(options, ROTATING).await;
+    let (began, first) = (Instant::now(), house.get("demo").await.unwrap());
+    eventually(PATIENCE, async || began.elapsed() > Duration::from_secs(2)).await;
+    house.report("demo", first.generation).await.unwrap();
+    // Nobody asks any more. The successor was used, so it is refreshed ahead of time.
+    eventually(PATIENCE, async || house.asked() == 3).await;
 }

@@ -48,6 +48,9 @@ mod rollback;
 // Answers that find another revision in the store than the one they were asked from.
 mod quarantine;
 
+// Answers that wait on the disk of a process until the store takes them.
+mod spool;
+
 // A provider that wants to be left alone for a while.
 mod cool_down;
 

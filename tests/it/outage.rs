@@ -24,10 +24,20 @@ fn credentials() -> String {
 }
 
 async fn replicas<const COUNT: usize>() -> (Redis, Arc<Sandbox>, [House; COUNT]) {
-    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(Options::default()).await.unwrap()));
+    replicas_before(Options::default()).await
+}
+
+async fn replicas_before<const COUNT: usize>(provider: Options) -> (Redis, Arc<Sandbox>, [House; COUNT]) {
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(provider).await.unwrap()));
     let credentials = credentials();
     let houses = join_all((0..COUNT).map(|_| House::beside(&redis, &sandbox, &credentials))).await;
     (redis, sandbox, houses.try_into().ok().unwrap())
+}
+
+/// Starts Redis again, and waits until this replica has found it: `plain` is not served without.
+async fn back(redis: &mut Redis, house: &House) {
+    redis.start_again().await;
+    eventually(PATIENCE, async || house.get("plain").await.is_ok()).await;
 }
 
 fn is_unavailable(status: &Status) -> bool {
@@ -130,4 +140,39 @@ async fn a_provider_that_is_down_too_is_asked_with_growing_waits() {
     let [first, second] = longest;
     assert!(first <= Duration::from_millis(600) && second > Duration::from_millis(600), "{longest:?}");
     assert_eq!(sandbox.journal().len(), 3, "whoever came during a wait was told of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_own_token_that_is_rejected_when_the_store_is_back_is_not_served_again() {
+    let (mut redis, sandbox, [house]) = replicas().await;
+    redis.kill();
+    let own = house.get("cc").await.unwrap();
+    back(&mut redis, &house).await;
+    let asked = sandbox.journal().len();
+    let (outcome, next) = house.report("cc", own.generation).await.unwrap();
+    let next = next.unwrap();
+    assert_eq!(outcome, Outcome::Refreshed);
+    assert!(next.access_token != own.access_token && next.generation > own.generation);
+    assert_eq!(sandbox.journal().len(), asked + 1);
+    let (outcome, same) = house.report("cc", own.generation).await.unwrap();
+    assert_eq!((outcome, same.unwrap().access_token), (Outcome::AlreadyReplaced, next.access_token));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_every_caller_looks_into_the_store_while_an_own_token_is_replaced() {
+    const CALLS: usize = 100;
+    let slow = Options { latency: Duration::from_secs(2), ..Options::default() };
+    let (mut redis, _sandbox, [house]) = replicas_before(slow).await;
+    redis.kill();
+    let own = house.get("cc").await.unwrap();
+    back(&mut redis, &house).await;
+    let _: () = redis.cli(&["CONFIG", "RESETSTAT"]).await;
+    assert_eq!(house.get("cc").await.unwrap().access_token, own.access_token);
+    for _ in 1..CALLS {
+        house.get("cc").await.unwrap();
+    }
+    let statistics: String = redis.cli(&["INFO", "commandstats"]).await;
+    let calls = statistics.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next());
+    let calls: usize = calls.unwrap().parse().unwrap();
+    assert!(calls < CALLS / 2, "{statistics}");
 }

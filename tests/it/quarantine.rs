@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bearerd::{
     clock::Moment,
+    failure::FailureCause,
     name::{CredentialName, Resources, Scopes, Subject},
     sandbox::{Fault, Options, Outcome, Presented, Sandbox},
     store::{
-        AttemptId, Commit, GrantSecrets, Material, Place, Ring, Store, Unit, Written,
+        AttemptId, Commit, GrantSecrets, Material, Place, Quarantine, Ring, Settle, Store, Unit, Verdict, Written,
         redis::{Redis as RedisStore, RedisConfig},
     },
     token::{Expiry, Generation, GrantKey, Token, TokenKey, TokenType},
@@ -79,6 +80,19 @@ impl Rival {
         loaded.next
     }
 
+    /// Notes that the provider gives nothing for this revision any more, whose token goes too.
+    async fn die(&self, generation: Generation) {
+        let settle = Settle {
+            unit: &self.place.unit,
+            attempt: &AttemptId::random(),
+            expected: generation,
+            verdict: Verdict::Dead,
+            cause: FailureCause::ReauthorizationRequired,
+        };
+        self.store.settle(&settle).await.unwrap();
+        self.store.reject(&self.place, generation, 0).await.unwrap();
+    }
+
     async fn kept(&self) -> bool {
         self.store.load(&self.place).await.unwrap().record.is_some_and(|record| record.quarantine.is_some())
     }
@@ -141,18 +155,33 @@ async fn a_late_answer_revives_a_grant_that_died_for_want_of_it() {
     let (_, ()) = tokio::join!(house.get("demo"), async {
         eventually(PATIENCE, async || house.asked() == 1).await;
         let generation = rival.commit("never-issued").await;
-        let settle = bearerd::store::Settle {
-            unit: &rival.place.unit,
-            attempt: &AttemptId::random(),
-            expected: generation,
-            verdict: bearerd::store::Verdict::Dead,
-            cause: bearerd::failure::FailureCause::ReauthorizationRequired,
-        };
-        rival.store.settle(&settle).await.unwrap();
-        rival.store.reject(&rival.place, generation, 0).await.unwrap();
+        rival.die(generation).await;
     });
     house.get("demo").await.unwrap();
     assert_eq!(presented(&sandbox), [(0, 0, true), (0, 1, true)]);
+}
+
+/// The answer was kept before the grant died, by somebody who has ended since and could not look again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_grant_with_a_late_answer_beside_it_is_revived() {
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(Options::default()).await.unwrap()));
+    let house = House::beside(&redis, &sandbox, ROTATING).await;
+    let rival = Rival::new(&redis, &sandbox).await;
+    let first = house.get("demo").await.unwrap().generation;
+    let living = rival.store.load(&rival.place).await.unwrap().record.unwrap();
+    let generation = rival.commit("never-issued").await;
+    rival.die(generation).await;
+    let late = Quarantine {
+        unit: &rival.place.unit,
+        attempt: &AttemptId::random(),
+        expected: living.revision,
+        next: Generation::new(first + 1),
+        secrets: &living.secrets,
+    };
+    assert_eq!(rival.store.quarantine(&late).await.unwrap(), Written::Done);
+    assert!(house.get("demo").await.unwrap().generation > generation.get());
+    assert_eq!(presented(&sandbox), [(0, 0, true), (0, 1, true)]);
+    assert!(!rival.kept().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! The configuration and its secrets change while the real process serves.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{GetTokenRequest, Token, token_service_client::TokenServiceClient},
@@ -8,7 +8,11 @@ use bearerd::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{Bearerd, PATIENCE, eventually, house::reason, replace};
+use crate::support::{
+    Bearerd, PATIENCE, Redis, eventually,
+    house::{CLIENT_CREDENTIALS, House, reason},
+    replace,
+};
 
 const SERVER: &str = r#"
 [server]
@@ -180,6 +184,25 @@ async fn another_provider_means_other_tokens_and_a_credential_that_is_gone_is_no
     let kept = desk.get("crm").await.unwrap();
     assert_eq!(kept.access_token, other.access_token, "it is still in the store");
     assert_eq!(sandboxes[1].journal().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_replicas_disagree_each_serves_tokens_of_its_own_provider() {
+    let slow = Options { latency: Duration::from_secs(1), ..Options::default() };
+    let redis = Redis::start().await;
+    let old_provider = Arc::new(Sandbox::start(slow).await.unwrap());
+    let new_provider = Arc::new(Sandbox::start(Options::default()).await.unwrap());
+    let old = House::beside(&redis, &old_provider, CLIENT_CREDENTIALS).await;
+    let new = House::beside(&redis, &new_provider, CLIENT_CREDENTIALS).await;
+    // The replica with the new configuration waits for the lease of the other one, and then finds its token.
+    let (yesterdays, todays) = tokio::join!(old.get("cc"), async {
+        eventually(PATIENCE, async || old.asked() == 1).await;
+        new.get("cc").await
+    });
+    let (yesterdays, todays) = (yesterdays.unwrap(), todays.unwrap());
+    assert_ne!(todays.access_token, yesterdays.access_token);
+    assert!(todays.generation > yesterdays.generation);
+    assert_eq!((old.asked(), new.asked()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,12 +4,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{DescribeGrantRequest, ImportGrantRequest, import_grant_request::Secret},
-    sandbox::{Options, Outcome, Sandbox},
+    sandbox::{Fault, Options, Outcome, Sandbox},
 };
 
 use crate::support::{
     PATIENCE, Redis, eventually,
-    house::{House, ROTATING},
+    house::{House, ROTATING, reason},
 };
 
 async fn set_out(options: Options) -> (Redis, Arc<Sandbox>, House) {
@@ -104,4 +104,23 @@ async fn an_answer_that_comes_after_it_is_stored() {
     assert!(!redis.keys().await.iter().any(|key| key.ends_with(":lease")));
     assert!(replaced(&house, second).await > second);
     assert_eq!(refreshes(&sandbox), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_token_does_not_come_back_with_what_was_lost() {
+    let (redis, sandbox, house) = set_out(Options::default()).await;
+    // The other replica made the token; it is told of the rejection and does not take the report itself.
+    let other = House::beside(&redis, &sandbox, ROTATING).await;
+    let first = other.get("demo").await.unwrap();
+    sandbox.fail_next(Fault::Status(503));
+    assert_eq!(reason(&house.report("demo", first.generation).await.unwrap_err()).1, "PROVIDER_UNAVAILABLE");
+    assert!(other.get("demo").await.is_err(), "it knows that the token is dead");
+    let _: () = redis.cli(&["FLUSHALL"]).await;
+    let ask = DescribeGrantRequest { credential: "demo".to_owned(), ..DescribeGrantRequest::default() };
+    other.grants.clone().describe_grant(ask).await.unwrap();
+    assert_eq!(stored(&redis).await, Some(first.generation));
+
+    let newcomer = House::beside(&redis, &sandbox, ROTATING).await;
+    let token = newcomer.get("demo").await.unwrap();
+    assert!(token.generation > first.generation && token.access_token != first.access_token);
 }

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, process::Command, sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{GetTokenRequest, Token, token_service_client::TokenServiceClient},
+    secret::ExposeSecret,
     store::{
-        AttemptId, Census, Ring, Step, Store, StoreError, Written,
+        AttemptId, Census, Material, Quarantine, Ring, Step, Store, StoreError, Written,
         embedded::Embedded,
         redis::{Redis as RedisStore, RedisConfig},
     },
@@ -16,8 +17,8 @@ use tokio::{sync::watch, task::spawn_blocking};
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    store_contract::{Desk, beside},
-    support::{Bearerd, PATIENCE, Provider, Redis, eventually},
+    store_contract::{Desk, beside, refreshable},
+    support::{Bearerd, Cluster, PATIENCE, Provider, Redis, eventually},
 };
 
 const ONE: (&str, &str) = ("one", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
@@ -203,10 +204,9 @@ fn ring(ids: &[(&str, u8)]) -> Ring {
     Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap()
 }
 
-fn settings(redis: &Redis) -> RedisConfig {
-    let url = redis.url().as_str().into();
+fn settings(url: &str) -> RedisConfig {
     RedisConfig {
-        url,
+        url: url.into(),
         username: None,
         password: None,
         sentinel_username: None,
@@ -273,7 +273,7 @@ async fn everything_is_sealed_anew(store: Arc<dyn Store>, keys: Ring) {
 #[tokio::test]
 async fn a_damaged_record_is_counted_and_stops_nobody() {
     let (redis, keys) = (Redis::start().await, ring(&[("a", 1)]));
-    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&settings(&redis), keys.clone()).await.unwrap());
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&settings(&redis.url()), keys.clone()).await.unwrap());
     Desk::of(&store, "jane", "read").refresh("first").await;
     let _: () = redis.cli(&["SET", "test:{crm/a}:grant", "of another type"]).await;
     let _: () = redis.cli(&["HSET", "test:{crm/b}:grant", "rev", "nan", "sealed", "x"]).await;
@@ -286,10 +286,59 @@ async fn a_damaged_record_is_counted_and_stops_nobody() {
     assert_eq!(redis.cli::<String>(&["HGET", "test:{crm/c}:grant", "sealed"]).await, "x");
 }
 
+/// The same for both stores: what is kept beside a grant opens with the new key alone.
+async fn a_late_answer_is_sealed_anew(store: Arc<dyn Store>, keys: Ring) {
+    let desk = Desk::of(&store, "jane", "read");
+    let first = desk.hand_over("first").await;
+    desk.refresh("second").await;
+    let late = Quarantine {
+        unit: &desk.place.unit,
+        attempt: &AttemptId::random(),
+        expected: first,
+        next: beside(first, 1),
+        secrets: &refreshable("late-refresh"),
+    };
+    assert_eq!(store.quarantine(&late).await.unwrap(), Written::Done);
+    keys.replace_with(&ring(&[("b", 2), ("a", 1)]));
+    let (census, _) = pass(&store, true).await;
+    // The key of names, the grant, what is kept beside it, and the token.
+    assert_eq!((census.sealed, census.resealed), (BTreeMap::from([("b".to_owned(), 4)]), 4));
+    keys.replace_with(&ring(&[("b", 2)]));
+    let kept = desk.record().await.quarantine.unwrap();
+    let Material::RefreshToken(token) = &kept.secrets.material else { panic!("{kept:?}") };
+    assert_eq!((kept.revision, token.expose_secret()), (beside(first, 1), "late-refresh"));
+}
+
+#[tokio::test]
+async fn a_late_answer_in_redis_is_sealed_anew() {
+    let (redis, keys) = (Redis::start().await, ring(&[("a", 1)]));
+    let store = RedisStore::open(&settings(&redis.url()), keys.clone()).await.unwrap();
+    a_late_answer_is_sealed_anew(Arc::new(store), keys).await;
+}
+
+#[tokio::test]
+async fn a_late_answer_in_the_file_is_sealed_anew() {
+    let (directory, keys) = (tempfile::tempdir().unwrap(), ring(&[("a", 1)]));
+    let store = Embedded::open(&directory.path().join("bearerd.redb"), keys.clone()).unwrap();
+    a_late_answer_is_sealed_anew(Arc::new(store), keys).await;
+}
+
+#[tokio::test]
+async fn every_record_on_every_node_of_a_cluster_is_sealed_anew() {
+    let (cluster, keys) = (Cluster::shared().await, ring(&[("a", 1)]));
+    // Others use these servers too.
+    let prefix = AttemptId::random().as_str().to_owned();
+    let config = RedisConfig { prefix: prefix.clone(), ..settings(&cluster.url()) };
+    let store = RedisStore::open(&config, keys.clone()).await.unwrap();
+    everything_is_sealed_anew(Arc::new(store), keys).await;
+    let each: Vec<Vec<String>> = cluster.on_primaries(&["KEYS", &format!("{prefix}:*:grant")]).await;
+    assert!(each.len() == 3 && each.iter().all(|keys| !keys.is_empty()), "{each:?}");
+}
+
 #[tokio::test]
 async fn every_record_in_redis_is_sealed_anew() {
     let (redis, keys) = (Redis::start().await, ring(&[("a", 1)]));
-    let store = RedisStore::open(&settings(&redis), keys.clone()).await.unwrap();
+    let store = RedisStore::open(&settings(&redis.url()), keys.clone()).await.unwrap();
     everything_is_sealed_anew(Arc::new(store), keys).await;
 }
 

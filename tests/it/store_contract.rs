@@ -239,6 +239,7 @@ macro_rules! contract {
             a_late_answer_is_kept_beside_the_grant, the_newest_late_answer_is_kept,
             nothing_is_kept_for_a_grant_that_is_not_there, a_commit_ends_the_quarantine,
             an_adoption_revives_the_same_grant, no_late_answer_outlives_an_import,
+            an_answer_that_was_stored_before_is_not_kept,
         },
         reassert::{
             what_is_older_is_written_again, what_is_gone_is_written_again, what_is_there_or_newer_stays,

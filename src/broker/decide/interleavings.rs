@@ -13,7 +13,7 @@ use crate::{
     failure::FailureCause,
     grant::{
         answer::{Answer, Granted, Refusal, RefusalError},
-        rotation::{Recovery, RotationProfile},
+        rotation::{Need, Recovery, RotationProfile},
     },
     provider::SendError,
     store::{AttemptId, GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Verdict},
@@ -234,7 +234,8 @@ impl World {
             return None;
         }
         let grant = rotating();
-        let Plan::Ask { refresh_token: Some(_), recovering } = plan(&grant, HOME, Some(&record), &self.recovery())
+        let Plan::Ask { refresh_token: Some(_), recovering } =
+            plan(&grant, HOME, Some(&record), &self.recovery(), Need::Now)
         else {
             return None;
         };

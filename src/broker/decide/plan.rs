@@ -22,34 +22,35 @@ pub(in crate::broker) enum Plan<'a> {
     },
     /// There is nothing to ask with.
     GiveUp(FailureCause),
-    /// Whoever sent the refresh token may still be storing the answer.
+    /// Whoever sent the refresh token may still be storing the answer, or nobody needs so much to be risked.
     LeaveAlone,
 }
 
-/// Plans the work on a grant for somebody who needs a token.
+/// Plans the work on a grant.
 pub(in crate::broker) fn plan<'a>(
     grant: &Grant,
     binding: &str,
     record: Option<&'a GrantRecord>,
     recovery: &Recovery,
+    need: Need,
 ) -> Plan<'a> {
     match grant {
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => Plan::Ask { refresh_token: None, recovering: false },
-        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, recovery)),
+        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, recovery, need)),
         Grant::Static { .. } => NOTHING,
     }
 }
 
 const NOTHING: Plan<'_> = Plan::GiveUp(FailureCause::ReauthorizationRequired);
 
-fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, recovery: &Recovery) -> Plan<'a> {
+fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, recovery: &Recovery, need: Need) -> Plan<'a> {
     let Material::RefreshToken(token) = &record.secrets.material else { return NOTHING };
     // RFC 6749 §10.4: a refresh token goes to the provider and client that it was issued for, and nowhere else.
     if record.secrets.binding != binding {
         return NOTHING;
     }
     match &record.intent {
-        Some(intent) if !recovery.allows(&unanswered(intent), Need::Now) => Plan::LeaveAlone,
+        Some(intent) if !recovery.allows(&unanswered(intent), need) => Plan::LeaveAlone,
         Some(_) => Plan::Ask { refresh_token: Some(token), recovering: true },
         None => Plan::Ask { refresh_token: Some(token), recovering: false },
     }
@@ -115,12 +116,13 @@ mod tests {
             (one_for_all, sent(0, false), Some(true), true),
         ] {
             let stored = record(intent);
-            let planned = match plan(&grant, "here", Some(&stored), &recovery) {
+            let planned = |need| match plan(&grant, "here", Some(&stored), &recovery, need) {
                 Plan::Ask { recovering, .. } => Some(recovering),
                 Plan::LeaveAlone => None,
                 Plan::GiveUp(cause) => panic!("{cause:?}"),
             };
-            assert_eq!(planned, recovering, "{recovery:?} {stored:?}");
+            assert_eq!(planned(Need::Now), recovering, "{recovery:?} {stored:?}");
+            assert_eq!(planned(Need::Ahead).is_some(), ahead, "{recovery:?} {stored:?}");
             assert_eq!(may_replace_ahead(Some(&stored), &recovery), ahead, "{recovery:?} {stored:?}");
         }
         assert!(may_replace_ahead(None, &STRICT));
@@ -149,7 +151,10 @@ mod tests {
     fn a_refresh_token_goes_nowhere_but_home() {
         let grant = rotating();
         let stored = record(None);
-        for plan in [plan(&grant, "elsewhere", Some(&stored), &STRICT), plan(&grant, "here", None, &STRICT)] {
+        for plan in [
+            plan(&grant, "elsewhere", Some(&stored), &STRICT, Need::Now),
+            plan(&grant, "here", None, &STRICT, Need::Now),
+        ] {
             assert!(matches!(plan, Plan::GiveUp(FailureCause::ReauthorizationRequired)), "{plan:?}");
         }
     }

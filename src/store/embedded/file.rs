@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Moment,
     store::{
-        Loaded, StoreError, Written,
+        AttemptId, Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
         record::{GrantRow, micros, open_token, token_key},
         seal::{Ring, Sealed},
@@ -153,8 +153,11 @@ impl File {
             if row.rev != expected {
                 return Ok(if row.attempt == new.attempt { Changed::Before } else { Changed::Refused });
             }
-            let (since, strikes) = if token.is_some() { (row.since, row.strikes) } else { (new.rev, 0) };
-            write_row(transaction, unit, &GrantRow { since, strikes, ..new })?;
+            let new = match token {
+                Some(_) => GrantRow { since: row.since, strikes: row.strikes, past: row.written_before(), ..new },
+                None => GrantRow { since: new.rev, ..new },
+            };
+            write_row(transaction, unit, &new)?;
             if let Some((place, token)) = token {
                 put_token(transaction, &token_key(place), token)?;
             }
@@ -162,17 +165,20 @@ impl File {
         })
     }
 
-    /// Keeps an answer beside a grant, unless another grant took the place of its own, or a newer answer is kept.
+    /// Keeps an answer beside a grant, unless another grant took the place of its own, the answer was stored before, or a
+    /// newer one is kept.
     pub(super) fn quarantine(
         &self,
         unit: &UnitName,
+        attempt: &AttemptId,
         expected: Generation,
         next: Generation,
         sealed: Sealed,
     ) -> Result<Written, StoreError> {
         self.write(|transaction| {
             let row = read_row(transaction, unit)?;
-            if row.rev == Generation::ZERO || row.since > expected {
+            let stored = row.past.iter().any(|past| past == attempt.as_str());
+            if row.rev == Generation::ZERO || row.since > expected || stored {
                 return Ok(Written::Moved);
             }
             if row.q_rev < next {
@@ -189,7 +195,8 @@ impl File {
             if row.rev != expected {
                 return Ok(if row.attempt == new.attempt { Written::Done } else { Written::Moved });
             }
-            write_row(transaction, unit, &GrantRow { since: row.since, strikes: row.strikes, ..new })?;
+            let past = row.written_before();
+            write_row(transaction, unit, &GrantRow { since: row.since, strikes: row.strikes, past, ..new })?;
             Ok(Written::Done)
         })
     }

@@ -9,5 +9,6 @@ if revision() ~= ARGV[2] then
 end
 local _, time = now()
 forget()
-redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4], 'made_us', text(time))
+redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'past', past(), 'attempt', ARGV[1], 'sealed', ARGV[4],
+  'made_us', text(time))
 return 'done'

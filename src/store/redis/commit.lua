@@ -11,7 +11,8 @@ if revision() ~= ARGV[2] then
 end
 local _, time = now()
 forget()
-redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'attempt', ARGV[1], 'sealed', ARGV[4], 'made_us', text(time))
+redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'past', past(), 'attempt', ARGV[1], 'sealed', ARGV[4],
+  'made_us', text(time))
 redis.call('DEL', KEYS[3])
 redis.call('HSET', KEYS[3], 'gen', ARGV[3], 'sealed', ARGV[5])
 if ARGV[6] ~= '0' then

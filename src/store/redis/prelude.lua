@@ -2,6 +2,9 @@
 -- All three carry one hash tag, so that a script is one slot of a cluster. Numbers pass as text: Lua's own formatting of
 -- large ones is not exact.
 
+-- As in src/store/record.rs.
+local MAX_PAST = 8
+
 local function now()
   local time = redis.call('TIME')
   return time, tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -43,6 +46,18 @@ end
 -- write has reached the replicas waits only for what this connection wrote.
 local function again(field, value)
   redis.call('HSET', KEYS[1], field, value)
+end
+
+-- The attempts that wrote this revision and those before it, newest first, for the next one.
+local function past()
+  local row = redis.call('HMGET', KEYS[1], 'attempt', 'past')
+  local attempts = { row[1] or nil }
+  for attempt in string.gmatch(row[2] or '', '%S+') do
+    if #attempts < MAX_PAST then
+      attempts[#attempts + 1] = attempt
+    end
+  end
+  return table.concat(attempts, ' ')
 end
 
 local function release(owner)

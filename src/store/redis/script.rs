@@ -154,6 +154,7 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         dead: word("dead"),
         since: Generation::new(number(unit, word("since"))?),
         attempt: word("attempt"),
+        past: word("past").map(|past| past.split_whitespace().map(str::to_owned).collect()).unwrap_or_default(),
         settled: word("settled"),
         intent: word("intent"),
         intent_us: number(unit, word("intent_us"))?,

@@ -136,6 +136,8 @@ struct Try {
     /// When it began to count: with the intent, or with the lease where there is none.
     since: Instant,
     dispatched: bool,
+    /// What is wrong if it sends: an earlier answer is missing, and nobody needs another one yet.
+    ahead_of_time: Option<String>,
     /// It looked, and the provider wanted no rest.
     may_ask: bool,
     asked: Option<Instant>,
@@ -217,7 +219,7 @@ impl Oracle {
     /// A lease was taken. G4: not without a reason, if there is a token.
     pub fn held(&mut self, (replica, task): (ReplicaId, Option<task::Id>), hold: &Hold<'_>) {
         let Hold { place, attempt, revision, temper, .. } = *hold;
-        self.look_for_a_reason(hold);
+        let ahead_of_time = self.look_for_a_reason(hold);
         let index = self.tries.len();
         self.tries.push(Try {
             replica,
@@ -228,6 +230,7 @@ impl Oracle {
             risky: temper.is_risky(),
             since: Instant::now(),
             dispatched: false,
+            ahead_of_time,
             may_ask: false,
             asked: None,
             answered: None,
@@ -264,15 +267,19 @@ impl Oracle {
         let (held, revision, whose) = (this.since, this.revision, (this.replica, this.unit.clone()));
         this.since = Instant::now();
         this.dispatched = true;
+        if let Some(fault) = this.ahead_of_time.take() {
+            self.fault(fault);
+        }
         let Some((at, newest)) = self.acknowledged.get(&whose).copied() else { return };
         if revision < newest && at <= held && at.elapsed() < REMEMBERED {
             self.fault(format!("{whose:?} sends the refresh token of {revision}, and had stored {newest} itself"));
         }
     }
 
-    /// G4, and that an answer that is missing is not asked for again ahead of time where that risks the grant.
-    fn look_for_a_reason(&mut self, hold: &Hold<'_>) {
-        let (place, Some((generation, left, life))) = (hold.place, hold.token) else { return };
+    /// G4; and what is wrong if this hold sends, because an answer that is missing is not asked for again ahead of time
+    /// where that risks the grant. Only the claim tells that one is missing, so whoever finds it may give the lease back.
+    fn look_for_a_reason(&mut self, hold: &Hold<'_>) -> Option<String> {
+        let (place, Some((generation, left, life))) = (hold.place, hold.token) else { return None };
         let refused = self.refused.get(place).is_some_and(|refused| generation <= *refused)
             || self.forgotten.is_replaced(&place.unit, generation);
         // A replica that waited for the store's reply counts from when it asked.
@@ -283,9 +290,8 @@ impl Oracle {
             self.fault(format!("G4: a lease was taken on {place:?}, where {generation} has {left:?} left"));
         }
         let needed = refused || too_short || left.is_zero();
-        if hold.unanswered && hold.temper.waits_for_need() && !needed {
-            self.fault(format!("{place:?} is recovered ahead of time: {generation} has {left:?} left"));
-        }
+        let needless = hold.unanswered && hold.temper.waits_for_need() && !needed;
+        needless.then(|| format!("{place:?} is recovered ahead of time: {generation} has {left:?} left"))
     }
 
     /// A replica goes from its last look at the clock to the provider: too late only if it stands still from here on.

@@ -13,7 +13,7 @@ use bearerd::{
         GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Material, Names, Place, Quarantine, Rest,
         Settle, Step, Stepped, Store, StoreError, UnitName, Verdict, Written,
         names::{EndpointName, TokenName},
-        record::{MAX_WAIT, Quarantined, micros},
+        record::{MAX_PAST, MAX_WAIT, Quarantined, micros},
     },
     token::{Expiry, Generation, Token},
 };
@@ -52,6 +52,7 @@ struct Row {
     dead: Option<FailureCause>,
     since: Generation,
     attempt: Option<AttemptId>,
+    past: Vec<AttemptId>,
     settled: Option<AttemptId>,
     intent: Option<AttemptId>,
     intent_us: u64,
@@ -289,7 +290,8 @@ impl SimStore {
             .map(|expiry| self.now_us() + micros(expiry.deadline.instant().saturating_duration_since(Instant::now())));
         state.tokens.insert(self.key(commit.place), Kept { token: commit.token.clone(), ends_us });
         let new = self.row(commit.next, commit.attempt, commit.secrets);
-        state.rows.insert(unit.clone(), Row { since: row.since, strikes: row.strikes, ..new });
+        let past = row.written_before();
+        state.rows.insert(unit.clone(), Row { since: row.since, strikes: row.strikes, past, ..new });
         let floor = Generation::new(commit.next.get() - 1);
         self.publish(Change { unit: unit.clone(), token: Some(commit.place.token.clone()), floor });
         Written::Done
@@ -387,7 +389,7 @@ impl SimStore {
         let Some(row) = state.rows.get_mut(late.unit).filter(|row| row.rev > Generation::ZERO) else {
             return Written::Moved;
         };
-        if row.since > late.expected {
+        if row.since > late.expected || row.past.contains(late.attempt) {
             return Written::Moved;
         }
         if row.quarantine.as_ref().is_none_or(|kept| kept.revision < late.next) {
@@ -405,7 +407,8 @@ impl SimStore {
             return if row.attempt.as_ref() == Some(adopt.attempt) { Written::Done } else { Written::Moved };
         }
         let new = self.row(adopt.next, adopt.attempt, adopt.secrets);
-        state.rows.insert(adopt.unit.clone(), Row { since: row.since, strikes: row.strikes, ..new });
+        let past = row.written_before();
+        state.rows.insert(adopt.unit.clone(), Row { since: row.since, strikes: row.strikes, past, ..new });
         Written::Done
     }
 
@@ -447,6 +450,11 @@ impl SimStore {
 }
 
 impl Row {
+    /// The attempts that wrote this revision and those before it, for the next one.
+    fn written_before(&self) -> Vec<AttemptId> {
+        self.attempt.iter().chain(&self.past).take(MAX_PAST).cloned().collect()
+    }
+
     fn open(&self, now_us: u64) -> GrantRecord {
         let left = |at: u64| Duration::from_micros(at.saturating_sub(now_us));
         let since = |at: u64| Duration::from_micros(now_us.saturating_sub(at));

@@ -421,10 +421,11 @@ impl Store for Wire {
     }
 
     async fn quarantine(&self, late: &Quarantine<'_>) -> Result<Written, StoreError> {
-        let (unit, expected, next, secrets) = (late.unit.clone(), late.expected, late.next, late.secrets.clone());
-        let replica = self.replica;
+        let (unit, attempt, replica) = (late.unit.clone(), late.attempt.clone(), self.replica);
+        let (expected, next, secrets) = (late.expected, late.next, late.secrets.clone());
         self.call(move |world, _| {
-            let written = world.store.keep(&Quarantine { unit: &unit, expected, next, secrets: &secrets });
+            let late = Quarantine { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
+            let written = world.store.keep(&late);
             world.note(|| format!("{replica} keeps a late answer of {unit:?} at {expected}: {written:?}"));
             if written == Written::Done {
                 world.oracle.lock().count("late answer kept");

@@ -35,8 +35,13 @@ pub async fn leave(store: &Arc<dyn Store>) {
     };
     assert_eq!(store.reassert(&known).await.unwrap(), Written::Done);
     let late = refreshable("canary-late-refresh");
-    let quarantine =
-        Quarantine { unit: &desk.place.unit, expected: beside(next, 1), next: beside(next, 2), secrets: &late };
+    let quarantine = Quarantine {
+        unit: &desk.place.unit,
+        attempt: &AttemptId::random(),
+        expected: beside(next, 1),
+        next: beside(next, 2),
+        secrets: &late,
+    };
     assert_eq!(store.quarantine(&quarantine).await.unwrap(), Written::Done);
     assert!(desk.record().await.quarantine.is_some());
     desk.reject(first).await;

@@ -13,8 +13,12 @@ fn kept(record: &GrantRecord) -> Option<(Generation, &str)> {
 
 impl Desk {
     async fn quarantine(&self, expected: Generation, next: Generation, word: &str) -> Written {
+        self.quarantine_of(&AttemptId::random(), expected, next, word).await
+    }
+
+    async fn quarantine_of(&self, attempt: &AttemptId, expected: Generation, next: Generation, word: &str) -> Written {
         let (unit, secrets) = (&self.place.unit, &refreshable(&format!("{word}-refresh")));
-        self.store.quarantine(&Quarantine { unit, expected, next, secrets }).await.unwrap()
+        self.store.quarantine(&Quarantine { unit, attempt, expected, next, secrets }).await.unwrap()
     }
 
     async fn adopt(&self, attempt: &AttemptId, expected: Generation, next: Generation, word: &str) -> Written {
@@ -96,6 +100,29 @@ pub async fn an_adoption_revives_the_same_grant(store: Arc<dyn Store>) {
     // Its tokens are as good as before, and whoever comes next finds no lease.
     assert_eq!(desk.token().await.as_deref(), Some("second-access"));
     held(desk.claim(&AttemptId::random()).await);
+}
+
+/// Its refresh token was presented since, to make the revisions that came after it.
+pub async fn an_answer_that_was_stored_before_is_not_kept(store: Arc<dyn Store>) {
+    const REMEMBERED: usize = 8;
+    let desk = Desk::new(&store);
+    let first = desk.hand_over("first").await;
+    let attempt = AttemptId::random();
+    let (_, stored) = held(desk.claim(&attempt).await);
+    assert_eq!(desk.commit(&attempt, first, stored, "stored").await, Written::Done);
+    for later in 0..REMEMBERED {
+        if later == 3 {
+            let (current, next) = (desk.record().await.revision, desk.load().await.next);
+            assert_eq!(desk.adopt(&AttemptId::random(), current, next, "adopted").await, Written::Done);
+        } else {
+            desk.refresh("later").await;
+        }
+        assert_eq!(desk.quarantine_of(&attempt, first, stored, "stored").await, Written::Moved, "{later}");
+        assert_eq!(kept(&desk.record().await), None);
+    }
+    // One that was asked for at the same time and never stored is.
+    assert_eq!(desk.quarantine(first, stored, "late").await, Written::Done);
+    assert_eq!(kept(&desk.record().await), Some((stored, "late-refresh")));
 }
 
 /// Every order of four steps; the words tell which grant a refresh token belongs to.

@@ -21,7 +21,8 @@ pub async fn what_is_older_is_written_again(store: Arc<dyn Store>) {
     let first = desk.hand_over("first").await;
     let (sender, current) = (AttemptId::random(), desk.refresh("second").await);
     let late = refreshable("late-refresh");
-    let quarantine = Quarantine { unit: &desk.place.unit, expected: first, next: beside(first, 1), secrets: &late };
+    let (unit, attempt) = (&desk.place.unit, &AttemptId::random());
+    let quarantine = Quarantine { unit, attempt, expected: first, next: beside(first, 1), secrets: &late };
     store.quarantine(&quarantine).await.unwrap();
     desk.hold(&sender).await;
     desk.dispatch(&sender, current, None).await;

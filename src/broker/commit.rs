@@ -1,0 +1,150 @@
+//! Storing what a provider gave: nobody gets a token before the store has acknowledged it, and an answer that may hold the
+//! only living refresh token is not given up.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{
+    Core, Error, Target,
+    attempt::{self, Hold},
+    quarantine,
+};
+use crate::{
+    clock::Moment,
+    failpoint::{self, Step},
+    grant::{Grant, answer::Granted, lifetime},
+    store::{Commit, GrantRecord, GrantSecrets, Material, StoreError, Written, spool::Spool},
+    token::{Generation, Token},
+};
+
+/// How long a commit waits before it is tried again.
+pub(super) const COMMIT_RETRY_FIRST: Duration = Duration::from_millis(50);
+pub(super) const COMMIT_RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// A commit that takes longer goes into the spool before its outcome is known.
+const SPOOL_AFTER: Duration = Duration::from_millis(100);
+
+/// Stores what the provider gave. Nobody gets the token before the store has acknowledged it.
+pub(super) async fn store(
+    core: &Arc<Core>,
+    target: &Target,
+    hold: Hold,
+    granted: Granted,
+    sent: &Moment,
+) -> Result<Option<Arc<Token>>, Error> {
+    let secrets = secrets(target, hold.record.as_ref(), &granted);
+    let token = Arc::new(token(target, granted, sent, hold.next));
+    let epoch = target.slot.epoch();
+    let commit = Commit {
+        place: &target.slot.place,
+        attempt: &hold.attempt,
+        expected: hold.revision(),
+        next: hold.next,
+        secrets: &secrets,
+        token: &token,
+    };
+    let harmless = target.credential.grant.repeating_is_harmless();
+    let written = commit_until_stored(core, harmless, &commit).await;
+    if written.is_err() {
+        attempt::release(core, target, &hold).await;
+    }
+    match written? {
+        Written::Done => {
+            failpoint::reach(Step::Committed).await;
+            attempt::count(core, target, "ok");
+            core.count_lookup(target, "refresh");
+            info!(credential = %target.credential.name, generation = %token.generation, "token obtained");
+            core.keep(target, &token, epoch);
+            Ok(Some(token))
+        }
+        Written::Moved => {
+            warn!(credential = %target.credential.name, "another revision was stored meanwhile; what is there is used");
+            Ok(None)
+        }
+    }
+}
+
+/// What was granted, as a token of this generation.
+pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation: Generation) -> Token {
+    Token {
+        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
+        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
+        value: granted.access_token,
+        kind: granted.kind,
+        generation,
+    }
+}
+
+fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
+    let old = record.map(|record| record.secrets.clone()).unwrap_or_default();
+    let material = match (&granted.refresh_token, &target.credential.grant) {
+        // Kept only where it is used: other grants should not get one (RFC 6749 §4.4.3), and simply ask again.
+        (Some(new), Grant::RefreshToken { .. }) => Material::RefreshToken(new.clone()),
+        // RFC 6749 §6: no new refresh token means that the old one stays.
+        (None, Grant::RefreshToken { .. }) => old.material,
+        (_, Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. }) => Material::Nothing,
+    };
+    // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was.
+    let whole = target.slot.key.scopes == target.credential.scopes;
+    let scopes = granted.scopes.clone().filter(|_| whole).unwrap_or(old.scopes);
+    GrantSecrets { material, scopes, binding: target.credential.binding(), seeds: old.seeds }
+}
+
+/// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
+/// limit to that but a record that cannot be read, and it goes into the spool, in case this process ends before; a token
+/// that can simply be asked for again is given up after the commit's budget.
+pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Commit<'_>) -> Result<Written, Error> {
+    let budget = Instant::now() + core.timing.commit_budget;
+    let spool = core.spool.as_ref().filter(|_| !harmless);
+    let mut wait = COMMIT_RETRY_FIRST;
+    let mut kept = false;
+    loop {
+        match commit_or_spool(core, commit, spool, &mut kept).await {
+            Ok(written) => {
+                if let Some(spool) = spool.filter(|_| kept) {
+                    spool.forget(commit.attempt).await;
+                }
+                return Ok(written);
+            }
+            Err(StoreError::Unavailable(cause)) => {
+                if harmless && Instant::now() >= budget {
+                    return Err(Error::StoreUnavailable(cause.into()));
+                }
+                warn!(unit = ?commit.place.unit, %cause, "a token cannot be stored yet; trying again");
+            }
+            // Trying again mends no record, but whoever mends it finds the answer in the spool.
+            Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => {
+                keep(commit, spool, &mut kept).await;
+                return Err(error.into());
+            }
+        }
+        keep(commit, spool, &mut kept).await;
+        sleep(wait).await;
+        wait = (wait * 2).min(COMMIT_RETRY_LONGEST);
+    }
+}
+
+/// Tries to store an answer once. A store that hangs takes seconds to be given up, and until then the answer would be in
+/// this process alone.
+async fn commit_or_spool(
+    core: &Core,
+    commit: &Commit<'_>,
+    spool: Option<&Spool>,
+    kept: &mut bool,
+) -> Result<Written, StoreError> {
+    let mut committing = Box::pin(quarantine::commit_or_keep(core, commit));
+    if let Ok(outcome) = timeout(SPOOL_AFTER, &mut committing).await {
+        return outcome;
+    }
+    keep(commit, spool, kept).await;
+    committing.await
+}
+
+async fn keep(commit: &Commit<'_>, spool: Option<&Spool>, kept: &mut bool) {
+    if let Some(spool) = spool.filter(|_| !*kept) {
+        *kept = spool.keep(commit).await.inspect_err(|error| warn!(%error, "an answer is in memory only")).is_ok();
+        failpoint::reach(Step::Spooled).await;
+    }
+}
