@@ -1,6 +1,7 @@
 //! How much is taken on: of one caller, so that it leaves room for the others, and of all together.
 //!
-//! Both answers are given before a request is looked at: no policy, no lock and no store has been touched then.
+//! Whether there is room for one more is asked before anything else. What one caller sends is counted as soon as it is known
+//! who that is: its proof was checked then, for which an issuer may have been asked, and neither policy nor store were.
 
 use std::{
     sync::{
@@ -15,6 +16,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+
+pub use self::damper::Damper;
+
+mod damper;
 
 /// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

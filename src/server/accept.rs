@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     identity::{Peer, Remote},
+    limit::Damper,
     telemetry::{ConnectionLabels, Telemetry},
 };
 
@@ -47,6 +48,7 @@ struct Shared {
     /// Half of the slots: those who have not begun to speak cannot keep out everybody else.
     beginners: Arc<Semaphore>,
     telemetry: Arc<Telemetry>,
+    wrong_handshakes: Damper,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -80,6 +82,7 @@ impl Acceptor {
             slots: Arc::new(Semaphore::new(config.max_connections)),
             beginners: Arc::new(Semaphore::new(config.max_connections.div_ceil(2))),
             telemetry,
+            wrong_handshakes: Damper::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))
@@ -168,10 +171,10 @@ impl Shared {
             Ok(Err(error)) => {
                 self.refused("handshake");
                 // Scanners and probes hang up all the time, whereas a wrong certificate is somebody's mistake.
-                if error.kind() == io::ErrorKind::InvalidData {
-                    warn!(%error, "a handshake failed");
-                } else {
-                    debug!(%error, "a handshake failed");
+                let wrong = error.kind() == io::ErrorKind::InvalidData;
+                match wrong.then(|| self.wrong_handshakes.line()).flatten() {
+                    Some(left_out) => warn!(%error, left_out, "a handshake failed"),
+                    None => debug!(%error, "a handshake failed"),
                 }
             }
             Err(_) => {
