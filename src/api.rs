@@ -119,7 +119,7 @@ impl Api {
             self.identity.caller(remote(&request).map(|remote| &remote.peer), shown).instrument(span.clone()).await?;
         span.record("caller", caller.name());
         entry.calls(&caller);
-        self.limits.count(caller.name())?;
+        let _counted = self.limits.count(caller.name())?;
         work(Use { caller, entry: entry.clone() }, request.into_inner()).instrument(span.clone()).await
     }
 
