@@ -8,7 +8,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tonic::{service::Routes, transport::Server};
 use tracing::{debug, warn};
 
@@ -50,7 +53,10 @@ struct Shared {
     telemetry: Arc<Telemetry>,
     wrong_handshakes: Damper,
     tasks: TaskTracker,
+    /// Asks all clients to go.
     stop: CancellationToken,
+    /// Ends all connections, whatever is under way on them.
+    cut: CancellationToken,
 }
 
 /// A connection before its handshake.
@@ -85,6 +91,7 @@ impl Acceptor {
             wrong_handshakes: Damper::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }))
     }
 
@@ -120,6 +127,11 @@ impl Acceptor {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Ends all connections when the guard is dropped. They are tasks of their own, which go on when nobody waits for them.
+    pub fn cut_when_dropped(&self) -> DropGuard {
+        self.0.cut.clone().drop_guard()
     }
 
     fn take(&self, accepted: Accepted) {
@@ -198,7 +210,7 @@ impl Shared {
                 }
             }
         };
-        let connection = Connection::new(bytes, remote, silent, closed.drop_guard());
+        let connection = Connection::new(bytes, remote, silent, self.cut.child_token(), closed.drop_guard());
         let only = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
         // The signal asks the client to go, and these two see to it that it goes.
         let server = self.server.clone().max_connection_age(age).max_connection_age_grace(GRACE);
