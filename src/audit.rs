@@ -170,6 +170,6 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let record = self.record.get_mut();
         let urgency = if record.is_allowed() { Urgency::Use } else { Urgency::Refusal };
-        self.on.queue.put(&record.line(), urgency);
+        self.on.queue.put(record.line(), urgency);
     }
 }
