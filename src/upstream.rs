@@ -29,7 +29,6 @@ use crate::{
 mod coding;
 pub mod fence;
 pub mod headers;
-mod path;
 pub mod scrub;
 pub mod target;
 
