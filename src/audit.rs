@@ -1,4 +1,4 @@
-//! Who used what: one record for each rpc, whatever came of it, as a line of JSON.
+//! Who used what: one record for each rpc whose message could be read, whatever came of it, as a line of JSON.
 //!
 //! A record is written when the rpc is over, also when its caller went away in the middle. It is handed to a thread of
 //! its own, so that a slow disk holds up no request; what that thread cannot take is counted and told.
