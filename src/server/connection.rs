@@ -129,12 +129,18 @@ mod tests {
     use crate::identity::Peer;
 
     async fn pair(beginners: &Arc<Semaphore>) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+        pair_with(beginners, CancellationToken::new()).await
+    }
+
+    async fn pair_with(
+        beginners: &Arc<Semaphore>,
+        cut: CancellationToken,
+    ) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
         let (client, server) = duplex(64);
         let closed = CancellationToken::new();
         let remote = Remote { peer: Peer::Unix { uid: 1 }, address: None };
         let beginner = Arc::clone(beginners).acquire_owned().await.unwrap();
         let silent = Silent::until(Instant::now() + Duration::from_secs(10), beginner);
-        let cut = CancellationToken::new();
         (client, Connection::new(Box::new(server), remote, silent, cut, closed.clone().drop_guard()), closed)
     }
 
@@ -169,5 +175,17 @@ mod tests {
         advance(Duration::from_secs(3600)).await;
         client.write_all(b"y").await.unwrap();
         assert_eq!(connection.read_u8().await.unwrap(), b'y');
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_off_ends_while_its_client_says_nothing() {
+        let cut = CancellationToken::new();
+        let (mut client, mut connection, _closed) = pair_with(&Arc::new(Semaphore::new(1)), cut.clone()).await;
+        client.write_all(&[b'x'; PREFACE]).await.unwrap();
+        connection.read_exact(&mut [0; PREFACE]).await.unwrap();
+        let waiting = tokio::spawn(async move { connection.read_u8().await });
+        tokio::task::yield_now().await;
+        cut.cancel();
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }
