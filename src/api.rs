@@ -12,7 +12,7 @@ use crate::{
     broker::Broker,
     caller::Caller,
     identity::{Identity, Remote},
-    limit::Limits,
+    limit::{Damper, Limits},
     policy::{self, Denied, Permit, Policy, StorePermit},
     secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
@@ -43,6 +43,8 @@ pub struct Api {
     limits: Arc<Limits>,
     audit: Audit,
     telemetry: Arc<Telemetry>,
+    /// Of proofs that do not hold: nobody is known whose requests could be counted.
+    unproven: Arc<Damper>,
 }
 
 impl Api {
@@ -56,7 +58,8 @@ impl Api {
         audit: Audit,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        Self { broker, identity, policy: Arc::new(policy), limits: Arc::new(limits), audit, telemetry }
+        let (policy, limits, unproven) = (Arc::new(policy), Arc::new(limits), Arc::default());
+        Self { broker, identity, policy, limits, audit, telemetry, unproven }
     }
 
     /// What every rpc has in common: whether it is taken on, who calls, under which trace, and how the end is recorded,
@@ -82,15 +85,23 @@ impl Api {
         self.telemetry.requests.get_or_create(&RequestLabels { rpc, result: word }).inc();
         result.map(Response::new).map_err(|refusal| {
             // The cause stays here; callers get the fixed text of the reason and the trace to ask about.
-            span.in_scope(|| match &refusal {
-                // A line for each request too many would make the load worse; they are counted.
-                Refusal::Overloaded(_) => debug!(reason = word, "refused"),
-                Refusal::Unproven(_) | Refusal::Denied | Refusal::Failed(_) => {
-                    warn!(reason = word, cause = %refusal, "refused");
-                }
-            });
+            span.in_scope(|| self.tell(&refusal));
             status::of(&refusal, &trace)
         })
+    }
+
+    /// Writes a refusal into the log. A line for each one that costs its sender nothing would make the load worse; all of
+    /// them are counted.
+    fn tell(&self, refusal: &Refusal) {
+        let reason = status::word(refusal.reason());
+        match refusal {
+            Refusal::Overloaded(_) => debug!(reason, "refused"),
+            Refusal::Unproven(_) => match self.unproven.line() {
+                Some(left_out) => warn!(reason, cause = %refusal, left_out, "refused"),
+                None => debug!(reason, cause = %refusal, "refused"),
+            },
+            Refusal::Denied | Refusal::Failed(_) => warn!(reason, cause = %refusal, "refused"),
+        }
     }
 
     async fn taken_on<Q, A, F>(
@@ -108,7 +119,7 @@ impl Api {
             self.identity.caller(remote(&request).map(|remote| &remote.peer), shown).instrument(span.clone()).await?;
         span.record("caller", caller.name());
         entry.calls(&caller);
-        self.limits.count(caller.name())?;
+        let _counted = self.limits.count(caller.name())?;
         work(Use { caller, entry: entry.clone() }, request.into_inner()).instrument(span.clone()).await
     }
 

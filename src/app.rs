@@ -164,6 +164,7 @@ impl App {
             let left = give_up.saturating_duration_since(Instant::now()) / 2;
             if timeout(left, &mut server).await.is_err() {
                 warn!("some requests were not answered in time");
+                // They end with it; what becomes of refreshes that they wait for is the broker's business.
                 server.abort();
             }
         }

@@ -1,4 +1,4 @@
-//! Who used what: one record for each rpc, whatever came of it, as a line of JSON.
+//! Who used what: one record for each rpc whose message could be read, whatever came of it, as a line of JSON.
 //!
 //! A record is written when the rpc is over, also when its caller went away in the middle. It is handed to a thread of
 //! its own, so that a slow disk holds up no request; what that thread cannot take is counted and told.
@@ -6,7 +6,11 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use self::{
     queue::{Queue, Urgency},
@@ -51,6 +55,7 @@ pub struct Audit {
 struct On {
     queue: Queue,
     names: Names,
+    under_way: TaskTracker,
 }
 
 /// The record of one rpc, which is still under way. Clones are the same record; it is written when the last one goes.
@@ -62,6 +67,7 @@ pub struct Entry {
 struct Draft {
     on: Arc<On>,
     record: Mutex<Record>,
+    _under_way: TaskTrackerToken,
 }
 
 impl Audit {
@@ -80,24 +86,28 @@ impl Audit {
             }
         };
         let queue = Queue::start(sink, telemetry).map_err(|error| AuditError(error.to_string()))?;
-        Ok(Self { on: Some(Arc::new(On { queue, names: names.clone() })) })
+        Ok(Self { on: Some(Arc::new(On { queue, names: names.clone(), under_way: TaskTracker::new() })) })
     }
 
     /// Begins the record of an rpc.
     pub fn begin(&self, rpc: &'static str, peer: Option<SocketAddr>, trace: &str) -> Entry {
         let draft = |on: &Arc<On>| {
             let record = Mutex::new(Record::new(rpc, peer, trace));
-            Arc::new(Draft { on: Arc::clone(on), record })
+            Arc::new(Draft { on: Arc::clone(on), record, _under_way: on.under_way.token() })
         };
         Entry { draft: self.on.as_ref().map(draft) }
     }
 
-    /// Waits until all that was handed over is written, at most this long. Tells whether it was.
+    /// Waits, at the very end, until every rpc that was begun is over and its record written, at most this long. Tells
+    /// whether all are. Half of the time is left for writing, also if an rpc does not end.
     pub async fn flush(&self, limit: Duration) -> bool {
         let Some(on) = &self.on else { return true };
+        let since = Instant::now();
+        on.under_way.close();
+        let over = timeout_at(since + limit / 2, on.under_way.wait()).await.is_ok();
         let (done, written) = oneshot::channel();
         on.queue.flush(done);
-        matches!(timeout(limit, written).await, Ok(Ok(())))
+        matches!(timeout_at(since + limit, written).await, Ok(Ok(()))) && over
     }
 }
 
@@ -160,6 +170,6 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let record = self.record.get_mut();
         let urgency = if record.is_allowed() { Urgency::Use } else { Urgency::Refusal };
-        self.on.queue.put(&record.line(), urgency);
+        self.on.queue.put(record.line(), urgency);
     }
 }

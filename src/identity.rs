@@ -110,6 +110,12 @@ impl Identity {
         Ok(Self { tokens: config.tokens.into(), kubernetes })
     }
 
+    /// The same with other tokens that are known by their hashes, and with no others than these.
+    #[must_use]
+    pub fn with_tokens(&self, tokens: Vec<StaticToken>) -> Self {
+        Self { tokens: tokens.into(), kubernetes: self.kubernetes.clone() }
+    }
+
     /// The verifier of Kubernetes tokens, to hand it new keys.
     pub fn kubernetes(&self) -> Option<&Arc<Kubernetes>> {
         self.kubernetes.as_ref()

@@ -1,11 +1,12 @@
 //! How much is taken on: of one caller, so that it leaves room for the others, and of all together.
 //!
-//! Both answers are given before a request is looked at: no policy, no lock and no store has been touched then.
+//! Whether there is room for one more is asked before anything else. What one caller sends is counted as soon as it is known
+//! who that is: its proof was checked then, for which an issuer may have been asked, and neither policy nor store were.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +17,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::damper::Damper;
+
+mod damper;
+
 /// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitConfig {
@@ -25,6 +30,8 @@ pub struct LimitConfig {
     pub burst: u32,
     /// How many requests of all callers may be under way.
     pub max_in_flight: usize,
+    /// How many of them may be one caller's.
+    pub max_in_flight_per_caller: usize,
 }
 
 /// One request too many; try again after this time.
@@ -35,7 +42,7 @@ pub struct Excess(pub Duration);
 /// Counts requests.
 pub struct Limits {
     slots: Arc<Semaphore>,
-    rate: Rate,
+    accounts: Accounts,
     start: Instant,
 }
 
@@ -45,8 +52,25 @@ pub struct Slot {
     _held: OwnedSemaphorePermit,
 }
 
+/// The same of one caller, where it counts as one of this caller's.
+#[derive(Debug)]
+pub struct Counted {
+    account: Arc<Account>,
+}
+
+/// What is known of a caller.
+#[derive(Debug, Default)]
+struct Account {
+    /// When it will have paid for what it sent, in nanoseconds.
+    paid_at: AtomicU64,
+    under_way: AtomicUsize,
+}
+
 /// Callers that are remembered. With more of them at once, the one that was quiet for longest starts afresh.
 const CALLERS: u64 = 10_000;
+
+/// How long a quiet caller is remembered at least: it may be quiet because it waits for what is under way.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
 /// What is told to those who come while everything is full: somebody is done in less.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
@@ -55,7 +79,7 @@ impl Limits {
     /// Limits from here on.
     pub fn new(config: &LimitConfig) -> Self {
         let slots = config.max_in_flight.min(Semaphore::MAX_PERMITS);
-        Self { slots: Arc::new(Semaphore::new(slots)), rate: Rate::new(config), start: Instant::now() }
+        Self { slots: Arc::new(Semaphore::new(slots)), accounts: Accounts::new(config), start: Instant::now() }
     }
 
     /// Takes on a request, whoever sends it.
@@ -72,40 +96,59 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`Excess`], if it sends more than it may.
-    pub fn count(&self, caller: &str) -> Result<(), Excess> {
-        self.rate.count(caller, self.start.elapsed())
+    /// [`Excess`], if it sends more than it may, or has as many under way as it may.
+    pub fn count(&self, caller: &str) -> Result<Counted, Excess> {
+        self.accounts.count(caller, self.start.elapsed())
     }
 }
 
-/// The generic cell rate algorithm (ITU-T I.371): of a caller no more is kept than the time at which it will have paid
-/// for what it sent.
-struct Rate {
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.account.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All callers. How often they may ask is told by the generic cell rate algorithm (ITU-T I.371): no more is kept for it than
+/// the time at which a caller will have paid for what it sent.
+struct Accounts {
     /// What one request costs.
     interval: u64,
     /// What a caller may owe.
     credit: u64,
-    paid_at: Cache<String, Arc<AtomicU64>>,
+    /// How many requests of a caller may be under way.
+    places: usize,
+    by_caller: Cache<String, Arc<Account>>,
 }
 
-impl Rate {
+impl Accounts {
     fn new(config: &LimitConfig) -> Self {
         let interval = 1_000_000_000 / u64::from(config.requests_per_second.max(1));
         let credit = interval * u64::from(config.burst.max(1));
         // Whoever owes nothing any more is as good as new, and forgotten.
         let settled = Duration::from_nanos(credit) + Duration::from_secs(1);
-        let paid_at = Cache::builder()
+        let by_caller = Cache::builder()
             .max_capacity(CALLERS)
             // Least recently used, not least often: somebody new must be remembered, else nobody new is limited.
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(settled)
+            .time_to_idle(settled.max(REMEMBERED))
             .build();
-        Self { interval, credit, paid_at }
+        Self { interval, credit, places: config.max_in_flight_per_caller, by_caller }
     }
 
-    fn count(&self, caller: &str, now: Duration) -> Result<(), Excess> {
+    /// What is refused costs the caller nothing, so whoever waits as told is let in.
+    fn count(&self, caller: &str, now: Duration) -> Result<Counted, Excess> {
+        let account = self.by_caller.entry_by_ref(caller).or_default().into_value();
+        let before = account.under_way.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted { account };
+        if before >= self.places {
+            return Err(Excess(SHORT_WAIT));
+        }
+        self.pay(&counted.account.paid_at, now)?;
+        Ok(counted)
+    }
+
+    fn pay(&self, paid_at: &AtomicU64, now: Duration) -> Result<(), Excess> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let paid_at = self.paid_at.entry_by_ref(caller).or_default().into_value();
         let step = |paid_at: u64| {
             let next = paid_at.max(now).saturating_add(self.interval);
             (next - now <= self.credit).then_some(next)
@@ -121,44 +164,50 @@ impl Rate {
 mod tests {
     use super::*;
 
-    const CONFIG: LimitConfig = LimitConfig { requests_per_second: 10, burst: 5, max_in_flight: 2 };
+    const CONFIG: LimitConfig =
+        LimitConfig { requests_per_second: 10, burst: 5, max_in_flight: 2, max_in_flight_per_caller: 1 };
 
     fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
+    /// Counts a request that is over at once.
+    fn count(accounts: &Accounts, caller: &str, now: Duration) -> Result<(), Excess> {
+        accounts.count(caller, now).map(drop)
+    }
+
     #[test]
     fn a_burst_passes_and_then_as_many_as_the_rate() {
-        let rate = Rate::new(&CONFIG);
+        let accounts = Accounts::new(&CONFIG);
         for _ in 0..5 {
-            assert_eq!(rate.count("a", at(1000)), Ok(()));
+            assert_eq!(count(&accounts, "a", at(1000)), Ok(()));
         }
-        assert_eq!(rate.count("a", at(1000)), Err(Excess(at(100))));
-        assert_eq!(rate.count("a", at(1060)), Err(Excess(at(40))));
-        assert_eq!(rate.count("a", at(1100)), Ok(()));
-        assert_eq!(rate.count("a", at(1100)), Err(Excess(at(100))));
-        // What is refused costs nothing, so whoever waits as told is let in.
-        assert_eq!(rate.count("a", at(1200)), Ok(()));
-        let later = (0..100).filter(|_| rate.count("a", at(60_000)).is_ok()).count();
+        assert_eq!(count(&accounts, "a", at(1000)), Err(Excess(at(100))));
+        assert_eq!(count(&accounts, "a", at(1060)), Err(Excess(at(40))));
+        assert_eq!(count(&accounts, "a", at(1100)), Ok(()));
+        assert_eq!(count(&accounts, "a", at(1100)), Err(Excess(at(100))));
+        // Whoever waits as told is let in.
+        assert_eq!(count(&accounts, "a", at(1200)), Ok(()));
+        let later = (0..100).filter(|_| count(&accounts, "a", at(60_000)).is_ok()).count();
         assert_eq!(later, 5, "a pause earns a burst and no more");
     }
 
     #[test]
     fn over_time_it_is_the_rate() {
-        let rate = Rate::new(&CONFIG);
-        let passed = (0..10_000).filter(|millis| rate.count("a", at(*millis)).is_ok()).count();
+        let accounts = Accounts::new(&CONFIG);
+        let passed = (0..10_000).filter(|millis| count(&accounts, "a", at(*millis)).is_ok()).count();
         assert!((100..=105).contains(&passed), "{passed} in 10 s");
     }
 
     #[test]
     fn callers_do_not_share_and_are_not_remembered_without_end() {
-        let rate = Rate::new(&LimitConfig { burst: 1, ..CONFIG });
+        let accounts = Accounts::new(&LimitConfig { burst: 1, ..CONFIG });
         for caller in 0..CALLERS * 2 {
-            assert_eq!(rate.count(&caller.to_string(), at(0)), Ok(()));
+            assert_eq!(count(&accounts, &caller.to_string(), at(0)), Ok(()));
         }
-        assert!(rate.count(&(CALLERS * 2 - 1).to_string(), at(0)).is_err(), "the latest is remembered");
-        rate.paid_at.run_pending_tasks();
-        assert!(rate.paid_at.entry_count() <= CALLERS);
+        assert!(count(&accounts, &(CALLERS * 2 - 1).to_string(), at(0)).is_err(), "the latest is remembered");
+        accounts.by_caller.run_pending_tasks();
+        assert!(accounts.by_caller.entry_count() <= CALLERS);
     }
 
     #[test]
@@ -169,5 +218,23 @@ mod tests {
         assert_eq!(limits.enter().unwrap_err(), Excess(SHORT_WAIT));
         drop(first);
         assert!(limits.enter().is_ok());
+    }
+
+    #[test]
+    fn one_caller_has_only_its_share_under_way_and_what_is_refused_takes_none_of_it() {
+        let accounts = Accounts::new(&LimitConfig { max_in_flight_per_caller: 2, ..CONFIG });
+        let first = accounts.count("a", at(0)).unwrap();
+        let _second = accounts.count("a", at(0)).unwrap();
+        for _ in 0..10 {
+            assert_eq!(accounts.count("a", at(0)).unwrap_err(), Excess(SHORT_WAIT));
+        }
+        assert!(accounts.count("b", at(0)).is_ok(), "another caller has a share of its own");
+        drop(first);
+        // Three of the burst of five are left: what was refused was not paid for.
+        for _ in 0..3 {
+            assert_eq!(count(&accounts, "a", at(0)), Ok(()));
+        }
+        assert_eq!(count(&accounts, "a", at(0)), Err(Excess(at(100))));
+        assert_eq!(count(&accounts, "a", at(100)), Ok(()), "and what was not paid for left its place");
     }
 }

@@ -59,7 +59,8 @@ pub enum ServerError {
     Listener(String),
 }
 
-/// Serves gRPC until `shutdown`, and then until the requests under way are answered.
+/// Serves gRPC until `shutdown`, and then until the requests under way are answered. If this is dropped before, those
+/// requests end as if their clients had gone.
 ///
 /// # Errors
 ///
@@ -74,6 +75,7 @@ pub async fn grpc(
 ) -> Result<(), ServerError> {
     let (routes, following) = services::routes(api, &config, ready)?;
     let acceptor = Acceptor::new(routes, &config, telemetry);
+    let _cut = acceptor.cut_when_dropped();
     let tcp = async {
         match listeners.tcp {
             Some((listener, tls)) => acceptor.tcp(listener, tls).await,

@@ -8,7 +8,10 @@ use http::{
     header::{CONTENT_ENCODING, WWW_AUTHENTICATE},
 };
 use reqwest::{Request, Response};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 use url::{Host, Url};
 
 pub use self::{
@@ -29,9 +32,12 @@ use crate::{
 mod coding;
 pub mod fence;
 pub mod headers;
-mod path;
 pub mod scrub;
 pub mod target;
+
+/// Bodies beyond this, in bytes, and coded ones are read on a thread where nobody else waits: whoever answers can make
+/// that cost a good part of a second.
+const READ_HERE: usize = 64 * 1024;
 
 /// Sends calls through.
 #[derive(Clone, Debug)]
@@ -110,11 +116,14 @@ impl Upstream {
             Ok(answered) => answered.map_err(|error| failure(&error))?,
             Err(_) => return Err(UpstreamError::NoAnswer("time ran out".into())),
         };
-        let answer = match timeout_at(deadline, receive(response, fence, prepared.max_response_bytes)).await {
-            Ok(received) => received?,
-            Err(_) => return Err(UpstreamError::NoAnswer("time ran out".into())),
+        let answer = async {
+            let received = receive(response, fence, prepared.max_response_bytes).await?;
+            received.read(token).await
         };
-        Ok(scrub::answer(answer, token))
+        match timeout_at(deadline, answer).await {
+            Ok(read) => read,
+            Err(_) => Err(UpstreamError::NoAnswer("time ran out".into())),
+        }
     }
 }
 
@@ -142,22 +151,48 @@ fn failure(error: &ClientError) -> UpstreamError {
     }
 }
 
-async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<UpstreamAnswer, UpstreamError> {
+/// An answer as it came.
+struct Received {
+    fields: HeaderMap,
+    answer: UpstreamAnswer,
+    limit: usize,
+}
+
+async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<Received, UpstreamError> {
     let (status, fields) = (response.status().as_u16(), response.headers().clone());
     let body = read_body(response, limit).await.map_err(|error| match error {
         BodyError::TooLarge(limit) => UpstreamError::TooLarge(limit),
         BodyError::Broken => UpstreamError::NoAnswer("the connection broke".into()),
     })?;
-    let (body, was_coded) = coding::plain(&fields, body, limit).map_err(|error| match error {
-        coding::CodingError::TooLarge => UpstreamError::TooLarge(limit),
-        coding::CodingError::Unreadable => {
-            UpstreamError::NoAnswer("it has a content coding that was not asked for".into())
-        }
-    })?;
-    let mut headers = headers::to_caller(&fields, fence);
-    headers.retain(|(name, _)| !was_coded || name != CONTENT_ENCODING.as_str());
+    let headers = headers::to_caller(&fields, fence);
     let challenges = fields.get_all(WWW_AUTHENTICATE).iter().map(headers::text).collect();
-    Ok(UpstreamAnswer { status, headers, challenges, body: body.into() })
+    Ok(Received { fields, answer: UpstreamAnswer { status, headers, challenges, body: body.into() }, limit })
+}
+
+impl Received {
+    /// The answer, plain and without the token.
+    async fn read(self, token: &Token) -> Result<UpstreamAnswer, UpstreamError> {
+        if self.answer.body.len() <= READ_HERE && !self.fields.contains_key(CONTENT_ENCODING) {
+            return self.plain().map(|answer| scrub::answer(answer, token));
+        }
+        let token = token.clone();
+        let read = spawn_blocking(move || self.plain().map(|answer| scrub::answer(answer, &token)));
+        read.await.unwrap_or_else(|_| Err(UpstreamError::NoAnswer("it was not read to its end".into())))
+    }
+
+    /// The answer without the content coding of its body.
+    fn plain(self) -> Result<UpstreamAnswer, UpstreamError> {
+        let Self { fields, mut answer, limit } = self;
+        let (body, was_coded) = coding::plain(&fields, answer.body, limit).map_err(|error| match error {
+            coding::CodingError::TooLarge => UpstreamError::TooLarge(limit),
+            coding::CodingError::Unreadable => {
+                UpstreamError::NoAnswer("it has a content coding that was not asked for".into())
+            }
+        })?;
+        answer.body = body;
+        answer.headers.retain(|(name, _)| !was_coded || name != CONTENT_ENCODING.as_str());
+        Ok(answer)
+    }
 }
 
 fn encode(prepared: &Prepared, name: &str, value: &SecretString) -> Result<Request, UpstreamError> {

@@ -1,5 +1,6 @@
-//! The services as they are at the moment a call comes in. Policy and credentials change together, between two calls and
-//! never during one: no call is permitted by the rules of yesterday and served with the credentials of today.
+//! The services as they are at the moment a call comes in. Policy, credentials and callers' own tokens change together,
+//! between two calls and never during one: no call is permitted by the rules of yesterday and served with the credentials
+//! of today.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::Api;
 use crate::{
     broker::Credential,
+    identity::StaticToken,
     name::CredentialName,
     policy::Policy,
     proto::{
@@ -31,11 +33,11 @@ impl Live {
         Self { now: Arc::new(ArcSwap::from_pointee(api)) }
     }
 
-    /// Puts other credentials and another policy in force, for calls that come in from now on.
-    pub fn change(&self, credentials: BTreeMap<CredentialName, Credential>, policy: Policy) {
+    /// Puts other credentials, another policy and other tokens of callers in force, for calls that come in from now on.
+    pub fn change(&self, credentials: BTreeMap<CredentialName, Credential>, policy: Policy, tokens: Vec<StaticToken>) {
         let old = self.now();
-        let broker = old.broker.with_credentials(credentials);
-        self.now.store(Arc::new(Api { broker, policy: Arc::new(policy), ..Api::clone(&old) }));
+        let (broker, identity) = (old.broker.with_credentials(credentials), old.identity.with_tokens(tokens));
+        self.now.store(Arc::new(Api { broker, identity, policy: Arc::new(policy), ..Api::clone(&old) }));
     }
 
     fn now(&self) -> Arc<Api> {

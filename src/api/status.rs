@@ -143,7 +143,7 @@ const fn code(reason: Reason) -> Code {
 const fn text(reason: Reason) -> &'static str {
     match reason {
         Reason::CallerUnauthenticated => "what this request shows of who makes it does not hold",
-        Reason::CallerNotAllowed => "this caller may not do this with this credential",
+        Reason::CallerNotAllowed => "no policy row lets this caller do this",
         Reason::CredentialNotFound => "no credential of this name is configured",
         Reason::InvalidRequest => "the request cannot be carried out",
         Reason::InvalidTarget => "the call's target is malformed",

@@ -1,4 +1,5 @@
-//! Putting a changed configuration in force while calls are served: credentials, policy and seal keys, all or nothing.
+//! Putting a changed configuration in force while calls are served: credentials, policy, callers' own tokens and seal keys,
+//! all or nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +45,10 @@ enum Refused {
     /// The store does not open with the seal keys, or does not answer.
     #[error("the changed [seal] cannot be used: {0}")]
     Seal(#[from] StoreError),
+    /// It has no rows, and this process was started with what cannot do without: no rows mean that whoever is on this
+    /// host may do everything, and somebody else may be at the other end.
+    #[error("there is no [[allow]] any more, and `{0}` needs one for as long as this process runs")]
+    NeedsRows(String),
     /// The task that reads it ended.
     #[error("the configuration was not read to its end")]
     Ended,
@@ -92,10 +97,13 @@ impl Change {
 
     /// The keys first: nothing of the new configuration is in force if they do not open this store.
     async fn put_in_force(&self, config: &Config) -> Result<(), Refused> {
+        if let Some(setting) = self.started.still_needs_rows(config) {
+            return Err(Refused::NeedsRows(setting));
+        }
         let ring = store::ring(&self.started.store, &config.seal)?;
         self.opened.opens_with(&ring).await?;
         self.ring.replace_with(&ring);
-        self.api.change(config.credentials.clone(), config.policy());
+        self.api.change(config.credentials.clone(), config.policy(), config.identity.config.tokens.clone());
         if let Some(spool) = &self.spool {
             // Nobody else gets to the files of this host.
             spool.reseal(true).await;

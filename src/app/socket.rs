@@ -32,12 +32,18 @@ pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Serv
 async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     make_room(path).await?;
     // It gets its name after its mode, so nobody can connect in between whom the mode keeps out.
-    let mut file = SocketFile(path.with_extension(format!("{}.new", std::process::id())));
+    let mut file = SocketFile(unnamed(path));
     let listener = UnixListener::bind(&file.0)?;
     fs::set_permissions(&file.0, Permissions::from_mode(MODE))?;
     fs::rename(&file.0, path)?;
     path.clone_into(&mut file.0);
     Ok((listener, file))
+}
+
+/// Where the file is until it gets its name. That is drawn and not made of the process's number, which is 1 in every
+/// container: a file that was left by one which was killed here would keep out all that come after it.
+fn unnamed(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".{:08x}", rand::random::<u32>()))
 }
 
 async fn make_room(path: &Path) -> io::Result<()> {
@@ -79,5 +85,16 @@ mod tests {
         assert!(bind(&path).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn what_was_left_on_the_way_to_the_name_keeps_out_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bearerd.sock");
+        // As after processes of any number that were killed right before the name was given.
+        drop([unnamed(&path), unnamed(&path)].map(|left| UnixListener::bind(left).unwrap()));
+        drop(UnixListener::bind(path.with_extension(format!("{}.new", std::process::id()))).unwrap());
+        let (_listener, _file) = bind(&path).await.unwrap();
+        assert!(UnixStream::connect(&path).await.is_ok());
     }
 }

@@ -73,16 +73,17 @@ impl Queue {
     }
 
     /// Takes a line, or counts it as lost.
-    pub fn put(&self, line: &[u8], urgency: Urgency) {
+    pub fn put(&self, line: Vec<u8>, urgency: Urgency) {
         let room = match urgency {
             Urgency::Use => CAPACITY,
             Urgency::Refusal => FOR_REFUSALS,
         };
-        let before = self.load.bytes.fetch_add(line.len(), Ordering::Relaxed);
-        if before + line.len() <= room && self.sender.send(Message::Line(line.to_vec())).is_ok() {
+        let length = line.len();
+        let before = self.load.bytes.fetch_add(length, Ordering::Relaxed);
+        if before + length <= room && self.sender.send(Message::Line(line)).is_ok() {
             return;
         }
-        self.load.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        self.load.bytes.fetch_sub(length, Ordering::Relaxed);
         self.load.lost.fetch_add(1, Ordering::Relaxed);
         self.telemetry.audit_lost.inc();
     }
@@ -111,21 +112,12 @@ impl Writer {
     fn write(&mut self, batch: Batch) {
         let taken = batch.bytes.len();
         let lost = self.load.lost.swap(0, Ordering::Relaxed);
-        let mut bytes = Vec::with_capacity(taken + 128);
-        if self.broken {
-            bytes.push(b'\n');
-        }
-        bytes.extend(batch.bytes);
+        let mut bytes = if self.broken { [b"\n", batch.bytes.as_slice()].concat() } else { batch.bytes };
         if lost > 0 {
-            warn!(records = lost, "audit records were lost: they come faster than they can be written");
             bytes.extend(record::lost(lost));
         }
         match self.sink.write(&bytes) {
-            Ok(()) if self.broken => {
-                info!("the audit log can be written again");
-                self.broken = false;
-            }
-            Ok(()) => {}
+            Ok(()) => self.succeeded(lost),
             Err(error) => {
                 self.failed(&error, batch.lines);
                 // The gap that was to be told is not told yet.
@@ -137,6 +129,17 @@ impl Writer {
             // Whoever waited may have gone.
             let _ = done.send(());
         }
+    }
+
+    /// Tells what was lost, once the gap stands in the audit log, with the cause: only where writes succeeded all along did
+    /// records come too fast.
+    fn succeeded(&mut self, lost: u64) {
+        if self.broken {
+            info!(records = lost, "the audit log can be written again; these records were lost");
+        } else if lost > 0 {
+            warn!(records = lost, "audit records were lost: they come faster than they can be written");
+        }
+        self.broken = false;
     }
 
     fn failed(&mut self, error: &io::Error, lines: u64) {
@@ -192,11 +195,11 @@ mod tests {
         let (queue, receiver) = stuck();
         let line = vec![b'x'; 1024];
         for _ in 0..20_000 {
-            queue.put(&line, Urgency::Refusal);
+            queue.put(line.clone(), Urgency::Refusal);
         }
         assert_eq!(queue.load.bytes.load(Ordering::Relaxed), FOR_REFUSALS);
         for _ in 0..20_000 {
-            queue.put(&line, Urgency::Use);
+            queue.put(line.clone(), Urgency::Use);
         }
         assert_eq!(queue.load.bytes.load(Ordering::Relaxed), CAPACITY);
         assert_eq!(receiver.try_iter().count(), CAPACITY / 1024);
@@ -208,8 +211,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
-        queue.put(&vec![b'x'; CAPACITY + 1], Urgency::Use);
-        queue.put(b"next\n", Urgency::Use);
+        queue.put(vec![b'x'; CAPACITY + 1], Urgency::Use);
+        queue.put(b"next\n".to_vec(), Urgency::Use);
         flushed(&queue).await;
         let text = fs::read_to_string(path).unwrap();
         assert!(
@@ -225,11 +228,11 @@ mod tests {
         fs::create_dir(directory.path().join("log")).unwrap();
         let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
         fs::rename(directory.path().join("log"), &aside).unwrap();
-        queue.put(b"unwritten\n", Urgency::Use);
+        queue.put(b"unwritten\n".to_vec(), Urgency::Use);
         flushed(&queue).await;
         assert_eq!(queue.telemetry.audit_lost.get(), 1);
         fs::rename(&aside, directory.path().join("log")).unwrap();
-        queue.put(b"next\n", Urgency::Use);
+        queue.put(b"next\n".to_vec(), Urgency::Use);
         flushed(&queue).await;
         let text = fs::read_to_string(path).unwrap();
         assert!(text.starts_with("\nnext\n") && text.contains("\"records\":1}"), "{text}");

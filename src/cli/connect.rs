@@ -177,16 +177,21 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-        let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-        let mut failure = Self::new(exit(status.code()), message(&status, &reason));
-        for violation in fields {
-            failure = failure.hint(format!("{}: {}", violation.field, violation.description));
-        }
-        match advice(&reason).or_else(|| advice_without_reason(&status)) {
-            Some(text) => failure.hint(text),
-            None => failure,
-        }
+        failure(&status, "an [[allow]] table in bearerd.toml must name this caller, credential and action")
+    }
+}
+
+/// The failure that a status is; `row` says which row is missing where the policy denies.
+pub fn failure(status: &Status, row: &'static str) -> Failure {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    let mut failure = Failure::new(exit(status.code()), message(status, &reason));
+    for violation in fields {
+        failure = failure.hint(format!("{}: {}", violation.field, violation.description));
+    }
+    match advice(&reason, row).or_else(|| advice_without_reason(status)) {
+        Some(text) => failure.hint(text),
+        None => failure,
     }
 }
 
@@ -227,14 +232,14 @@ fn exit(code: Code) -> Exit {
 }
 
 /// What a person can do about a reason; nothing where the message already says it.
-fn advice(reason: &str) -> Option<&'static str> {
+fn advice(reason: &str, row: &'static str) -> Option<&'static str> {
     match reason {
         "REAUTHORIZATION_REQUIRED" => Some("hand over a new refresh token: bearerd grant import NAME"),
         "CREDENTIAL_NOT_FOUND" => Some("the names are those of the [credentials.NAME] tables in bearerd.toml"),
         "CALLER_UNAUTHENTICATED" => {
             Some("is the token (--token-file, BEARERD_TOKEN) the right one? bearerd's log says what is wrong with it")
         }
-        "CALLER_NOT_ALLOWED" => Some("an [[allow]] table in bearerd.toml must name this caller, credential and action"),
+        "CALLER_NOT_ALLOWED" => Some(row),
         "CLIENT_CONFIGURATION_REJECTED" => Some("compare client_id, client_secret and token_url with the provider's"),
         "RECORD_UNREADABLE" => Some("is the key that sealed it still among [seal] keys?"),
         _ => None,

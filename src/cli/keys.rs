@@ -4,7 +4,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
 use super::{
-    connect::Connection,
+    connect::{self, Connection},
     output::{Exit, Failure, Streams},
 };
 use crate::proto::{ResealRecordsRequest, ResealRecordsResponse};
@@ -17,6 +17,10 @@ const LIST_EXAMPLE: &str = "Example:\n  bearerd keys list --json\n\n\
 const RESEAL_EXAMPLE: &str = "Example:\n  bearerd keys reseal && bearerd keys list\n\n\
     First every replica needs the new key in front of the old one. Refreshes go on meanwhile. Files in a replica's \n\
     spool are sealed anew by the replica that is asked.";
+
+/// What the policy must have for these commands, which are about no single credential.
+const ROW: &str = "an [[allow]] table in bearerd.toml must give this caller actions = [\"administer\"] for credentials = \
+    [\"*\"], without any other limit";
 
 /// The commands about seal keys.
 #[derive(Subcommand)]
@@ -68,7 +72,8 @@ async fn pass(args: &Args, only_count: bool) -> Result<ResealRecordsResponse, Fa
     let mut page_token = String::new();
     loop {
         let request = ResealRecordsRequest { page_token, only_count };
-        let page = client.reseal_records(args.connection.request(request)?).await?.into_inner();
+        let answer = client.reseal_records(args.connection.request(request)?).await;
+        let page = answer.map_err(|status| connect::failure(&status, ROW))?.into_inner();
         if page.next_page_token.is_empty() {
             return Ok(page);
         }
@@ -122,5 +127,16 @@ mod tests {
         assert_eq!(run.exit, Exit::Failure);
         assert!(run.out.starts_with("new: 12 records, and seals what is written now\nold: 0 records\n"), "{run:?}");
         assert!(run.err.contains("3 records were sealed anew\nerror: 1 records cannot be opened"), "{run:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_may_not_is_told_of_the_row_for_the_whole_store() {
+        let token = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "t").unwrap();
+        let run = bearerd(&["keys", "list", "--token-file", token.path().to_str().unwrap()], "").await;
+        let hint = "hint: an [[allow]] table in bearerd.toml must give this caller actions = [\"administer\"] for \
+                    credentials = [\"*\"], without any other limit\n";
+        let denied = format!("error: refused [CALLER_NOT_ALLOWED]\n{hint}");
+        assert_eq!(run, ran(Exit::NotAllowed, "", &denied));
     }
 }

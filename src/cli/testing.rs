@@ -176,11 +176,14 @@ impl GrantAdmin for Fake {
         }))
     }
 
-    /// Two pages. The old key seals three records until it is resealed, and one of another key stays.
+    /// Whoever shows a token is refused. Two pages. The old key seals three records until it is resealed, and one of another key stays.
     async fn reseal_records(
         &self,
         request: Request<ResealRecordsRequest>,
     ) -> Result<Response<ResealRecordsResponse>, Status> {
+        if request.metadata().contains_key("authorization") {
+            refusal("hidden")?;
+        }
         let ResealRecordsRequest { page_token, only_count } = request.into_inner();
         let (resealed, unreadable) = if only_count { (0, 0) } else { (3, 1) };
         let row = |key: &str, records, seals| SealedRecords { key: key.to_owned(), records, seals };

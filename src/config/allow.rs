@@ -118,7 +118,7 @@ fn some_list<T>(row: &Reader<'_>, key: &str, read: impl Fn(&Value<'_>) -> Result
 /// Without rows, every local caller is allowed; callers from elsewhere never are. And on a listener for callers from
 /// elsewhere, whoever has shown no proof should be meant, where a row allows them.
 pub(super) fn fit(root: &Reader<'_>, rows: &[Reader<'_>], server_table: &Reader<'_>, server: &Server) {
-    let open = server.listen.is_some_and(|listen| !listen.ip().is_loopback());
+    let open = is_open(server);
     for row in rows.iter().filter(|_| open) {
         let Some((value, written)) = row.value("caller").and_then(|v| v.get_ref().as_str().map(|text| (v, text)))
         else {
@@ -135,18 +135,30 @@ pub(super) fn fit(root: &Reader<'_>, rows: &[Reader<'_>], server_table: &Reader<
         return;
     }
     let right = "add [[allow]] with caller, credentials and actions";
-    let has_clients = server.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-    if open {
-        server_table.misfit("listen", "is open to other hosts, and there is no [[allow]]", right);
-    } else if server.unix_socket.is_some() {
-        server_table.misfit("unix_socket", "tells its callers apart, and there is no [[allow]]", right);
-    } else if has_clients {
-        server_table.misfit("tls", "tells callers apart, and there is no [[allow]]", right);
+    if let Some((key, why)) = needs_rows(server) {
+        server_table.misfit(key, &format!("{why}, and there is no [[allow]]"), right);
     } else if root.value("identity").is_some() {
         root.misfit("identity", "tells callers apart, and there is no [[allow]]", right);
     } else {
         root.warn(None, "there is no [[allow]]: every caller on this host may do everything", right);
     }
+}
+
+/// The setting of `[server]` because of which listeners cannot be served without rows, and what it does.
+pub(super) fn needs_rows(server: &Server) -> Option<(&'static str, &'static str)> {
+    if is_open(server) {
+        Some(("listen", "is open to other hosts"))
+    } else if server.unix_socket.is_some() {
+        Some(("unix_socket", "tells its callers apart"))
+    } else if server.tls.as_ref().is_some_and(|tls| tls.clients.is_some()) {
+        Some(("tls", "tells callers apart"))
+    } else {
+        None
+    }
+}
+
+fn is_open(server: &Server) -> bool {
+    server.listen.is_some_and(|listen| !listen.ip().is_loopback())
 }
 
 fn action(value: &Value<'_>) -> Result<Action, Wrong> {

@@ -1,8 +1,8 @@
 //! What of a changed configuration a running process cannot take over.
 
-use super::{Config, Identity, Server, ServerTls, Source, Store, tls::ClientCertificates};
+use super::{Config, Identity, Server, ServerTls, Source, Store, allow, tls::ClientCertificates};
 use crate::{
-    identity::{Keys, KubernetesConfig},
+    identity::{IdentityConfig, Keys, KubernetesConfig},
     secret::{ExposeSecret, SecretString},
 };
 
@@ -10,13 +10,13 @@ use crate::{
 type Row = (&'static str, bool);
 
 impl Config {
-    /// The settings in which `new` differs and that are in force only after a restart, by name. Credentials, policy and
-    /// seal keys are not among them: those change while the process runs.
+    /// The settings in which `new` differs and that are in force only after a restart, by name. Credentials, policy, seal
+    /// keys and callers' own tokens are not among them: those change while the process runs.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let mut rows = server(&self.server, &new.server);
         rows.extend(store(&self.store, &new.store));
         rows.extend([
-            ("identity", !same_identity(&self.identity, &new.identity)),
+            ("identity.kubernetes", !same_identity(&self.identity, &new.identity)),
             ("limits", self.limits != new.limits),
             ("audit", self.audit != new.audit),
             ("refresh", self.refresh != new.refresh),
@@ -24,6 +24,16 @@ impl Config {
             ("log", self.log != new.log),
         ]);
         rows.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// The setting that is still in force and because of which the rows of `new` cannot be done without: this process
+    /// would have been refused at its start without any. `None` where `new` has rows, or where none are needed.
+    pub fn still_needs_rows(&self, new: &Self) -> Option<String> {
+        if !new.allow.is_empty() {
+            return None;
+        }
+        let listener = allow::needs_rows(&self.server).map(|(key, _)| format!("server.{key}"));
+        listener.or_else(|| self.identity.config.kubernetes.is_some().then(|| "identity.kubernetes".to_owned()))
     }
 }
 
@@ -80,10 +90,11 @@ fn same_clients(old: Option<&ClientCertificates>, new: Option<&ClientCertificate
     }
 }
 
+/// All of it but callers' own tokens, which come and go while the process runs.
 fn same_identity(old: &Identity, new: &Identity) -> bool {
     let Identity { config, jwks, ca, token } = old;
-    config.tokens == new.config.tokens
-        && same_kubernetes(config.kubernetes.as_ref(), new.config.kubernetes.as_ref())
+    let IdentityConfig { tokens: _, kubernetes } = config;
+    same_kubernetes(kubernetes.as_ref(), new.config.kubernetes.as_ref())
         && same_place(jwks.as_ref(), new.jwks.as_ref())
         && same_place(ca.as_ref(), new.ca.as_ref())
         && same_place(token.as_ref(), new.token.as_ref())
@@ -201,6 +212,28 @@ mod tests {
         format!("{ALLOW}[[identity.token]]\nname = \"{name}\"\nsha256 = \"{}\"", digit.to_string().repeat(64))
     }
 
+    fn kubernetes(audience: &str) -> String {
+        let asked = "jwks_url = \"https://a\"";
+        format!("{ALLOW}[identity.kubernetes]\nissuer = \"https://a\"\naudience = \"{audience}\"\n{asked}")
+    }
+
+    #[test]
+    fn rows_cannot_go_as_long_as_what_was_started_needs_them() {
+        for (started, name) in [
+            ("".to_owned(), None),
+            (ALLOW.to_owned(), None),
+            // Tokens that are taken away with the rows are away at once.
+            (token("ci", 1), None),
+            (kubernetes("a"), Some("identity.kubernetes")),
+            (format!("[server]\nunix_socket = \"/s\"\n{ALLOW}"), Some("server.unix_socket")),
+            (format!("[server]\nlisten = \"0.0.0.0:1\"\nplaintext = true\n{ALLOW}"), Some("server.listen")),
+        ] {
+            let started = config(&started);
+            assert_eq!(started.still_needs_rows(&config("")).as_deref(), name);
+            assert_eq!(started.still_needs_rows(&config(ALLOW)), None);
+        }
+    }
+
     #[test]
     fn what_cannot_change_is_told_by_name() {
         for (old, new, names) in [
@@ -216,9 +249,11 @@ mod tests {
             ),
             ("", "[server]\nmax_connections = 7", &["server.max_connections"]),
             ("", "[audit]\noutput = \"stdout\"\n[limits]\nburst = 7", &["limits", "audit"]),
-            ("", &token("ci", 1), &["identity"]),
-            (&token("ci", 1), &token("ci", 2), &["identity"]),
-            (&token("ci", 1), &token("ci", 1), &[]),
+            ("", &token("ci", 1), &[]),
+            (&token("ci", 1), &token("ci", 2), &[]),
+            ("", &kubernetes("a"), &["identity.kubernetes"]),
+            (&kubernetes("a"), &kubernetes("b"), &["identity.kubernetes"]),
+            (&kubernetes("a"), &kubernetes("a"), &[]),
             ("", "[store]\npath = \"other\"", &["store.path"]),
             ("", &redis(""), &["store.kind"]),
             ("", "[cache]\nmax_age = \"1s\"\n[log]\nfilter = \"warn\"", &["cache", "log"]),

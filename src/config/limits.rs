@@ -7,7 +7,12 @@ use super::{
 };
 use crate::limit::LimitConfig;
 
-pub(super) const KEYS: &[Key] = &[Key::new("requests_per_second"), Key::new("burst"), Key::new("max_in_flight")];
+pub(super) const KEYS: &[Key] = &[
+    Key::new("requests_per_second"),
+    Key::new("burst"),
+    Key::new("max_in_flight"),
+    Key::new("max_in_flight_per_caller"),
+];
 
 /// What no caller reaches that means well: tokens are good for minutes.
 const REQUESTS_PER_SECOND: u32 = 10_000;
@@ -18,11 +23,18 @@ const MAX_IN_FLIGHT: u32 = 10_000;
 pub(super) fn read(reader: &Reader<'_>) -> LimitConfig {
     let requests_per_second = reader.optional("requests_per_second", up_to(1_000_000)).unwrap_or(REQUESTS_PER_SECOND);
     let max_in_flight = reader.optional("max_in_flight", up_to(1_000_000)).unwrap_or(MAX_IN_FLIGHT);
+    let per_caller = reader.optional("max_in_flight_per_caller", up_to(1_000_000));
     LimitConfig {
         requests_per_second,
         burst: reader.optional("burst", up_to(10_000_000)).unwrap_or(requests_per_second),
-        max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
+        max_in_flight: places(max_in_flight),
+        // Half, so that one caller that hangs leaves as much to all others.
+        max_in_flight_per_caller: places(per_caller.unwrap_or(max_in_flight.div_ceil(2))),
     }
+}
+
+fn places(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn up_to(most: u32) -> impl Fn(&Value<'_>) -> Result<u32, Wrong> {

@@ -40,7 +40,7 @@ pub struct Server {
     pub reflection: bool,
     /// How long running requests may take to end after the signal to stop.
     pub shutdown_timeout: Duration,
-    /// The largest gRPC message that is taken or sent, in bytes.
+    /// The largest gRPC message that is taken, in bytes. What is sent is bounded by each credential's `max_response_bytes`.
     pub max_message_bytes: usize,
     /// How many connections may be open at a time.
     pub max_connections: usize,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
 use super::{IdentityError, remote::Remote, static_token::sha256};
@@ -16,6 +16,10 @@ const BELIEVED: Duration = Duration::from_secs(10);
 /// How many answers are kept, and how many questions are asked at a time.
 const MAX_ANSWERS: u64 = 10_000;
 const MAX_QUESTIONS: usize = 16;
+
+/// How long a token waits until it is its turn to be asked about. Its request has one of the places for all requests, and
+/// an API server that is slow must not take those from callers about whom nobody has to be asked.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Where to ask.
 #[derive(Clone, Debug)]
@@ -82,7 +86,9 @@ impl Reviewer {
         if let Some(known) = self.answers.get(&hash) {
             return known.ok_or(IdentityError::NotVouchedFor);
         }
-        let Ok(_turn) = self.questions.acquire().await else { return Err(IdentityError::NotVouchedFor) };
+        let Ok(Ok(_turn)) = timeout(TURN, self.questions.acquire()).await else {
+            return Err(IdentityError::CannotAsk("too many other tokens are asked about".to_owned()));
+        };
         // Somebody else may have asked while this one waited.
         if let Some(known) = self.answers.get(&hash) {
             return known.ok_or(IdentityError::NotVouchedFor);
@@ -112,5 +118,24 @@ impl Reviewer {
 impl fmt::Debug for Reviewer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reviewer").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_turn_for_long() {
+        let url = Url::parse("https://api.invalid").unwrap();
+        let remote = Arc::new(Remote::new(None, None, url.clone()).unwrap());
+        let reviewer = Reviewer::new(ReviewConfig { audience: "bearerd".to_owned() }, &url, remote);
+        let _all = reviewer.questions.acquire_many(u32::try_from(MAX_QUESTIONS).unwrap()).await.unwrap();
+        let since = Instant::now();
+        assert!(matches!(reviewer.ask("token").await, Err(IdentityError::CannotAsk(_))));
+        assert_eq!(since.elapsed(), TURN, "on a clock that stands still otherwise");
+        assert_eq!(reviewer.answers.get(&sha256("token")), None, "it says nothing about the token");
     }
 }

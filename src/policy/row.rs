@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use super::{Action, Chosen, PathPrefix, Pattern, Request};
+use super::{Action, Called, Chosen, PathPrefix, Pattern, Request};
 use crate::name::CredentialName;
 
 /// One row: these callers may do this with these credentials. What is `None` limits nothing.
@@ -51,6 +51,18 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// All of them. The first ones tell the most about why a row is not meant.
+    pub const ALL: [Self; 8] = [
+        Self::Caller,
+        Self::Credential,
+        Self::Action,
+        Self::Subject,
+        Self::Scope,
+        Self::Resource,
+        Self::Method,
+        Self::Path,
+    ];
+
     /// The row's setting.
     pub const fn setting(self) -> &'static str {
         match self {
@@ -105,7 +117,7 @@ impl Row {
 
     /// Whether it lets its callers administer every credential there can be. A row with any other limit was not written
     /// for that, also where the limit is about something else.
-    pub(super) fn administers_everything(&self) -> bool {
+    pub fn administers_everything(&self) -> bool {
         let Self { name: _, caller: _, credentials, actions, subjects, scopes, resources, methods, paths } = self;
         let no_other_limit =
             subjects.is_none() && scopes.is_none() && resources.is_none() && methods.is_none() && paths.is_none();
@@ -115,33 +127,33 @@ impl Row {
     /// All that keeps the row from allowing a request. Nothing is looked up by a credential's name before the row is
     /// known to cover it.
     pub(super) fn limits<'a>(&'a self, asked: &'a Asked<'a>) -> impl Iterator<Item = Limit> + 'a {
-        CHECKS.iter().filter(move |(_, fits)| !fits(self, asked)).map(|(limit, _)| *limit)
+        Limit::ALL.into_iter().filter(move |limit| !self.keeps(*limit, asked))
+    }
+
+    /// Whether a request keeps a limit.
+    fn keeps(&self, limit: Limit, asked: &Asked<'_>) -> bool {
+        let Request { action, credential, subject, scopes: _, resources: _, call } = asked.request;
+        // What limits calls limits nothing else.
+        let call = match action {
+            Action::Call => Some(call.as_ref()),
+            Action::Get | Action::Invalidate | Action::Administer => None,
+        };
+        let every = |fits: &dyn Fn(&Called) -> bool| call.is_none_or(|call| call.is_some_and(fits));
+        match limit {
+            Limit::Caller => self.caller.matches(asked.caller),
+            Limit::Credential => covers(&self.credentials, credential.as_str()),
+            Limit::Action => self.actions.contains(action),
+            Limit::Subject => self.subjects.as_ref().is_none_or(|subjects| covers(subjects, subject.as_str())),
+            Limit::Scope => self.scopes.as_ref().is_none_or(|scopes| asked.keeps_scopes(scopes)),
+            Limit::Resource => self.resources.as_ref().is_none_or(|resources| asked.keeps_resources(resources)),
+            Limit::Method => self.methods.as_ref().is_none_or(|methods| every(&|call| methods.contains(&call.method))),
+            Limit::Path => self
+                .paths
+                .as_ref()
+                .is_none_or(|paths| every(&|call| paths.iter().any(|prefix| prefix.covers(call.plain_path())))),
+        }
     }
 }
-
-type Check = fn(&Row, &Asked<'_>) -> bool;
-
-/// Each limit and whether a request keeps it. The first ones tell the most about why a row is not meant.
-const CHECKS: [(Limit, Check); 8] = [
-    (Limit::Caller, |row, asked| row.caller.matches(asked.caller)),
-    (Limit::Credential, |row, asked| covers(&row.credentials, asked.request.credential.as_str())),
-    (Limit::Action, |row, asked| row.actions.contains(&asked.request.action)),
-    (Limit::Subject, |row, asked| {
-        row.subjects.as_ref().is_none_or(|subjects| covers(subjects, asked.request.subject.as_str()))
-    }),
-    (Limit::Scope, |row, asked| row.scopes.as_ref().is_none_or(|scopes| asked.keeps_scopes(scopes))),
-    (Limit::Resource, |row, asked| row.resources.as_ref().is_none_or(|resources| asked.keeps_resources(resources))),
-    (Limit::Method, |row, asked| match (asked.request.action, &row.methods) {
-        (Action::Call, Some(methods)) => asked.request.call.as_ref().is_some_and(|call| methods.contains(&call.method)),
-        (Action::Call | Action::Get | Action::Invalidate | Action::Administer, _) => true,
-    }),
-    (Limit::Path, |row, asked| match (asked.request.action, &row.paths) {
-        (Action::Call, Some(paths)) => {
-            asked.request.call.as_ref().is_some_and(|call| paths.iter().any(|prefix| prefix.covers(call.plain_path())))
-        }
-        (Action::Call | Action::Get | Action::Invalidate | Action::Administer, _) => true,
-    }),
-];
 
 impl Asked<'_> {
     fn keeps_scopes(&self, list: &[Pattern]) -> bool {

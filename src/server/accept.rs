@@ -8,7 +8,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tonic::{service::Routes, transport::Server};
 use tracing::{debug, warn};
 
@@ -19,6 +22,7 @@ use super::{
 };
 use crate::{
     identity::{Peer, Remote},
+    limit::Damper,
     telemetry::{ConnectionLabels, Telemetry},
 };
 
@@ -47,8 +51,12 @@ struct Shared {
     /// Half of the slots: those who have not begun to speak cannot keep out everybody else.
     beginners: Arc<Semaphore>,
     telemetry: Arc<Telemetry>,
+    wrong_handshakes: Damper,
     tasks: TaskTracker,
+    /// Asks all clients to go.
     stop: CancellationToken,
+    /// Ends all connections, whatever is under way on them.
+    cut: CancellationToken,
 }
 
 /// A connection before its handshake.
@@ -80,8 +88,10 @@ impl Acceptor {
             slots: Arc::new(Semaphore::new(config.max_connections)),
             beginners: Arc::new(Semaphore::new(config.max_connections.div_ceil(2))),
             telemetry,
+            wrong_handshakes: Damper::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }))
     }
 
@@ -117,6 +127,11 @@ impl Acceptor {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Ends all connections when the guard is dropped. They are tasks of their own, which go on when nobody waits for them.
+    pub fn cut_when_dropped(&self) -> DropGuard {
+        self.0.cut.clone().drop_guard()
     }
 
     fn take(&self, accepted: Accepted) {
@@ -168,10 +183,10 @@ impl Shared {
             Ok(Err(error)) => {
                 self.refused("handshake");
                 // Scanners and probes hang up all the time, whereas a wrong certificate is somebody's mistake.
-                if error.kind() == io::ErrorKind::InvalidData {
-                    warn!(%error, "a handshake failed");
-                } else {
-                    debug!(%error, "a handshake failed");
+                let wrong = error.kind() == io::ErrorKind::InvalidData;
+                match wrong.then(|| self.wrong_handshakes.line()).flatten() {
+                    Some(left_out) => warn!(%error, left_out, "a handshake failed"),
+                    None => debug!(%error, "a handshake failed"),
                 }
             }
             Err(_) => {
@@ -195,7 +210,7 @@ impl Shared {
                 }
             }
         };
-        let connection = Connection::new(bytes, remote, silent, closed.drop_guard());
+        let connection = Connection::new(bytes, remote, silent, self.cut.child_token(), closed.drop_guard());
         let only = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
         // The signal asks the client to go, and these two see to it that it goes.
         let server = self.server.clone().max_connection_age(age).max_connection_age_grace(GRACE);

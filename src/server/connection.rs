@@ -12,7 +12,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::identity::Remote;
@@ -26,11 +26,12 @@ pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 
 /// A connection whose client has to begin to speak HTTP/2 within a limit. After that the server's pings find out
-/// whether it is still there.
+/// whether it is still there. It can be cut off: then it is as if the client had gone, and its requests end.
 pub(super) struct Connection {
     bytes: Box<dyn Bytes>,
     remote: Remote,
     silent: Option<Silent>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _closed: DropGuard,
 }
 
@@ -49,9 +50,15 @@ impl Silent {
 }
 
 impl Connection {
-    /// A connection whose client is still silent. `closed` is told when it is over.
-    pub fn new(bytes: Box<dyn Bytes>, remote: Remote, silent: Silent, closed: DropGuard) -> Self {
-        Self { bytes, remote, silent: Some(silent), _closed: closed }
+    /// A connection whose client is still silent. `cut` cuts it off, and `closed` is told when it is over.
+    pub fn new(
+        bytes: Box<dyn Bytes>,
+        remote: Remote,
+        silent: Silent,
+        cut: CancellationToken,
+        closed: DropGuard,
+    ) -> Self {
+        Self { bytes, remote, silent: Some(silent), cut: Box::pin(cut.cancelled_owned()), _closed: closed }
     }
 }
 
@@ -67,6 +74,10 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut *self.bytes).poll_read(cx, buf);
+        // There is always a read that waits: HTTP/2 reads ahead.
+        if read.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let Some(silent) = &mut self.silent else { return read };
         silent.missing = silent.missing.saturating_sub(buf.filled().len() - before);
         if silent.missing == 0 {
@@ -113,18 +124,24 @@ mod tests {
         sync::Semaphore,
         time::{advance, sleep},
     };
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::identity::Peer;
 
     async fn pair(beginners: &Arc<Semaphore>) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+        pair_with(beginners, CancellationToken::new()).await
+    }
+
+    async fn pair_with(
+        beginners: &Arc<Semaphore>,
+        cut: CancellationToken,
+    ) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
         let (client, server) = duplex(64);
         let closed = CancellationToken::new();
         let remote = Remote { peer: Peer::Unix { uid: 1 }, address: None };
         let beginner = Arc::clone(beginners).acquire_owned().await.unwrap();
         let silent = Silent::until(Instant::now() + Duration::from_secs(10), beginner);
-        (client, Connection::new(Box::new(server), remote, silent, closed.clone().drop_guard()), closed)
+        (client, Connection::new(Box::new(server), remote, silent, cut, closed.clone().drop_guard()), closed)
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,5 +175,17 @@ mod tests {
         advance(Duration::from_secs(3600)).await;
         client.write_all(b"y").await.unwrap();
         assert_eq!(connection.read_u8().await.unwrap(), b'y');
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_off_ends_while_its_client_says_nothing() {
+        let cut = CancellationToken::new();
+        let (mut client, mut connection, _closed) = pair_with(&Arc::new(Semaphore::new(1)), cut.clone()).await;
+        client.write_all(&[b'x'; PREFACE]).await.unwrap();
+        connection.read_exact(&mut [0; PREFACE]).await.unwrap();
+        let waiting = tokio::spawn(async move { connection.read_u8().await });
+        tokio::task::yield_now().await;
+        cut.cancel();
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

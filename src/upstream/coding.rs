@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
@@ -16,12 +17,12 @@ pub(super) enum CodingError {
 }
 
 /// The plain body, at most `limit` bytes of it, and whether it was coded.
-pub(super) fn plain(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<(Vec<u8>, bool), CodingError> {
+pub(super) fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<(Bytes, bool), CodingError> {
     match coding(headers) {
         // An answer to HEAD names the coding of a body that does not come.
         _ if body.is_empty() => Ok((body, false)),
         Coding::Identity => Ok((body, false)),
-        Coding::Gzip => gunzip(&body, limit).map(|plain| (plain, true)),
+        Coding::Gzip => gunzip(&body, limit).map(|plain| (plain.into(), true)),
         Coding::Other => Err(CodingError::Unreadable),
     }
 }
@@ -72,7 +73,7 @@ mod tests {
         for coding in codings {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        plain(&headers, body.to_vec(), limit)
+        plain(&headers, Bytes::copy_from_slice(body), limit).map(|(body, was_coded)| (body.to_vec(), was_coded))
     }
 
     #[test]

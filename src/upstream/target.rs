@@ -7,7 +7,7 @@
 use http::Method;
 use url::Url;
 
-use super::path;
+use crate::path;
 
 /// Why a call is refused before anything is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

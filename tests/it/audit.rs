@@ -4,12 +4,13 @@ use std::{fs, path::Path, time::Duration};
 
 use bearerd::proto::{
     CallThroughRequest, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest, import_grant_request::Secret,
+    token_service_client::TokenServiceClient,
 };
 use serde_json::{Value, json};
 use tonic::Request;
 
 use crate::support::{
-    PATIENCE, eventually,
+    Bearerd, PATIENCE, eventually,
     house::{House, ROTATING},
 };
 
@@ -157,6 +158,27 @@ async fn every_outcome_is_one_record() {
     for secret in ["jane", "canary", &token.access_token] {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_a_shutdown_cuts_off_has_its_record() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = "[server]\nlisten = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\nshutdown_timeout = \"200ms\"\n\
+                  [store]\npath = \"@DIR@/bearerd.redb\"\n[audit]\noutput = \"@DIR@/audit\"\n\
+                  [credentials.silent]\ngrant = \"client_credentials\"\ntoken_url = \"http://@SILENT@/token\"\n\
+                  client_id = \"x\"\nclient_secret = { file = \"s\" }\n";
+    let config = config.replace("@SILENT@", &silent.local_addr().unwrap().to_string());
+    let mut bearerd = Bearerd::start(&config, &[("s", "x")]).await;
+    let mut client = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
+    let waiting = tokio::spawn(async move { client.get_token(asking("silent")).await });
+    // Once the provider has heard of it, the request is under way.
+    let _connection = silent.accept().await.unwrap();
+    bearerd.process().signal("TERM");
+    eventually(PATIENCE, async || bearerd.process().ended().is_some()).await;
+    waiting.await.unwrap().unwrap_err();
+    let records = records(bearerd.directory());
+    assert_eq!(records.len(), 1, "{}", bearerd.log());
+    assert_eq!((&records[0]["result"], &records[0]["credential"]), (&json!("CANCELLED"), &json!("silent")));
 }
 
 fn asking(credential: &str) -> GetTokenRequest {

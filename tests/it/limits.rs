@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bearerd::identity::{hex, sha256};
 use tokio::net::TcpListener;
-use tonic::{Code, codec::CompressionEncoding};
+use tonic::{Code, Request, codec::CompressionEncoding};
 
 use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING, reason};
 
@@ -43,6 +44,29 @@ async fn when_all_places_are_taken_the_next_is_refused_before_anything_is_done()
         reason(&house.get("nobody").await.unwrap_err()).1 == "CREDENTIAL_NOT_FOUND"
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_caller_that_waits_leaves_places_to_the_others() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let token_url = format!("http://{}/token", silent.local_addr().unwrap());
+    let waits = CLIENT_CREDENTIALS.replace("{token_url}", &token_url);
+    let row = "credentials = [\"*\"]\nactions = [\"get\"]";
+    let house = House::with(&format!(
+        "[limits]\nmax_in_flight = 2\n[[identity.token]]\nname = \"ci\"\nsha256 = \"{}\"\n\
+         [[allow]]\ncaller = \"local\"\n{row}\n[[allow]]\ncaller = \"token:ci\"\n{row}\n{waits}\n{ROTATING}",
+        hex(&sha256("t"))
+    ))
+    .await;
+    let tokens = house.tokens.clone();
+    let _waiting = tokio::spawn(async move { tokens.clone().get_token(asking("cc")).await });
+    let _connection = silent.accept().await.unwrap();
+    let (code, word, wait) = reason(&house.get("demo").await.unwrap_err());
+    assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert_eq!(wait, Some(Duration::from_millis(250)));
+    let mut request = Request::new(asking("demo"));
+    request.metadata_mut().insert("authorization", "Bearer t".parse().unwrap());
+    house.tokens.clone().get_token(request).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use bearerd::{
+    identity::{hex, sha256},
     proto::{GetTokenRequest, Token, token_service_client::TokenServiceClient},
     sandbox::{self, Options, Sandbox},
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::support::{
     Bearerd, PATIENCE, Redis, eventually,
@@ -56,6 +57,14 @@ impl Desk {
 
     async fn get(&self, credential: &str) -> Result<Token, Status> {
         let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
+        self.client.clone().get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
+    }
+
+    /// The same, by whoever has this token of its own.
+    async fn get_as(&self, token: &str, credential: &str) -> Result<Token, Status> {
+        let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         self.client.clone().get_token(request).await.map(|answer| answer.into_inner().token.unwrap())
     }
 
@@ -128,6 +137,41 @@ async fn rows_of_the_policy_come_and_go() {
     assert_eq!(desk.refusal("maps").await, denied);
     desk.change(&config("get"), 2.0).await;
     assert!(desk.get("maps").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_rows_cannot_go_under_a_listener_that_needs_them() {
+    let socket = SERVER.replace("[server]", "[server]\nunix_socket = \"@DIR@/bearerd.sock\"");
+    let row = "\n[[allow]]\ncaller = \"uid:*\"\ncredentials = [\"*\"]\nactions = [\"get\"]\n";
+    let desk = Desk::open(&[&socket, MAPS, row].concat(), &FILES).await;
+    let denied = (Code::PermissionDenied, "CALLER_NOT_ALLOWED".to_owned());
+    assert_eq!(desk.refusal("maps").await, denied);
+
+    // A start from this file would be a good one: it has no socket.
+    desk.bearerd.write_config(&[SERVER, MAPS].concat());
+    desk.reloaded("refused", 1.0).await;
+    assert_eq!(desk.refusal("maps").await, denied, "the rows are still in force");
+    let log = desk.bearerd.log();
+    assert!(log.contains("there is no [[allow]] any more, and `server.unix_socket` needs one"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_own_token_comes_and_goes_with_its_row() {
+    let row = "\n[[allow]]\ncaller = \"token:ci\"\ncredentials = [\"maps\"]\nactions = [\"get\"]\n";
+    let token = |hash: [u8; 32]| format!("\n[[identity.token]]\nname = \"ci\"\nsha256 = \"{}\"\n", hex(&hash));
+    let config = |tokens: &str| [SERVER, MAPS, row, tokens].concat();
+    let desk = Desk::open(&config(&token(sha256("first"))), &FILES).await;
+    assert!(desk.get_as("first", "maps").await.is_ok());
+    desk.change(&config(&[token(sha256("first")), token(sha256("second"))].concat()), 1.0).await;
+    for good in ["first", "second"] {
+        assert!(desk.get_as(good, "maps").await.is_ok(), "{good}");
+    }
+    desk.change(&config(&token(sha256("second"))), 2.0).await;
+    assert!(desk.get_as("second", "maps").await.is_ok());
+    assert_eq!(desk.get_as("first", "maps").await.unwrap_err().code(), Code::Unauthenticated);
+    desk.change(&config(""), 3.0).await;
+    assert_eq!(desk.get_as("second", "maps").await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(!desk.bearerd.log().contains("needs a restart"), "{}", desk.bearerd.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,34 +65,26 @@ struct Shown<'a> {
     row: usize,
     name: Option<&'a str>,
     settings: serde_json::Map<String, serde_json::Value>,
+    /// Whether it lets its callers work on the store as a whole, as `bearerd keys` does.
+    administers_store: bool,
 }
-
-/// All settings of a row, in the order in which they are told.
-const SETTINGS: [Limit; 8] = [
-    Limit::Caller,
-    Limit::Credential,
-    Limit::Action,
-    Limit::Subject,
-    Limit::Scope,
-    Limit::Resource,
-    Limit::Method,
-    Limit::Path,
-];
 
 impl Question {
     /// Answers, if a caller was named: 0 if something is allowed, 77 if nothing is.
     pub fn answer(&self, config: &Config, json: bool, streams: &mut Streams<'_>) -> Option<Result<Exit, Failure>> {
         let caller = self.caller.as_deref()?;
         let policy = config.policy();
-        Some(match self.request() {
-            Err(failure) => Err(failure),
-            Ok(None) => overview(&policy, caller, json, streams),
-            Ok(Some(request)) => {
-                if !config.credentials.contains_key(&request.credential) {
-                    streams.note("there is no such credential: an allowed caller is told CREDENTIAL_NOT_FOUND");
-                }
-                judge(&policy, caller, &request, json, streams)
-            }
+        let request = match self.request() {
+            Ok(request) => request,
+            Err(failure) => return Some(Err(failure)),
+        };
+        if request.as_ref().is_some_and(|request| !config.credentials.contains_key(&request.credential)) {
+            streams.note("there is no such credential: an allowed caller is told CREDENTIAL_NOT_FOUND");
+        }
+        Some(match request {
+            _ if config.allow.is_empty() && !json => without_rows(&policy, caller, streams),
+            None => overview(&policy, caller, json, streams),
+            Some(request) => judge(&policy, caller, &request, json, streams),
         })
     }
 
@@ -109,6 +101,16 @@ impl Question {
             call,
         }))
     }
+}
+
+/// There is nothing to list then, and nothing that one question is told differently from another.
+fn without_rows(policy: &Policy, caller: &str, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let allowed = !policy.rows_for(caller).is_empty();
+    streams.line(match allowed {
+        true => "allowed: there is no [[allow]], so local callers may do everything",
+        false => "denied: there is no [[allow]], so nobody but local callers may do anything",
+    })?;
+    Ok(if allowed { Exit::Success } else { Exit::NotAllowed })
 }
 
 fn judge(
@@ -158,25 +160,32 @@ fn overview(policy: &Policy, caller: &str, json: bool, streams: &mut Streams<'_>
     } else {
         for (id, row) in &rows {
             streams.line(&title(id))?;
-            for setting in SETTINGS {
+            for setting in Limit::ALL {
                 let written = row.written(setting).unwrap_or_else(|| "any".to_owned());
                 streams.line(&format!("  {}: {written}", setting.setting()))?;
             }
         }
+        let whole = rows.iter().find(|(_, row)| row.administers_everything());
+        let said = whole.map_or_else(|| "denied".to_owned(), |(id, _)| format!("allowed by {}", title(id)));
+        streams.line(&format!("the store as a whole (bearerd keys): {said}"))?;
     }
     Ok(if rows.is_empty() { Exit::NotAllowed } else { Exit::Success })
 }
 
 fn shown<'a>(id: &'a RowId, row: &Row) -> Shown<'a> {
-    let settings = SETTINGS.iter().map(|setting| (setting.setting().to_owned(), row.written(*setting).into()));
-    Shown { row: id.number, name: id.name.as_deref(), settings: settings.collect() }
+    let settings = Limit::ALL.map(|setting| (setting.setting().to_owned(), row.written(setting).into()));
+    Shown {
+        row: id.number,
+        name: id.name.as_deref(),
+        settings: settings.into_iter().collect(),
+        administers_store: row.administers_everything(),
+    }
 }
 
 fn title(id: &RowId) -> String {
-    match (&id.name, id.number) {
-        (Some(name), number) => format!("row {number} ({name})"),
-        (None, 0) => "no [[allow]]: local callers may do everything".to_owned(),
-        (None, number) => format!("row {number}"),
+    match &id.name {
+        Some(name) => format!("row {} ({name})", id.number),
+        None => format!("row {}", id.number),
     }
 }
 
@@ -252,21 +261,30 @@ mod tests {
         let (exit, out, _) = check(CONFIG, &["--as", "oncall"]).await;
         let row = "row 2\n  caller: \"oncall\"\n  credentials: [\"*\"]\n  actions: [\"administer\"]\n  subjects: any\n";
         assert!(exit == Exit::Success && out.starts_with(row), "{out}");
+        assert!(out.ends_with("\nthe store as a whole (bearerd keys): allowed by row 2\n"), "{out}");
+        let (_, out, _) = check(CONFIG, &["--as", "spiffe://acme/billing/api"]).await;
+        assert!(out.ends_with("\nthe store as a whole (bearerd keys): denied\n"), "{out}");
         let (exit, out, _) = check(CONFIG, &["--as", "nobody"]).await;
         assert_eq!((exit, out.as_str()), (Exit::NotAllowed, "denied: no row is for this caller\n"));
         let (exit, out, _) = check(CONFIG, &["--as", "oncall", "--json"]).await;
         assert!(out.contains("\"actions\":\"[\\\"administer\\\"]\"") && out.contains("\"subjects\":null"), "{out}");
+        assert!(out.ends_with(",\"administers_store\":true}]\n"), "{out}");
         assert_eq!(exit, Exit::Success);
     }
 
     #[tokio::test]
     async fn without_rows_there_is_still_an_answer() {
         let config = "[credentials.key]\ngrant = \"static\"\nscheme = \"bearer\"\n";
-        for (caller, exit) in [("local", Exit::Success), ("anonymous", Exit::NotAllowed)] {
-            let asked = check(config, &["--as", caller, "--credential", "key", "--action", "get"]).await;
-            assert_eq!(asked.0, exit, "{}", asked.1);
-            assert!(asked.1.contains("no [[allow]]"), "{}", asked.1);
+        let all = "allowed: there is no [[allow]], so local callers may do everything\n";
+        let none = "denied: there is no [[allow]], so nobody but local callers may do anything\n";
+        for (caller, exit, out) in [("local", Exit::Success, all), ("anonymous", Exit::NotAllowed, none)] {
+            for question in [&["--credential", "key", "--action", "get"][..], &[]] {
+                let asked = check(config, &[&["--as", caller], question].concat()).await;
+                assert_eq!((asked.0, asked.1.as_str()), (exit, out), "{question:?}");
+            }
         }
+        let json = check(config, &["--as", "local", "--json"]).await;
+        assert!(json.0 == Exit::Success && json.1.starts_with("[{\"row\":0,"), "{}", json.1);
     }
 
     #[tokio::test]

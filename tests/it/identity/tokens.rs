@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use bearerd::identity::{hex, sha256};
+use tonic::transport::Endpoint;
 
-use super::{Door, configuration, is_another, is_unproven};
+use super::{Client, Door, configuration, is_another, is_unproven};
 use crate::support::{Bearerd, PATIENCE, eventually};
 
 const TOKEN: &str = "bearerd_Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHNlY3JldCE";
@@ -41,6 +42,23 @@ async fn no_wrong_token_is_taken_for_less() {
     for one in [format!("{good}, {good}"), format!("{good} {TOKEN}"), format!("Basic {TOKEN}"), TOKEN.to_owned()] {
         is_unproven(client.get_with(&[("authorization", &one)]).await, &one);
     }
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_counted_and_do_not_fill_the_log() {
+    let lines = format!("listen = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n---\n{}", row("ci", TOKEN));
+    let config = configuration("token:ci", &lines).replace("{ env = \"S\" }", "{ file = \"@DIR@/secret\" }");
+    let mut bearerd = Bearerd::start(&config, &[("secret", "hunter2")]).await;
+    let client = Client::new(Endpoint::from_shared(bearerd.grpc()).unwrap().connect().await.unwrap());
+    for _ in 0..300 {
+        is_unproven(client.get_as("wrong").await, "a wrong token");
+    }
+    let series = "bearerd_requests_total{rpc=\"GetToken\",result=\"CALLER_UNAUTHENTICATED\"}";
+    assert_eq!(bearerd.metric(series).await, 300.0);
+    bearerd.process().signal("TERM");
+    eventually(PATIENCE, async || bearerd.log().contains("stopped") && bearerd.process().ended().is_some()).await;
+    let told = bearerd.log().matches("nobody knows this token").count();
+    assert!((1..150).contains(&told), "{told} lines, where one a second is enough");
 }
 
 #[tokio::test]
