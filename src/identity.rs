@@ -44,8 +44,8 @@ pub enum Peer {
 pub struct Remote {
     /// What it shows.
     pub peer: Peer,
-    /// Where it is; nowhere, for a Unix-domain socket.
-    pub address: Option<SocketAddr>,
+    /// Where it is, as the audit log shows it; nowhere, for a Unix-domain socket. Each record of the connection has this text.
+    pub address: Option<Arc<str>>,
 }
 
 /// A proof that does not hold. The cause is for the log; callers are told the same whatever it is.

@@ -178,7 +178,12 @@ impl Shared {
         };
         match begun {
             Ok(Ok((bytes, peer))) => {
-                self.serve_begun(bytes, Remote { peer, address }, Silent::until(limit, beginner)).await;
+                self.serve_begun(
+                    bytes,
+                    Remote { peer, address: address.map(|address| address.to_string().into()) },
+                    Silent::until(limit, beginner),
+                )
+                .await;
             }
             Ok(Err(error)) => {
                 self.refused("handshake");
