@@ -6,19 +6,20 @@ use std::{future::Future, sync::Arc};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
 
-use self::status::Refusal;
+use self::{deadline::Deadline, status::Refusal};
 use crate::{
     audit::{Audit, Entry},
     broker::Broker,
     caller::Caller,
     identity::{Identity, Remote},
-    limit::{Damper, Limits},
+    limit::{Damper, Excess, Limits, SHORT_WAIT},
     policy::{self, Denied, Permit, Policy, StorePermit},
     secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
 };
 
 mod convert;
+mod deadline;
 mod grants;
 mod live;
 mod reseal;
@@ -76,9 +77,12 @@ impl Api {
         let trace = trace::id(request.metadata());
         let entry = self.audit.begin(rpc, remote(&request).and_then(|remote| remote.address), &trace);
         let span = info_span!("request", rpc, caller = Empty, trace);
-        let result = match self.limits.enter() {
-            Ok(_slot) => self.taken_on(request, &entry, &span, work).await,
-            Err(excess) => Err(excess.into()),
+        let result = match (deadline::of(request.metadata()), self.limits.enter()) {
+            // Its record says that the caller did not wait for the end.
+            (Deadline::Over, _) => return Err(deadline::exceeded()),
+            (_, Err(excess)) => Err(excess.into()),
+            (Deadline::Malformed, Ok(_)) => Err(deadline::malformed().into()),
+            (Deadline::Ahead, Ok(_slot)) => self.taken_on(request, &entry, &span, work).await,
         };
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
         entry.ends(word);
@@ -152,6 +156,11 @@ impl Api {
             }
         }
     }
+}
+
+/// The answer to a request for which there is no room, before anybody looked at it.
+pub fn overloaded() -> Status {
+    status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), &trace::id(&MetadataMap::new()))
 }
 
 fn remote<T>(request: &Request<T>) -> Option<&Remote> {

@@ -73,7 +73,7 @@ const CALLERS: u64 = 10_000;
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
 /// What is told to those who come while everything is full: somebody is done in less.
-const SHORT_WAIT: Duration = Duration::from_millis(250);
+pub const SHORT_WAIT: Duration = Duration::from_millis(250);
 
 impl Limits {
     /// Limits from here on.
