@@ -1,7 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations lint audit sbom bench fuzz demo
+.PHONY: help setup test chaos soak mutations adversary lint audit sbom bench fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0) and
 mutations: ## break the refresh protocol on purpose, and see that the simulation notices (slow)
 	@echo 'mutations: scripts/mutations'
 	@scripts/mutations
+
+adversary: ## attack a release build (or BEARERD=path) with floods and slow clients, beside an honest caller
+	@echo 'adversary: scripts/adversary'
+	@scripts/adversary
 
 lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'

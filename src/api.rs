@@ -6,13 +6,13 @@ use std::{future::Future, sync::Arc};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::{Span, debug, info_span, warn};
 
-use self::status::Refusal;
+use self::{deadline::Deadline, status::Refusal};
 use crate::{
     audit::{Audit, Entry},
     broker::Broker,
     caller::Caller,
     identity::{Identity, Remote},
-    limit::{Damper, Limits},
+    limit::{Damper, Excess, Limits, SHORT_WAIT},
     policy::{self, Denied, Permit, Policy, StorePermit},
     secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod convert;
+mod deadline;
 mod grants;
 mod live;
 mod reseal;
@@ -83,11 +84,18 @@ impl Api {
         F: Future<Output = Result<A, Refusal>>,
     {
         let trace = trace(request.metadata());
-        let entry = self.audit.begin(rpc, remote(&request).and_then(|remote| remote.address.clone()), trace);
+        let entry = self.audit.begin(
+            rpc,
+            remote(&request).and_then(|remote| Some(Arc::clone(&remote.address.as_ref()?.shown))),
+            trace,
+        );
         let mut caller = None;
-        let result = match self.limits.enter() {
-            Ok(_slot) => self.taken_on((rpc, trace), request, &entry, &mut caller, work).await,
-            Err(excess) => Err(excess.into()),
+        let result = match (deadline::of(request.metadata()), self.limits.enter()) {
+            // Its record says that the caller did not wait for the end.
+            (Deadline::Over, _) => return Err(deadline::exceeded()),
+            (_, Err(excess)) => Err(excess.into()),
+            (Deadline::Malformed, Ok(_)) => Err(deadline::malformed().into()),
+            (Deadline::Ahead, Ok(_slot)) => self.taken_on((rpc, trace), request, &entry, &mut caller, work).await,
         };
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
         entry.ends(word);
@@ -161,6 +169,11 @@ impl Api {
             }
         }
     }
+}
+
+/// The answer to a request for which there is no room, before anybody looked at it.
+pub fn overloaded() -> Status {
+    status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), TraceId::random())
 }
 
 /// The caller's trace id (W3C Trace Context, `traceparent`), or a new one.

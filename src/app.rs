@@ -204,6 +204,7 @@ fn settings(config: &Config) -> ServerConfig {
         reflection: config.server.reflection,
         max_message_bytes: config.server.max_message_bytes,
         max_connections: config.server.max_connections,
+        max_connections_per_address: config.server.max_connections_per_address,
         max_connection_age: config.server.max_connection_age,
         max_concurrent_streams: config.server.max_concurrent_streams,
     }

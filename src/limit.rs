@@ -71,7 +71,7 @@ struct Account {
 const CALLERS: usize = 10_000;
 
 /// What is told to those who come while everything is full: somebody is done in less.
-const SHORT_WAIT: Duration = Duration::from_millis(250);
+pub const SHORT_WAIT: Duration = Duration::from_millis(250);
 
 impl Limits {
     /// Limits from here on.

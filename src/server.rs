@@ -18,8 +18,11 @@ pub use self::{
 
 mod accept;
 mod admin;
+mod arriving;
 mod connection;
+mod frames;
 mod services;
+mod share;
 mod tls;
 
 /// What holds for all gRPC listeners.
@@ -31,6 +34,8 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// How many connections may be open at a time; more are closed at once.
     pub max_connections: usize,
+    /// How many of them one address may have (of IPv6, one /64).
+    pub max_connections_per_address: usize,
     /// How old a connection may become, give or take a tenth, before its client is told to make a new one.
     pub max_connection_age: Duration,
     /// How many requests one connection may have under way.

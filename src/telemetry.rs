@@ -23,7 +23,7 @@ pub struct RequestLabels {
 /// Labels of a connection that was not served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
-    /// `limit`, `handshakes` (too many at a time), `no_room`, `handshake` (it failed) or `timeout`.
+    /// `limit`, `address` (too many of one), `handshakes` (too many at a time), `no_room`, `handshake` (it failed) or `timeout`.
     pub cause: &'static str,
 }
 

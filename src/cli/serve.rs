@@ -80,10 +80,14 @@ pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option
     }
 }
 
+/// The HTTP/2 library writes a warning for each answer to a ping that was not sent, so anybody who can connect could fill
+/// the log. What stands in the configuration about the same module counts more.
+const UNASKED: &str = "h2::proto::ping_pong=error";
+
 /// Writes the log to stderr from here on.
 pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| refused(&error))?;
+    let filter = EnvFilter::try_new(format!("{UNASKED},{}", log.filter)).map_err(|error| refused(&error))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),

@@ -49,6 +49,7 @@ fn server(old: &Server, new: &Server) -> Vec<Row> {
         shutdown_timeout,
         max_message_bytes,
         max_connections,
+        max_connections_per_address,
         max_connection_age,
         max_concurrent_streams,
     } = old;
@@ -62,6 +63,7 @@ fn server(old: &Server, new: &Server) -> Vec<Row> {
         ("server.shutdown_timeout", *shutdown_timeout != new.shutdown_timeout),
         ("server.max_message_bytes", *max_message_bytes != new.max_message_bytes),
         ("server.max_connections", *max_connections != new.max_connections),
+        ("server.max_connections_per_address", *max_connections_per_address != new.max_connections_per_address),
         ("server.max_connection_age", *max_connection_age != new.max_connection_age),
         ("server.max_concurrent_streams", *max_concurrent_streams != new.max_concurrent_streams),
     ]
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn redis(rest: &str) -> String {
-        format!("[store]\nkind = \"redis\"\nurl = \"redis://a\"\n{rest}\n{SEAL}")
+        format!("[store]\nkind = \"redis\"\nurl = \"redis://localhost\"\n{rest}\n{SEAL}")
     }
 
     fn token(name: &str, digit: u8) -> String {
@@ -247,7 +249,8 @@ mod tests {
                 &format!("[server]\nunix_socket = \"/s\"\nlisten = \"127.0.0.1:7443\"\n{ALLOW}"),
                 &["server.unix_socket"],
             ),
-            ("", "[server]\nmax_connections = 7", &["server.max_connections"]),
+            ("", "[server]\nmax_connections = 7", &["server.max_connections", "server.max_connections_per_address"]),
+            ("", "[server]\nmax_connections_per_address = 7", &["server.max_connections_per_address"]),
             ("", "[audit]\noutput = \"stdout\"\n[limits]\nburst = 7", &["limits", "audit"]),
             ("", &token("ci", 1), &[]),
             (&token("ci", 1), &token("ci", 2), &[]),

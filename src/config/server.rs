@@ -19,9 +19,13 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("shutdown_timeout"),
     Key::new("max_message_bytes"),
     Key::new("max_connections"),
+    Key::new("max_connections_per_address"),
     Key::new("max_connection_age"),
     Key::new("max_concurrent_streams"),
 ];
+
+/// Where few connections are allowed at all, a quarter of them would be too little for a single host.
+const FEWEST_PER_ADDRESS: usize = 16;
 
 /// The listeners.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Server {
     pub max_message_bytes: usize,
     /// How many connections may be open at a time.
     pub max_connections: usize,
+    /// How many of them one address may have (of IPv6, one /64).
+    pub max_connections_per_address: usize,
     /// How old a connection may become before its client is asked to make a new one.
     pub max_connection_age: Duration,
     /// How many requests one connection may have under way.
@@ -56,6 +62,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Server {
     // Whoever asks for a socket alone gets no port beside it.
     let unwritten = unix_socket.is_none().then_some(SocketAddr::from(([127, 0, 0, 1], 7443)));
     let streams = reader.optional("max_concurrent_streams", number(1..=1_000_000)).unwrap_or(1024);
+    let connections = reader.optional("max_connections", bytes(1..=1_000_000)).unwrap_or(10_000);
     let server = Server {
         listen: reader.optional("listen", address).or(unwritten),
         unix_socket,
@@ -67,7 +74,10 @@ pub(super) fn read(reader: &Reader<'_>) -> Server {
         max_message_bytes: reader
             .optional("max_message_bytes", bytes(4096..=256 * 1024 * 1024))
             .unwrap_or(4 * 1024 * 1024),
-        max_connections: reader.optional("max_connections", bytes(1..=1_000_000)).unwrap_or(10_000),
+        max_connections: connections,
+        max_connections_per_address: reader
+            .optional("max_connections_per_address", bytes(1..=1_000_000))
+            .unwrap_or(connections.div_ceil(4).max(FEWEST_PER_ADDRESS)),
         max_connection_age: reader.optional("max_connection_age", some_time).unwrap_or(Duration::from_secs(30 * 60)),
         max_concurrent_streams: u32::try_from(streams).unwrap_or(u32::MAX),
     };

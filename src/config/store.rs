@@ -28,6 +28,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("wait_fsync").with(REDIS),
     Key::new("spool").with(REDIS),
     Key::hidden("ca").with(REDIS),
+    Key::new("allow_insecure").with(REDIS),
 ];
 
 /// More replicas than anybody has; a larger number is a slip, with which no write would ever count.
@@ -103,6 +104,15 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     if reader.value("sentinel_password").is_some() && !matches!(address.kind(), Setup::Sentinel { .. }) {
         let right = "write redis+sentinel://h1:26379,h2:26379/mymaster or leave it out";
         reader.misfit("sentinel_password", "is there, but the URL names no Sentinels", right);
+    }
+    let allowed = reader.optional("allow_insecure", boolean).unwrap_or(false);
+    let guarded = address.is_encrypted() || address.has_password() || reader.value("password").is_some();
+    if !guarded && !address.is_loopback() && !allowed {
+        reader.misfit(
+            "url",
+            "leads to other hosts with neither a password nor TLS, and whoever reaches that Redis can delete every grant",
+            "add a password, write rediss://, or allow_insecure = true if nobody else can reach it",
+        );
     }
     let ca = authorities(reader);
     if reader.value("ca").is_some() && !address.is_encrypted() {

@@ -102,6 +102,7 @@ fn an_empty_file_is_the_defaults() {
     assert!(matches!(&config.store, Store::Embedded { path } if path == Path::new("bearerd.redb")));
     assert!(config.server.unix_socket.is_none() && config.identity.config.tokens.is_empty());
     assert_eq!((config.server.max_connections, config.server.max_concurrent_streams), (10_000, 1024));
+    assert_eq!(config.server.max_connections_per_address, 2500);
     assert_eq!(config.server.max_connection_age, Duration::from_secs(30 * 60));
     assert!(config.seal.keys.is_empty() && config.allow.is_empty() && config.credentials.is_empty());
     assert_eq!(config.refresh.max_wait, Duration::from_secs(25));
@@ -199,7 +200,8 @@ fn redis_urls_are_written_or_referred_to() {
             "rediss+sentinel://a,b/m/1",
             Some("hunter2"),
         ),
-        ("url = \"redis+cluster://a,b:7000,c\"", "redis+cluster://a,b:7000,c", None),
+        ("url = \"redis+cluster://a,b:7000,c\"\nallow_insecure = true", "redis+cluster://a,b:7000,c", None),
+        ("url = \"redis://localhost\"", "redis://localhost", None),
     ] {
         let config = Place::new().parse(&format!("[store]\nkind = \"redis\"\n{lines}\n{seal}")).unwrap();
         let Store::Redis { url: read, password: secret, prefix, ca, .. } = &config.store else { panic!("{lines}") };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use crate::{
     grant::is_bearer_text,
@@ -28,7 +28,7 @@ const BEARER_WORDS: [&str; 4] = ["bearer", "bearertoken", "bot", "user"];
 pub fn read(status: u16, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Answer {
     // The oauth2 crate's own reader is strict where real providers are not: `expires_in` in quotes, `scope` as a list,
     // no `token_type`, a form instead of JSON, an error at status 200. Each would cost a refresh token that was spent.
-    let members = body::read(headers, body);
+    let members = body::read(headers, body).map_err(|why| if is_coded(headers) { Unusable::Coded } else { why });
     if let Some(error) = refusal::error(status, members.as_ref().ok()) {
         return Answer::Refused(Refusal { error, retry_after: refusal::retry_after(headers, now) });
     }
@@ -36,6 +36,12 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8], now: SystemTime) -> A
         return Answer::Unusable(Unusable::UnclearStatus);
     }
     members.and_then(granted).map_or_else(Answer::Unusable, Answer::Granted)
+}
+
+/// Whether the body is said to be compressed. Nobody asked for that, and nothing is unpacked: a few bytes could become more
+/// than there is memory for.
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// RFC 6749 §5.1. What is not known is ignored.
@@ -125,6 +131,9 @@ pub enum Unusable {
     /// Neither JSON nor a form.
     #[error("the answer is neither JSON nor a form (RFC 6749 §5.1)")]
     Unreadable,
+    /// Compressed, which nobody asked for.
+    #[error("the answer is compressed, which was not asked for (RFC 9110 §12.5.3)")]
+    Coded,
     /// No usable `access_token`.
     #[error("the answer has no access_token that fits in a header (RFC 6750 §2.1)")]
     NoAccessToken,

@@ -17,11 +17,13 @@ use tracing::{debug, warn};
 
 use super::{
     ServerConfig,
+    arriving::Bounded,
     connection::{Bytes, Connection, Silent},
+    share::Shares,
     tls::Tls,
 };
 use crate::{
-    identity::{Peer, Remote},
+    identity::{Address, Peer, Remote},
     limit::Damper,
     telemetry::{ConnectionLabels, Telemetry},
 };
@@ -44,10 +46,11 @@ const NO_ROOM: Duration = Duration::from_millis(500);
 pub(super) struct Acceptor(Arc<Shared>);
 
 struct Shared {
-    routes: Routes,
+    routes: Bounded<Routes>,
     server: Server,
     max_age: Duration,
     slots: Arc<Semaphore>,
+    shares: Shares,
     /// Half of the slots: those who have not begun to speak cannot keep out everybody else.
     beginners: Arc<Semaphore>,
     telemetry: Arc<Telemetry>,
@@ -82,10 +85,11 @@ impl Acceptor {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
         Self(Arc::new(Shared {
-            routes,
+            routes: Bounded::new(routes, config.max_message_bytes),
             server,
             max_age: config.max_connection_age,
             slots: Arc::new(Semaphore::new(config.max_connections)),
+            shares: Shares::new(config.max_connections_per_address),
             beginners: Arc::new(Semaphore::new(config.max_connections.div_ceil(2))),
             telemetry,
             wrong_handshakes: Damper::new(),
@@ -139,6 +143,12 @@ impl Acceptor {
             self.0.refused("limit");
             return;
         };
+        // Processes of this host that come through a socket have no address, and are counted all together only.
+        let share = accepted.address().map(|address| self.0.shares.take(address.ip(), 1));
+        if let Some(None) = share {
+            self.0.refused("address");
+            return;
+        }
         let Ok(beginner) = Arc::clone(&self.0.beginners).try_acquire_owned() else {
             self.0.refused("handshakes");
             return;
@@ -148,7 +158,7 @@ impl Acceptor {
             shared.telemetry.connections.inc();
             shared.serve(accepted, beginner).await;
             shared.telemetry.connections.dec();
-            drop(slot);
+            drop((slot, share));
         });
     }
 
@@ -180,7 +190,7 @@ impl Shared {
             Ok(Ok((bytes, peer))) => {
                 self.serve_begun(
                     bytes,
-                    Remote { peer, address: address.map(|address| address.to_string().into()) },
+                    Remote { peer, address: address.map(Address::from) },
                     Silent::until(limit, beginner),
                 )
                 .await;
@@ -251,3 +261,6 @@ async fn begin(accepted: Accepted) -> io::Result<(Box<dyn Bytes>, Peer)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

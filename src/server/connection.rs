@@ -5,33 +5,39 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use super::frames::{Frames, PREFACE};
 use crate::identity::Remote;
 
-/// What HTTP/2 begins with (RFC 9113 §3.4), in bytes.
-const PREFACE: usize = 24;
+/// How long something may wait to be sent without one byte of it being taken. The HTTP/2 library says goodbye to those who do
+/// not answer its pings, and would wait for ever until that was sent.
+pub(super) const UNREAD: Duration = Duration::from_secs(30);
 
 /// Bytes, however they come.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 
-/// A connection whose client has to begin to speak HTTP/2 within a limit. After that the server's pings find out
-/// whether it is still there. It can be cut off: then it is as if the client had gone, and its requests end.
+/// A connection whose client has to begin to speak HTTP/2 within a limit, and to take what it is sent. After that the
+/// server's pings find out whether it is still there. It can be cut off: then it is as if the client had gone, and its
+/// requests end.
 pub(super) struct Connection {
     bytes: Box<dyn Bytes>,
     remote: Remote,
     silent: Option<Silent>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    frames: Frames,
+    unread: Option<Pin<Box<Sleep>>>,
     _closed: DropGuard,
 }
 
@@ -58,7 +64,18 @@ impl Connection {
         cut: CancellationToken,
         closed: DropGuard,
     ) -> Self {
-        Self { bytes, remote, silent: Some(silent), cut: Box::pin(cut.cancelled_owned()), _closed: closed }
+        let cut = Box::pin(cut.cancelled_owned());
+        Self { bytes, remote, silent: Some(silent), cut, frames: Frames::new(), unread: None, _closed: closed }
+    }
+
+    /// What came of sending, or the end if the client has taken nothing for too long.
+    fn sent<T>(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if sent.is_ready() {
+            self.unread = None;
+            return sent;
+        }
+        let unread = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
+        unread.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -78,8 +95,10 @@ impl AsyncRead for Connection {
         if read.is_pending() && self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        let new = buf.filled().get(before..).unwrap_or_default();
+        self.frames.read(new).map_err(io::Error::other)?;
         let Some(silent) = &mut self.silent else { return read };
-        silent.missing = silent.missing.saturating_sub(buf.filled().len() - before);
+        silent.missing = silent.missing.saturating_sub(new.len());
         if silent.missing == 0 {
             self.silent = None;
         } else if read.is_pending() && silent.limit.as_mut().poll(cx).is_ready() {
@@ -91,15 +110,19 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.bytes).poll_write(cx, buf)
+        let written = Pin::new(&mut *self.bytes).poll_write(cx, buf);
+        self.frames.sent(bytes_of(&written));
+        self.sent(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.bytes).poll_flush(cx)
+        let flushed = Pin::new(&mut *self.bytes).poll_flush(cx);
+        self.sent(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.bytes).poll_shutdown(cx)
+        let shut = Pin::new(&mut *self.bytes).poll_shutdown(cx);
+        self.sent(cx, shut)
     }
 
     fn poll_write_vectored(
@@ -107,11 +130,20 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.bytes).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut *self.bytes).poll_write_vectored(cx, bufs);
+        self.frames.sent(bytes_of(&written));
+        self.sent(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.bytes.is_write_vectored()
+    }
+}
+
+fn bytes_of(written: &Poll<io::Result<usize>>) -> usize {
+    match written {
+        Poll::Ready(Ok(bytes)) => *bytes,
+        Poll::Ready(Err(_)) | Poll::Pending => 0,
     }
 }
 

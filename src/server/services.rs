@@ -10,6 +10,9 @@ use crate::{
     proto::{self, grant_admin_server::GrantAdminServer, token_service_server::TokenServiceServer},
 };
 
+/// The largest question for a description, in bytes.
+const QUESTION: usize = 16 * 1024;
+
 /// All services. Health follows readiness until the handle ends it.
 pub(super) fn routes(
     api: Live,
@@ -24,7 +27,9 @@ pub(super) fn routes(
         .add_service(GrantAdminServer::new(api.clone()).max_decoding_message_size(limit))
         .add_service(TokenServiceServer::new(api).max_decoding_message_size(limit));
     if config.reflection {
-        routes.add_service(reflection()?).add_service(reflection_before_v1()?);
+        routes
+            .add_service(reflection()?.max_decoding_message_size(QUESTION))
+            .add_service(reflection_before_v1()?.max_decoding_message_size(QUESTION));
     }
     let following = tokio::spawn(follow(reporter, ready)).abort_handle();
     Ok((routes.routes().prepare(), following))

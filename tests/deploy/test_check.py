@@ -26,6 +26,12 @@ POD = "Deployment/spec/template/spec"
 CONTAINER = f"{POD}/containers/0"
 DELETE = object()
 
+
+def variable(secret, key):
+    """A variable of the environment that a Secret gives."""
+    return {"name": "A", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
 # Where, what to put there, and what the finding must say. The first word of a path is a kind; a number is an index.
 OBJECT_CASES = [
     ("Deployment/spec/template/metadata/labels", {"app": "x"}, "Deployment bearerd: its selector"),
@@ -55,9 +61,8 @@ OBJECT_CASES = [
     (f"{POD}/volumes/0/configMap/name", "x", "ConfigMap x is not rendered"),
     (f"{POD}/volumes/1/secret/secretName", "x", "Secret x is not the one"),
     (f"{POD}/volumes/1/name", "x", "there is no volume secrets"),
-    (f"{CONTAINER}/env/0/valueFrom/secretKeyRef/name", "x", "Secret x is not the one"),
-    (f"{CONTAINER}/env/0/valueFrom/secretKeyRef/key", "x", "does not show the key x"),
-    (f"{CONTAINER}/env/0/name", "REDIS_URL", "names the variable BEARERD_REDIS_URL"),
+    (f"{CONTAINER}/env", [variable("x", "redis-url")], "Secret x is not the one"),
+    (f"{CONTAINER}/env", [variable("bearerd-secrets", "x")], "does not show the key x"),
     (f"{CONTAINER}/args/2", "/etc/bearerd.toml", "--config /etc/bearerd.toml is not where"),
     (f"{CONTAINER}/volumeMounts/0/mountPath", "/etc/other", "is not where the ConfigMap is mounted"),
     (f"{CONTAINER}/volumeMounts/1/mountPath", "/run/other", "but the Secret is mounted at /run/other"),
@@ -83,7 +88,7 @@ CONFIG_CASES = [
     ('shutdown_timeout = "20s"', 'shutdown_timeout = "1m"', "shutdown_timeout 60 s"),
     ("/run/secrets/bearerd/seal-key", "/run/secrets/seal-key", "the Secret is mounted at /run/secrets/bearerd"),
     ("/run/secrets/bearerd/seal-key", "/run/secrets/bearerd/seal", "does not show the key seal"),
-    ("BEARERD_REDIS_URL", "REDIS_URL", "names the variable REDIS_URL"),
+    ('file = "/run/secrets/bearerd/redis-url"', 'env = "REDIS_URL"', "names the variable REDIS_URL"),
     ("/run/secrets/kubernetes/token", "/run/secrets/kubernetes/tokens", "names /run/secrets/kubernetes/tokens"),
 ]
 

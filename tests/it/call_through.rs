@@ -6,7 +6,7 @@ use tonic::Code;
 use crate::support::house::{House, ROTATING, reason};
 
 mod fence;
-mod raw;
+pub(crate) mod raw;
 mod reach;
 
 fn calling(method: &str, path: &str) -> CallThroughRequest {

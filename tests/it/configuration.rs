@@ -14,13 +14,9 @@ fn check(text: &str) -> (Option<i32>, String, String) {
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     fs::write(directory.path().join("key"), key).unwrap();
     fs::write(directory.path().join("secret"), "a-secret").unwrap();
+    fs::write(directory.path().join("redis-url"), "rediss://redis.example").unwrap();
     fs::write(directory.path().join("ca"), Authority::new("cluster").pem()).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_bearerd"))
-        .args(["check", "--config"])
-        .arg(&path)
-        .env("BEARERD_REDIS_URL", "redis://127.0.0.1:6379")
-        .output()
-        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bearerd")).args(["check", "--config"]).arg(&path).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -69,6 +65,7 @@ fn the_deployments_configurations_are_good() {
     for file in ["base/bearerd.toml", "overlays/example/bearerd.toml"] {
         let text = fs::read_to_string(tree.join(file)).unwrap();
         let local = text
+            .replace("/run/secrets/bearerd/redis-url", "redis-url")
             .replace("/run/secrets/bearerd/seal-key", "key")
             .replace("/run/secrets/bearerd/example-client-secret", "secret")
             .replace("/run/secrets/kubernetes/ca.crt", "ca")

@@ -25,6 +25,7 @@ use crate::support::house::reason;
 pub(crate) mod authority;
 mod certificates;
 mod connections;
+mod floods;
 mod headers;
 pub(crate) mod kubernetes;
 mod reload;

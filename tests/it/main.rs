@@ -39,6 +39,12 @@ mod canary;
 // What is too much is refused at once.
 mod limits;
 
+// How much time a caller gives: none, years, and what is no time at all.
+mod deadlines;
+
+// Who asks which services there are, and where nobody is told.
+mod reflection;
+
 // Tokens for one replica alone, while the store is away.
 mod outage;
 
@@ -71,6 +77,9 @@ mod replicas;
 
 // The refresh protocol in a world where everything goes wrong, repeatable by its seed.
 mod simulation;
+
+// Answers of a provider that are compressed, which nobody asked for.
+mod compressed_answers;
 
 // A real authorization server and every way of client authentication.
 mod providers;

@@ -53,7 +53,11 @@ pub(in crate::broker) fn fate(outcome: Result<Answer, SendError>, around: &Circu
         Ok(Answer::Refused(refusal)) => refused(refusal, around),
         Ok(Answer::Unusable(Unusable::UnclearStatus)) => unclear(FailureCause::ProviderUnavailable, around),
         Ok(Answer::Unusable(
-            Unusable::TooLarge | Unusable::Unreadable | Unusable::NoAccessToken | Unusable::UnknownType,
+            Unusable::TooLarge
+            | Unusable::Unreadable
+            | Unusable::Coded
+            | Unusable::NoAccessToken
+            | Unusable::UnknownType,
         )) => unclear(FailureCause::ProviderAnswerInvalid, around),
         Err(SendError::NotSent(_)) => back_off(FailureCause::ProviderUnavailable, None, around),
         Err(SendError::OutcomeUnknown(_)) => unclear(FailureCause::RefreshOutcomeUnknown, around),

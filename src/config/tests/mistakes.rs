@@ -166,17 +166,28 @@ fn identities() {
 
 const CA: &str = "ca = { file = \"secrets/tls.crt\" }";
 
+fn redis(lines: &str) -> String {
+    format!("[store]\nkind = \"redis\"\n{lines}\n[seal]\nkeys = [{{ id = \"a\", env = \"SEAL_2026_05\" }}]")
+}
+
+#[test]
+fn case_44_a_redis_that_is_open_to_others_is_refused() {
+    each_is_reported(&[
+        (&redis("url = \"redis://r\""), "add a password, write rediss://, or allow_insecure = true"),
+        (&redis("url = \"redis://me@r\""), "with neither a password nor TLS"),
+        (&redis("url = \"redis+sentinel://localhost,s2/m\""), "with neither a password nor TLS"),
+        (&redis("url = \"redis+cluster://10.0.0.1\"\nallow_insecure = false"), "with neither a password nor TLS"),
+    ]);
+}
+
 #[test]
 fn stores() {
-    let redis = |lines: &str| {
-        format!("[store]\nkind = \"redis\"\n{lines}\n[seal]\nkeys = [{{ id = \"a\", env = \"SEAL_2026_05\" }}]")
-    };
     each_is_reported(&[
         ("[store]\nkind = \"reddis\"", "did you mean \"redis\"? It is one of \"embedded\" or \"redis\""),
-        ("[store]\nurl = \"redis://r\"", "this goes with kind = \"redis\", and that is absent here"),
-        ("[store]\nkind = \"redis\"\nurl = \"redis://r\"", "there is no key to encrypt what is kept there"),
+        ("[store]\nurl = \"redis://localhost\"", "this goes with kind = \"redis\", and that is absent here"),
+        ("[store]\nkind = \"redis\"\nurl = \"redis://localhost\"", "there is no key to encrypt what is kept there"),
         (&redis(""), "add url = \"redis://host:6379\""),
-        (&redis("path = \"a\"\nurl = \"redis://r\""), "this goes with kind = \"embedded\""),
+        (&redis("path = \"a\"\nurl = \"redis://localhost\""), "this goes with kind = \"embedded\""),
         (&redis("url = \"somewhere\""), "is not a URL"),
         (&redis("url = \"http://r\""), "known are redis://, redis+sentinel:// and redis+cluster://"),
         (&redis("url = \"redis://me:hunter2@r/x\""), "has a path that is no database number"),
@@ -189,20 +200,25 @@ fn stores() {
         (&redis("url = \"redis+cluster://:hunter2@a,,b\""), "names no host"),
         (&redis("url = \"redis+cluster://:hunter2@a,b:x\""), "write the hosts as"),
         (&redis("url = \"redis+cluster://:hunter2@a,b/1\""), "a cluster has only one database"),
-        (&redis("url = \"redis://r\"\nwait_replicas = -1"), "write a whole number from 0 to 32"),
-        (&redis("url = \"redis://r\"\nwait_fsync = 1"), "write true or false"),
+        (&redis("url = \"redis://localhost\"\nwait_replicas = -1"), "write a whole number from 0 to 32"),
+        (&redis("url = \"redis://localhost\"\nwait_fsync = 1"), "write true or false"),
         ("[store]\nwait_fsync = true", "this goes with kind = \"redis\", and that is absent here"),
-        (&redis("url = \"redis+sentinel://a/m\"\nsentinel_username = \"me\""), "add sentinel_password ="),
-        (&redis("url = \"redis+cluster://a\"\nsentinel_password = { env = \"S\" }"), "names no Sentinels"),
-        (&redis("url = \"redis+sentinel://a/m\"\nsentinel_password = \"hunter2\""), "must not stand in this file"),
-        (&redis("url = \"redis://r\"\nusername = \"me\""), "is there without a password"),
+        (&redis("url = \"redis+sentinel://localhost/m\"\nsentinel_username = \"me\""), "add sentinel_password ="),
+        (&redis("url = \"redis+cluster://localhost\"\nsentinel_password = { env = \"S\" }"), "names no Sentinels"),
+        (
+            &redis("url = \"redis+sentinel://localhost/m\"\nsentinel_password = \"hunter2\""),
+            "must not stand in this file",
+        ),
+        (&redis("url = \"redis://localhost\"\nusername = \"me\""), "is there without a password"),
         (&redis("url = \"redis://me:hunter2@r\"\npassword = { env = \"S\" }"), "is there twice"),
-        (&redis("url = \"redis://r\"\npassword = \"hunter2\""), "is a secret and must not stand in this file"),
-        (&redis("url = \"redis://r\"\nprefix = \"a b\""), "is not a prefix for keys"),
+        (&redis("url = \"redis://localhost\"\npassword = \"hunter2\""), "is a secret and must not stand in this file"),
+        (&redis("url = \"redis://localhost\"\nprefix = \"a b\""), "is not a prefix for keys"),
         (&redis("url = \"rediss://r\"\nca = { env = \"S\" }"), "refers to no certificate"),
         (&redis("url = \"rediss://r\"\nca = \"hunter2\""), "must not stand in this file"),
-        (&redis(&format!("url = \"redis://r\"\n{CA}")), "is there, but the URL does not encrypt"),
-        (&redis(&format!("url = \"redis+cluster://r\"\n{CA}")), "is there, but the URL does not encrypt"),
+        (&redis(&format!("url = \"redis://localhost\"\n{CA}")), "is there, but the URL does not encrypt"),
+        (&redis(&format!("url = \"redis+cluster://localhost\"\n{CA}")), "is there, but the URL does not encrypt"),
+        (&redis("url = \"rediss://r\"\nallow_insecure = 1"), "write true or false"),
+        ("[store]\nallow_insecure = true", "this goes with kind = \"redis\", and that is absent here"),
         (&format!("[store]\n{CA}"), "this goes with kind = \"redis\", and that is absent here"),
     ]);
 }

@@ -1,6 +1,6 @@
 //! The address of a Redis set-up: one server, Sentinels that know the primary, or the nodes of a cluster.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use redis::{IntoConnectionInfo, RedisConnectionInfo};
 use url::{Host, Url};
@@ -136,6 +136,16 @@ impl Address {
         self.login.username().is_some() || self.login.password().is_some()
     }
 
+    /// Whether a password stands in it.
+    pub fn has_password(&self) -> bool {
+        self.login.password().is_some()
+    }
+
+    /// Whether all hosts that it names are this one.
+    pub fn is_loopback(&self) -> bool {
+        self.endpoints.iter().all(Endpoint::is_loopback)
+    }
+
     /// The server, the Sentinels or the first nodes.
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
@@ -152,6 +162,14 @@ impl Endpoint {
     pub(super) fn read(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self { host: host.to_owned(), port: port.parse().ok()? })
+    }
+
+    fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            // The one name that cannot lead elsewhere (RFC 6761 §6.3).
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
     }
 }
 
@@ -249,6 +267,33 @@ mod tests {
             let address = Address::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(shown(&address), expected, "{text}");
             assert_eq!(address.has_login(), text.contains('@'), "{text}");
+        }
+    }
+
+    #[test]
+    fn this_host_is_known_by_all_its_names() {
+        for (text, loopback) in [
+            ("redis://localhost", true),
+            ("redis://LOCALHOST:7000/1", true),
+            ("redis://127.0.0.1", true),
+            ("redis://127.9.9.9", true),
+            ("redis://[::1]", true),
+            ("redis://[::ffff:127.0.0.1]", true),
+            ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", true),
+            ("redis+cluster://127.0.0.1,redis-1", false),
+            ("redis+sentinel://localhost/mymaster", true),
+            ("redis+sentinel://sentinel/mymaster", false),
+            ("redis://redis", false),
+            ("redis://localhost.example", false),
+            ("redis://127.0.0.1.example", false),
+            ("redis://0.0.0.0", false),
+            ("redis://10.0.0.1", false),
+            ("redis://[fd00::1]", false),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().is_loopback(), loopback, "{text}");
+        }
+        for (text, password) in [("redis://h", false), ("redis://me@h", false), ("redis://:pw@h", true)] {
+            assert_eq!(Address::parse(text).unwrap().has_password(), password, "{text}");
         }
     }
 

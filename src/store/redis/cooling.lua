@@ -1,2 +1,2 @@
 -- KEYS: 1 rest (string, PX).
-return { redis.call('GET', KEYS[1]) or '', redis.call('PTTL', KEYS[1]) }
+return { bounded({ redis.call('GET', KEYS[1]) })[1] or '', redis.call('PTTL', KEYS[1]) }

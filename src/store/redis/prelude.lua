@@ -14,6 +14,21 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- More than all fields of a key together ever have in bytes: what a provider answers is read up to 1 MiB, and a grant can
+-- hold two answers. Whatever is larger is not ours, and must not fill the memory of whoever asked.
+local LARGEST = 8 * 1024 * 1024
+
+local function bounded(values)
+  local size = 0
+  for _, value in ipairs(values) do
+    size = size + #(value or '')
+  end
+  if size > LARGEST then
+    error({ err = 'UNREADABLE a value is larger than any of ours' })
+  end
+  return values
+end
+
 -- A field as a number, zero if it is absent. Lua would take "nan" and "1e3" for one too; what the caller could not read
 -- is refused here, before anything is written.
 local function number(field)
@@ -30,7 +45,7 @@ end
 
 -- The token, unless it was made from a grant that was replaced since.
 local function token()
-  local row = redis.call('HMGET', KEYS[3], 'gen', 'sealed')
+  local row = bounded(redis.call('HMGET', KEYS[3], 'gen', 'sealed'))
   local since = number(redis.call('HGET', KEYS[1], 'since'))
   if not row[1] or number(row[1]) < since then
     return nil
@@ -39,7 +54,7 @@ local function token()
 end
 
 local function view(status, left)
-  return { status, left, redis.call('HGETALL', KEYS[1]), token() or {}, redis.call('TIME') }
+  return { status, left, bounded(redis.call('HGETALL', KEYS[1])), token() or {}, redis.call('TIME') }
 end
 
 -- Writes what is there already. A script that is repeated and finds its own effect does so, because whoever waits until a

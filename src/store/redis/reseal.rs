@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use redis::{FromRedisValue, Value, from_redis_value};
+use redis::{FromRedisValue, RedisResult, Value, from_redis_value};
 use tokio::time::timeout;
 
 use super::{
@@ -153,9 +153,10 @@ impl Redis {
         field: &Field,
         counter: &mut Counter<'_>,
     ) -> Result<Option<(Generation, Sealed)>, StoreError> {
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(key).arg(field.revision).arg(field.sealed);
-        let [revision, sealed]: [Option<Vec<u8>>; 2] = read(self.link.send(key, &ask, Care::Plain).await)?;
+        let mut ask = self.scripts.sealed.call();
+        ask.key(key.to_owned()).arg(field.revision).arg(field.sealed);
+        let read: RedisResult<[Option<Vec<u8>>; 2]> = ask.run(&self.link, Care::Plain).await;
+        let [revision, sealed] = read.map_err(unavailable)?;
         let Some(sealed) = sealed.map(Sealed) else { return Ok(None) };
         let text = revision.and_then(|revision| String::from_utf8(revision).ok());
         match text.and_then(|text| text.parse().ok()) {
@@ -211,7 +212,7 @@ fn fingerprint(nodes: &[&Node]) -> u64 {
     hasher.finish()
 }
 
-fn read<T: FromRedisValue>(answer: redis::RedisResult<Value>) -> Result<T, StoreError> {
+fn read<T: FromRedisValue>(answer: RedisResult<Value>) -> Result<T, StoreError> {
     answer.and_then(|value| Ok(from_redis_value(value)?)).map_err(unavailable)
 }
 

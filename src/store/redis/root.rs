@@ -12,12 +12,14 @@ use tracing::error;
 use super::{
     link::{Link, opening, unavailable},
     primaries::Care,
+    script::{self, Script},
 };
 use crate::store::{Event, Names, Ring, StoreError};
 
 /// The root as this process knows it.
 pub(super) struct Root {
     key: String,
+    script: Script,
     /// As it was last seen, to be put back if it is gone: then it has to open with the keys of today.
     sealed: Mutex<Vec<u8>>,
     trust: Mutex<Trust>,
@@ -40,10 +42,11 @@ impl Root {
     ) -> Result<(Self, Names), StoreError> {
         let key = format!("{prefix}:root");
         let fresh = Names::draw_sealed_key(ring)?;
-        let sealed = put(link, &key, &fresh).await.map_err(opening)?;
+        let script = script::root();
+        let sealed = put(link, &script, &key, &fresh).await.map_err(opening)?;
         let names = Names::open(ring, &sealed)?;
         let trust = Mutex::new(Trust { events, seen: true, told: false });
-        Ok((Self { key, sealed: Mutex::new(sealed), trust }, names))
+        Ok((Self { key, script, sealed: Mutex::new(sealed), trust }, names))
     }
 
     /// Makes sure that the root is there, if anything could have happened to it.
@@ -88,7 +91,7 @@ impl Root {
     /// What is there; where nothing is, the root is put back.
     pub(super) async fn find(&self, link: &Link) -> Result<Vec<u8>, StoreError> {
         let known = self.sealed.lock().clone();
-        put(link, &self.key, &known).await.map_err(unavailable)
+        put(link, &self.script, &self.key, &known).await.map_err(unavailable)
     }
 
     /// This is how it is sealed now.
@@ -117,15 +120,14 @@ fn another() -> StoreError {
 }
 
 /// Writes the root where there is none, and returns the one that is there.
-async fn put(link: &Link, key: &str, sealed: &[u8]) -> RedisResult<Vec<u8>> {
-    if let Some(found) = get(link, key).await? {
+async fn put(link: &Link, script: &Script, key: &str, sealed: &[u8]) -> RedisResult<Vec<u8>> {
+    if let Some(found) = get(link, script, key).await? {
         return Ok(found);
     }
     link.send(key, redis::cmd("SET").arg(key).arg(sealed).arg("NX"), Care::Durable).await?;
-    Ok(get(link, key).await?.unwrap_or_default())
+    Ok(get(link, script, key).await?.unwrap_or_default())
 }
 
-async fn get(link: &Link, key: &str) -> RedisResult<Option<Vec<u8>>> {
-    let found = link.send(key, redis::cmd("GET").arg(key), Care::Plain).await?;
-    Ok(redis::from_redis_value(found)?)
+async fn get(link: &Link, script: &Script, key: &str) -> RedisResult<Option<Vec<u8>>> {
+    script.call().key(key.to_owned()).run(link, Care::Plain).await
 }

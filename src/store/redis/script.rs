@@ -93,6 +93,7 @@ pub(super) struct Scripts {
     pub(super) reassert: Script,
     pub(super) cool_down: Script,
     pub(super) cooling: Script,
+    pub(super) sealed: Script,
     pub(super) reseal: Script,
     pub(super) reseal_root: Script,
 }
@@ -113,10 +114,16 @@ impl Scripts {
             reassert: script!("reassert.lua"),
             cool_down: script!("cool_down.lua"),
             cooling: script!("cooling.lua"),
+            sealed: script!("sealed.lua"),
             reseal: script!("reseal.lua"),
             reseal_root: script!("reseal_root.lua"),
         }
     }
+}
+
+/// The script that reads the store's first record, which is needed before there is a store.
+pub(super) fn root() -> Script {
+    script!("root.lua")
 }
 
 /// The reply of `load` and `claim`: status, what is left of another's lease in ms, the grant's fields, the token

@@ -100,6 +100,7 @@ impl Named {
             reflection: false,
             max_message_bytes: 4 << 20,
             max_connections: 10,
+            max_connections_per_address: 10,
             max_connection_age: Duration::from_secs(600),
             max_concurrent_streams: 100,
         };

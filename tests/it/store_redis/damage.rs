@@ -2,20 +2,29 @@
 
 use bearerd::{
     failure::FailureCause,
-    store::{Claim, Claimed, Dispatch, Settle, Verdict},
+    store::{Claim, Claimed, Dispatch, Settle, Step, Verdict},
 };
+use redis::{AsyncConnectionConfig, FromRedisValue};
 
 use super::*;
+
+/// Runs a command, and waits longer for its answer than is usual: values can be large here.
+async fn patiently<T: FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
+    let settings = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection_with_config(&settings).await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
 
 /// All keys with their content.
 async fn content(redis: &Redis) -> Vec<(String, Vec<Vec<u8>>)> {
     let mut all = Vec::new();
     for key in redis.keys().await {
-        let kind: String = redis.cli(&["TYPE", &key]).await;
+        let kind: String = patiently(redis, &["TYPE", &key]).await;
         let mut values: Vec<Vec<u8>> = match kind.as_str() {
-            "hash" => redis.cli(&["HGETALL", &key]).await,
-            "list" => redis.cli(&["LRANGE", &key, "0", "-1"]).await,
-            _ => vec![redis.cli(&["GET", &key]).await],
+            "hash" => patiently(redis, &["HGETALL", &key]).await,
+            "list" => patiently(redis, &["LRANGE", &key, "0", "-1"]).await,
+            _ => vec![patiently(redis, &["GET", &key]).await],
         };
         // Redis gives the fields of a hash in no order.
         values.sort_unstable();
@@ -34,7 +43,7 @@ async fn are_told_and_kept(damages: &[String]) {
         desk.refresh("first").await;
         let base = format!("test:{{{}}}", desk.place.unit.as_str());
         let (grant, token) = (format!("{base}:grant"), format!("{base}:token:{}", desk.place.token.as_str()));
-        let _: () = redis.cli(&["EVAL", damage, "2", &grant, &token]).await;
+        let _: () = patiently(&redis, &["EVAL", damage, "2", &grant, &token]).await;
         let before = content(&redis).await;
 
         let owner = AttemptId::random();
@@ -145,4 +154,67 @@ async fn a_wait_from_before_the_clock_was_set_back_is_not_believed() {
     let grant = format!("test:{{{}}}:grant", desk.place.unit.as_str());
     let _: i64 = redis.cli(&["HINCRBY", &grant, "retry_us", "3600000000"]).await;
     desk.hold(&AttemptId::random()).await;
+}
+
+/// Lua for 2^n bytes, doubled into being, because repeating one takes longer.
+fn bytes(n: u32) -> String {
+    format!("local bytes = 'x' for i = 1, {n} do bytes = bytes .. bytes end ")
+}
+
+/// More than any record of ours has, and as much as one may have.
+const FAR_TOO_MANY: u32 = 24;
+const MANY: u32 = 22;
+
+#[tokio::test]
+async fn case_46_a_value_of_many_megabytes_is_not_taken_in() {
+    let many = bytes(FAR_TOO_MANY);
+    are_told_and_kept(&[
+        format!("{many} redis.call('HSET', KEYS[1], 'sealed', bytes)"),
+        format!("{many} redis.call('HSET', KEYS[1], 'attempt', bytes)"),
+        format!("{many} redis.call('HSET', KEYS[1], 'not ours', bytes)"),
+        format!("{many} redis.call('HSET', KEYS[2], 'sealed', bytes)"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn case_46_large_values_do_not_leave_redis() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.refresh("first").await;
+    let sent = async || {
+        let stats: String = patiently(&redis, &["INFO", "stats"]).await;
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    let grant = format!("test:{{{}}}:grant", desk.place.unit.as_str());
+    let fill = format!("{} redis.call('HSET', KEYS[1], 'sealed', bytes)", bytes(FAR_TOO_MANY));
+    let before = sent().await;
+    let _: () = patiently(&redis, &["EVAL", &fill, "1", &grant]).await;
+    assert!(matches!(store.load(&desk.place).await, Err(StoreError::Unreadable(_))));
+    let mut next = None;
+    loop {
+        let stepped = store.reseal(&Step { from: next.as_deref(), reseal: true }).await.unwrap();
+        next = stepped.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let root = format!("{} redis.call('SET', KEYS[1], bytes)", bytes(FAR_TOO_MANY));
+    let _: () = patiently(&redis, &["EVAL", &root, "1", "test:root"]).await;
+    assert!(matches!(store.ping().await, Err(StoreError::Unreadable(_))));
+    assert!(matches!(open_with(&redis, ring("test", 1)).await, Err(StoreError::Unreadable(_))));
+    let sent = sent().await - before;
+    assert!(sent < 1 << 20, "{sent} bytes were sent");
+}
+
+#[tokio::test]
+async fn case_46_a_record_as_large_as_two_answers_of_a_provider_is_read() {
+    let (store, redis) = new_store().await;
+    let desk = Desk::new(&store);
+    desk.refresh("first").await;
+    let grant = format!("test:{{{}}}:grant", desk.place.unit.as_str());
+    let fill = format!("{} redis.call('HSET', KEYS[1], 'filler', bytes)", bytes(MANY));
+    let _: () = patiently(&redis, &["EVAL", &fill, "1", &grant]).await;
+    assert_eq!(desk.token().await.as_deref(), Some("first-access"));
 }

@@ -1,0 +1,72 @@
+//! How much time a caller gives (`grpc-timeout`): none, years, and what is no time at all.
+
+use bearerd::proto::GetTokenRequest;
+use prost::Message;
+use reqwest::{Client, header::CONTENT_TYPE};
+
+use crate::support::house::{House, ROTATING};
+
+const OK: &str = "0";
+const INVALID_ARGUMENT: &str = "3";
+const DEADLINE_EXCEEDED: &str = "4";
+
+/// Asks for the token, with these values of `grpc-timeout` as they stand on the wire; the status and its text. A gRPC client
+/// would look at the clock itself before it asks the server.
+async fn get_within(house: &House, values: &[&str]) -> (String, String) {
+    let message = GetTokenRequest { credential: "demo".to_owned(), ..GetTokenRequest::default() }.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let mut request = client
+        .post(format!("http://{}/bearerd.v1.TokenService/GetToken", house.address()))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header("te", "trailers")
+        .body([&[0], length.as_slice(), &message].concat());
+    for value in values {
+        request = request.header("grpc-timeout", *value);
+    }
+    let answer = request.send().await.unwrap();
+    let field = |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    // An error stands in the header, because there is nothing before it; a success in the trailer.
+    (field("grpc-status").unwrap_or_else(|| OK.to_owned()), field("grpc-message").unwrap_or_default())
+}
+
+#[tokio::test]
+async fn case_32_no_time_at_all_costs_nothing() {
+    let house = House::with(ROTATING).await;
+    for value in ["0n", "0u", "0m", "0S", "0M", "0H", "00000000n"] {
+        let (status, text) = get_within(&house, &[value]).await;
+        assert_eq!(status, DEADLINE_EXCEEDED, "{value}: {text}");
+    }
+    assert_eq!(house.asked(), 0, "no refresh token is spent for somebody who has gone");
+}
+
+#[tokio::test]
+async fn case_32_what_is_no_time_is_told() {
+    let house = House::with(ROTATING).await;
+    for values in [
+        &["x"][..],
+        &["5"],
+        &["S"],
+        &["5s"],
+        &["-1S"],
+        &["1.5S"],
+        &["123456789n"],
+        &["99999999999999999999H"],
+        &["1S", "2S"],
+    ] {
+        let (status, text) = get_within(&house, values).await;
+        assert_eq!(status, INVALID_ARGUMENT, "{values:?}: {text}");
+        assert!(text.contains("grpc-timeout"), "{values:?}: {text}");
+    }
+    assert_eq!(house.asked(), 0);
+}
+
+#[tokio::test]
+async fn case_32_years_are_as_good_as_no_limit() {
+    let house = House::with(ROTATING).await;
+    for value in ["99999999H", "99999999M", "99999999S"] {
+        let (status, text) = get_within(&house, &[value]).await;
+        assert_eq!(status, OK, "{value}: {text}");
+    }
+    assert_eq!(house.asked(), 1);
+}
