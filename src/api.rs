@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use tonic::{Request, Response, Status, metadata::MetadataMap};
-use tracing::{Instrument, Span, debug, field::Empty, info_span, warn};
+use tracing::{Span, debug, info_span, warn};
 
 use self::{deadline::Deadline, status::Refusal};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     policy::{self, Denied, Permit, Policy, StorePermit},
     secret::SecretString,
     telemetry::{RequestLabels, Telemetry},
+    trace::TraceId,
 };
 
 mod convert;
@@ -25,14 +26,22 @@ mod live;
 mod reseal;
 mod status;
 mod token;
-mod trace;
 
 pub use self::live::Live;
 
 /// One use of bearerd: who calls, and what will be written down about it.
 struct Use {
+    rpc: &'static str,
+    trace: TraceId,
     caller: Caller,
     entry: Entry,
+}
+
+impl Use {
+    /// What the log says beside each line about it. It is made only for work that has something to say.
+    fn span(&self) -> Span {
+        info_span!("request", rpc = self.rpc, caller = self.caller.name(), trace = %self.trace)
+    }
 }
 
 /// Serves both services.
@@ -74,23 +83,28 @@ impl Api {
     where
         F: Future<Output = Result<A, Refusal>>,
     {
-        let trace = trace::id(request.metadata());
-        let entry = self.audit.begin(rpc, remote(&request).and_then(|remote| remote.address), &trace);
-        let span = info_span!("request", rpc, caller = Empty, trace);
+        let trace = trace(request.metadata());
+        let entry = self.audit.begin(
+            rpc,
+            remote(&request).and_then(|remote| Some(Arc::clone(&remote.address.as_ref()?.shown))),
+            trace,
+        );
+        let mut caller = None;
         let result = match (deadline::of(request.metadata()), self.limits.enter()) {
             // Its record says that the caller did not wait for the end.
             (Deadline::Over, _) => return Err(deadline::exceeded()),
             (_, Err(excess)) => Err(excess.into()),
             (Deadline::Malformed, Ok(_)) => Err(deadline::malformed().into()),
-            (Deadline::Ahead, Ok(_slot)) => self.taken_on(request, &entry, &span, work).await,
+            (Deadline::Ahead, Ok(_slot)) => self.taken_on((rpc, trace), request, &entry, &mut caller, work).await,
         };
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
         entry.ends(word);
         self.telemetry.requests.get_or_create(&RequestLabels { rpc, result: word }).inc();
         result.map(Response::new).map_err(|refusal| {
             // The cause stays here; callers get the fixed text of the reason and the trace to ask about.
-            span.in_scope(|| self.tell(&refusal));
-            status::of(&refusal, &trace)
+            let caller = caller.as_ref().map(Caller::name);
+            info_span!("request", rpc, caller, %trace).in_scope(|| self.tell(&refusal));
+            status::of(&refusal, trace)
         })
     }
 
@@ -110,21 +124,20 @@ impl Api {
 
     async fn taken_on<Q, A, F>(
         &self,
+        (rpc, trace): (&'static str, TraceId),
         request: Request<Q>,
         entry: &Entry,
-        span: &Span,
+        caller: &mut Option<Caller>,
         work: impl FnOnce(Use, Q) -> F,
     ) -> Result<A, Refusal>
     where
         F: Future<Output = Result<A, Refusal>>,
     {
         let shown = authorization(request.metadata());
-        let caller =
-            self.identity.caller(remote(&request).map(|remote| &remote.peer), shown).instrument(span.clone()).await?;
-        span.record("caller", caller.name());
-        entry.calls(&caller);
+        let caller = caller.insert(self.identity.caller(remote(&request).map(|remote| &remote.peer), shown).await?);
+        entry.calls(caller);
         let _counted = self.limits.count(caller.name())?;
-        work(Use { caller, entry: entry.clone() }, request.into_inner()).instrument(span.clone()).await
+        work(Use { rpc, trace, caller: caller.clone(), entry: entry.clone() }, request.into_inner()).await
     }
 
     /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
@@ -160,7 +173,13 @@ impl Api {
 
 /// The answer to a request for which there is no room, before anybody looked at it.
 pub fn overloaded() -> Status {
-    status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), &trace::id(&MetadataMap::new()))
+    status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), TraceId::random())
+}
+
+/// The caller's trace id (W3C Trace Context, `traceparent`), or a new one.
+fn trace(metadata: &MetadataMap) -> TraceId {
+    let parent = metadata.get("traceparent").and_then(|value| value.to_str().ok());
+    parent.and_then(TraceId::of_parent).unwrap_or_else(TraceId::random)
 }
 
 fn remote<T>(request: &Request<T>) -> Option<&Remote> {

@@ -3,7 +3,7 @@
 //! A record is written when the rpc is over, also when its caller went away in the middle. It is handed to a thread of
 //! its own, so that a slow disk holds up no request; what that thread cannot take is counted and told.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -22,11 +22,14 @@ use crate::{
     policy::{Permit, Request, StorePermit},
     store::Names,
     telemetry::Telemetry,
+    trace::TraceId,
 };
 
+mod line;
 mod queue;
 mod record;
 mod sink;
+mod time;
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +93,7 @@ impl Audit {
     }
 
     /// Begins the record of an rpc.
-    pub fn begin(&self, rpc: &'static str, peer: Option<SocketAddr>, trace: &str) -> Entry {
+    pub fn begin(&self, rpc: &'static str, peer: Option<Arc<str>>, trace: TraceId) -> Entry {
         let draft = |on: &Arc<On>| {
             let record = Mutex::new(Record::new(rpc, peer, trace));
             Arc::new(Draft { on: Arc::clone(on), record, _under_way: on.under_way.token() })
@@ -170,6 +173,6 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let record = self.record.get_mut();
         let urgency = if record.is_allowed() { Urgency::Use } else { Urgency::Refusal };
-        self.on.queue.put(record.line(), urgency);
+        self.on.queue.put(&record.line(), urgency);
     }
 }

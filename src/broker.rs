@@ -281,7 +281,7 @@ impl Core {
     }
 
     fn count_lookup(&self, target: &Target, result: &'static str) {
-        let credential = target.credential.name.to_string();
+        let credential = target.credential.name.clone();
         self.telemetry.lookups.get_or_create(&CredentialLabels { credential, result }).inc();
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,13 +16,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 
 use crate::{
     clock::{Deadline, Moment},
     failure::FailureCause,
     store::{
         Change, Event,
-        names::{Place, TokenName},
+        names::{Place, UnitName},
     },
     token::{Generation, Token, TokenKey, Wanted},
 };
@@ -41,11 +43,23 @@ pub struct CacheConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edition(pub u64);
 
+/// For how many tokens there is room at the start; for more it grows.
+const AT_FIRST: usize = 1024;
+
 /// All slots of this replica.
 pub struct Cache {
-    slots: moka::sync::Cache<(TokenKey, Edition), Arc<Slot>>,
-    names: Arc<Mutex<HashMap<TokenName, Weak<Slot>>>>,
+    slots: quick_cache::sync::Cache<SlotKey, Arc<Slot>, UnitWeighter, DefaultHashBuilder, Index>,
+    index: Index,
     trust: Arc<Trust>,
+}
+
+type SlotKey = (TokenKey, Edition);
+
+/// The slots by what events call them: each unit's. An event is about one token or one unit, so that no event makes
+/// anybody look at all that there is.
+#[derive(Clone, Default)]
+struct Index {
+    units: Arc<Mutex<HashMap<UnitName, Vec<Weak<Slot>>>>>,
 }
 
 /// Whether changes in the store are heard. What was put in during another epoch is looked up again before it is served.
@@ -100,20 +114,12 @@ pub struct Epoch(u64);
 impl Cache {
     /// An empty cache.
     pub fn new(config: CacheConfig) -> Self {
-        let names: Arc<Mutex<HashMap<TokenName, Weak<Slot>>>> = Arc::default();
-        let forget = Arc::clone(&names);
-        let slots = moka::sync::Cache::builder()
-            .max_capacity(config.max_tokens)
-            .eviction_listener(move |_, slot: Arc<Slot>, _| {
-                let mut names = forget.lock();
-                // This is told late: the name may already belong to a new slot of the same token.
-                if names.get(&slot.place.token).is_some_and(|named| named.as_ptr() == Arc::as_ptr(&slot)) {
-                    names.remove(&slot.place.token);
-                }
-            })
-            .build();
+        let index = Index::default();
+        let at_first = usize::try_from(config.max_tokens).unwrap_or(usize::MAX).min(AT_FIRST);
+        let (each_weighs_one, hasher) = (UnitWeighter, DefaultHashBuilder::default());
+        let slots = quick_cache::sync::Cache::with(at_first, config.max_tokens, each_weighs_one, hasher, index.clone());
         let trust = Trust { epoch: AtomicU64::new(0), hearing: AtomicBool::new(true), max_age: config.max_age };
-        Self { slots, names, trust: Arc::new(trust) }
+        Self { slots, index, trust: Arc::new(trust) }
     }
 
     /// The slot of a token; it is made if there is none.
@@ -122,42 +128,34 @@ impl Cache {
         if let Some(slot) = self.slots.get(&key) {
             return slot;
         }
-        self.slots.get_with_by_ref(&key, || {
-            let (token, edition) = key.clone();
-            let place = place(&token);
-            let slot = Arc::new(Slot::new(token, edition, place, Arc::clone(&self.trust)));
-            self.name(&slot);
-            slot
-        })
-    }
-
-    /// Lets events find a slot, unless a newer edition of it is there: a call that began before a change may come late.
-    fn name(&self, slot: &Arc<Slot>) {
-        let mut names = self.names.lock();
-        let named = names.get(&slot.place.token).and_then(Weak::upgrade);
-        if named.is_none_or(|named| named.edition <= slot.edition) {
-            names.insert(slot.place.token.clone(), Arc::downgrade(slot));
+        let place = place(&key.0);
+        let made = Arc::new(Slot::new(key.0.clone(), edition, place, Arc::clone(&self.trust)));
+        // Events must find it before anybody can put a token in.
+        self.index.add(&made);
+        let Ok(slot) = self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::clone(&made)));
+        if !Arc::ptr_eq(&slot, &made) {
+            self.index.remove(&made);
         }
+        slot
     }
 
     /// Forgets the slots for which this does not hold.
     pub fn retain(&self, keep: impl Fn(&Slot) -> bool) {
-        for (key, _) in self.slots.iter().filter(|(_, slot)| !keep(slot)) {
-            self.slots.invalidate(&*key);
-        }
+        self.slots.retain(|_, slot| {
+            let stays = keep(slot);
+            if !stays {
+                self.index.remove(slot);
+            }
+            stays
+        });
     }
 
     /// Takes in what changed in the store.
     pub fn apply(&self, event: &Event) {
         match event {
-            Event::Changed(Change { unit: _, token: Some(name), floor }) => {
-                let slot = self.names.lock().get(name).and_then(Weak::upgrade);
-                if let Some(slot) = slot {
-                    slot.raise_floor(*floor);
-                }
-            }
-            Event::Changed(Change { unit, token: None, floor }) => {
-                for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.place.unit == *unit) {
+            Event::Changed(Change { unit, token, floor }) => {
+                let concerns = |slot: &Slot| token.as_ref().is_none_or(|token| slot.place.token == *token);
+                for slot in self.index.of(unit).iter().filter(|slot| concerns(slot)) {
                     slot.raise_floor(*floor);
                 }
             }
@@ -168,12 +166,41 @@ impl Cache {
 
     /// How many tokens are held, roughly.
     pub fn len(&self) -> u64 {
-        self.slots.entry_count()
+        self.slots.len() as u64
     }
 
     /// Whether nothing is held, roughly.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Index {
+    fn add(&self, slot: &Arc<Slot>) {
+        self.units.lock().entry(slot.place.unit.clone()).or_default().push(Arc::downgrade(slot));
+    }
+
+    fn remove(&self, slot: &Arc<Slot>) {
+        let mut units = self.units.lock();
+        if let Some(slots) = units.get_mut(&slot.place.unit) {
+            slots.retain(|indexed| indexed.as_ptr() != Arc::as_ptr(slot));
+            if slots.is_empty() {
+                units.remove(&slot.place.unit);
+            }
+        }
+    }
+
+    fn of(&self, unit: &UnitName) -> Vec<Arc<Slot>> {
+        self.units.lock().get(unit).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// What the cache has no room for any more is not told of events any more.
+impl Lifecycle<SlotKey, Arc<Slot>> for Index {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: SlotKey, slot: Arc<Slot>) {
+        self.remove(&slot);
     }
 }
 
@@ -338,7 +365,7 @@ mod tests {
     use super::*;
     use crate::{
         name::{CredentialName, Resources, Scopes, Subject},
-        store::names::UnitName,
+        store::names::TokenName,
         token::{GrantKey, TokenType},
     };
 

@@ -1,7 +1,11 @@
 //! Proof in, [`Caller`] out. A proof is what a connection shows, or a token in the `authorization` metadata of a request;
 //! no other header is ever read. Whoever shows a proof that does not hold is refused, and never taken for somebody weaker.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use crate::{
     caller::{BadName, Caller, ServiceAccount, UnixUser},
@@ -45,7 +49,22 @@ pub struct Remote {
     /// What it shows.
     pub peer: Peer,
     /// Where it is; nowhere, for a Unix-domain socket.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Address>,
+}
+
+/// An address, and its text, which every record of a connection has.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// The host.
+    pub ip: IpAddr,
+    /// Host and port.
+    pub shown: Arc<str>,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { ip: address.ip(), shown: address.to_string().into() }
+    }
 }
 
 /// A proof that does not hold. The cause is for the log; callers are told the same whatever it is.

@@ -24,6 +24,7 @@ pub mod rejection;
 
 pub mod failure;
 pub mod token;
+pub mod trace;
 
 pub mod http;
 pub mod limit;

@@ -4,6 +4,7 @@
 //! who that is: its proof was checked then, for which an issuer may have been asked, and neither policy nor store were.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use quick_cache::sync::Cache;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -67,10 +68,7 @@ struct Account {
 }
 
 /// Callers that are remembered. With more of them at once, the one that was quiet for longest starts afresh.
-const CALLERS: u64 = 10_000;
-
-/// How long a quiet caller is remembered at least: it may be quiet because it waits for what is under way.
-const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+const CALLERS: usize = 10_000;
 
 /// What is told to those who come while everything is full: somebody is done in less.
 pub const SHORT_WAIT: Duration = Duration::from_millis(250);
@@ -124,20 +122,12 @@ impl Accounts {
     fn new(config: &LimitConfig) -> Self {
         let interval = 1_000_000_000 / u64::from(config.requests_per_second.max(1));
         let credit = interval * u64::from(config.burst.max(1));
-        // Whoever owes nothing any more is as good as new, and forgotten.
-        let settled = Duration::from_nanos(credit) + Duration::from_secs(1);
-        let by_caller = Cache::builder()
-            .max_capacity(CALLERS)
-            // Least recently used, not least often: somebody new must be remembered, else nobody new is limited.
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(settled.max(REMEMBERED))
-            .build();
-        Self { interval, credit, places: config.max_in_flight_per_caller, by_caller }
+        Self { interval, credit, places: config.max_in_flight_per_caller, by_caller: Cache::new(CALLERS) }
     }
 
     /// What is refused costs the caller nothing, so whoever waits as told is let in.
     fn count(&self, caller: &str, now: Duration) -> Result<Counted, Excess> {
-        let account = self.by_caller.entry_by_ref(caller).or_default().into_value();
+        let Ok(account) = self.by_caller.get_or_insert_with(caller, || Ok::<_, Infallible>(Arc::default()));
         let before = account.under_way.fetch_add(1, Ordering::Relaxed);
         let counted = Counted { account };
         if before >= self.places {
@@ -206,8 +196,7 @@ mod tests {
             assert_eq!(count(&accounts, &caller.to_string(), at(0)), Ok(()));
         }
         assert!(count(&accounts, &(CALLERS * 2 - 1).to_string(), at(0)).is_err(), "the latest is remembered");
-        accounts.by_caller.run_pending_tasks();
-        assert!(accounts.by_caller.entry_count() <= CALLERS);
+        assert!(accounts.by_caller.len() <= CALLERS);
     }
 
     #[test]

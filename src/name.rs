@@ -34,7 +34,7 @@ pub const MAX_ITEMS: usize = 100;
 /// The most bytes of them together: they are kept in memory with each token.
 pub const MAX_BYTES: usize = 8 * 1024;
 
-/// The name of a credential in the configuration.
+/// The name of a credential in the configuration. Cloning it is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialName(Arc<str>);
 
@@ -67,7 +67,10 @@ pub struct Subject(Arc<str>);
 impl Subject {
     /// Checks a subject.
     pub fn new(text: &str) -> Result<Self, NameError> {
-        if text.len() <= 256 && !text.chars().any(char::is_control) {
+        if text.is_empty() {
+            // The most frequent one by far; all of them share one allocation.
+            Ok(Self::default())
+        } else if text.len() <= 256 && !text.chars().any(char::is_control) {
             Ok(Self(text.into()))
         } else {
             Err(NameError::Subject)
@@ -91,9 +94,9 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// A sorted set of scopes (RFC 6749 §3.3: order does not matter).
+/// A sorted set of scopes (RFC 6749 §3.3: order does not matter). Cloning it is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Scopes(Vec<String>);
+pub struct Scopes(Arc<[String]>);
 
 impl Scopes {
     /// Checks, sorts and dedupes scopes.
@@ -107,7 +110,7 @@ impl Scopes {
             items.into_iter().filter(|s| is_scope(s)).take(MAX_ITEMS).map(str::to_owned).collect();
         scopes.sort_unstable();
         scopes.dedup();
-        Self(scopes)
+        Self(scopes.into())
     }
 
     /// The scopes in order.
@@ -130,9 +133,9 @@ fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && text.bytes().all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
-/// A sorted set of resource indicators (RFC 8707).
+/// A sorted set of resource indicators (RFC 8707). Cloning it is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Resources(Vec<String>);
+pub struct Resources(Arc<[String]>);
 
 impl Resources {
     /// Checks, sorts and dedupes resources.
@@ -159,8 +162,11 @@ fn sorted<I: IntoIterator<Item: Into<String>>>(
     items: I,
     good: fn(&str) -> bool,
     bad: NameError,
-) -> Result<Vec<String>, NameError> {
+) -> Result<Arc<[String]>, NameError> {
     let mut list: Vec<String> = items.into_iter().map(Into::into).collect();
+    if list.is_empty() {
+        return Ok(Arc::default());
+    }
     let bytes: usize = list.iter().map(String::len).sum();
     if list.len() > MAX_ITEMS || bytes > MAX_BYTES {
         return Err(NameError::TooMany);
@@ -170,7 +176,7 @@ fn sorted<I: IntoIterator<Item: Into<String>>>(
     }
     list.sort_unstable();
     list.dedup();
-    Ok(list)
+    Ok(list.into())
 }
 
 #[cfg(test)]

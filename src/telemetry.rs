@@ -1,11 +1,15 @@
 //! Every metric name and label, in one file. No label ever holds a token, a subject or anything else of a caller's
 //! choosing but the credential's name, which the configuration bounds.
 
+use std::fmt;
+
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::name::CredentialName;
 
 /// Labels of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,7 +31,7 @@ pub struct ConnectionLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
     /// The credential.
-    pub credential: String,
+    pub credential: CredentialName,
     /// What came of it.
     pub result: &'static str,
 }
@@ -76,7 +80,7 @@ pub struct Telemetry {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialOnly {
     /// The credential.
-    pub credential: String,
+    pub credential: CredentialName,
 }
 
 /// A seal key alone.
@@ -84,6 +88,12 @@ pub struct CredentialOnly {
 pub struct KeyOnly {
     /// Its id in the configuration, or `unknown`.
     pub key: String,
+}
+
+impl EncodeLabelValue for CredentialName {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
 }
 
 impl Default for Telemetry {

@@ -1,6 +1,7 @@
 //! `GrantAdmin`: one method per rpc.
 
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use super::{Api, convert, reseal, status::Refusal};
 use crate::{
@@ -8,14 +9,13 @@ use crate::{
     policy::{Action, Permit},
     proto::{
         DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
-        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin, import_grant_request::Secret,
+        ResealRecordsRequest, ResealRecordsResponse, import_grant_request::Secret,
     },
     store::{self, Material},
 };
 
-#[tonic::async_trait]
-impl GrantAdmin for Api {
-    async fn import_grant(
+impl Api {
+    pub(super) async fn import_grant(
         &self,
         request: Request<ImportGrantRequest>,
     ) -> Result<Response<ImportGrantResponse>, Status> {
@@ -24,14 +24,14 @@ impl GrantAdmin for Api {
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
             let permit = self.permit(&by, asked)?;
             let imported = import(&permit, secret)?;
-            let generation = self.broker.import_grant(permit, imported).await?;
+            let generation = self.broker.import_grant(permit, imported).instrument(by.span()).await?;
             by.entry.used(generation.get());
             Ok(ImportGrantResponse { generation: generation.get() })
         })
         .await
     }
 
-    async fn describe_grant(
+    pub(super) async fn describe_grant(
         &self,
         request: Request<DescribeGrantRequest>,
     ) -> Result<Response<DescribeGrantResponse>, Status> {
@@ -39,18 +39,18 @@ impl GrantAdmin for Api {
             let DescribeGrantRequest { credential, subject, scopes, resources } = request;
             let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
             let permit = self.permit(&by, asked)?;
-            Ok(describe(self.broker.describe_grant(permit).await?))
+            Ok(describe(self.broker.describe_grant(permit).instrument(by.span()).await?))
         })
         .await
     }
 
-    async fn reseal_records(
+    pub(super) async fn reseal_records(
         &self,
         request: Request<ResealRecordsRequest>,
     ) -> Result<Response<ResealRecordsResponse>, Status> {
         self.answer("ResealRecords", request, async |by, request| {
             let permit = self.permit_store(&by)?;
-            Ok(reseal::page(self.broker.reseal(&permit, reseal::pass(&request)?).await?))
+            Ok(reseal::page(self.broker.reseal(&permit, reseal::pass(&request)?).instrument(by.span()).await?))
         })
         .await
     }

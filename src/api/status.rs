@@ -10,6 +10,7 @@ use crate::{
     failure::FailureCause,
     identity::IdentityError,
     limit::Excess,
+    trace::TraceId,
 };
 
 /// Why an rpc has no answer.
@@ -52,9 +53,9 @@ impl Refusal {
 const DOMAIN: &str = "bearerd";
 
 /// The status of a refusal: fixed text, exactly one `ErrorInfo`, and `RetryInfo` where a wait is known.
-pub(super) fn of(refusal: &Refusal, trace: &str) -> Status {
+pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
     let reason = refusal.reason();
-    let mut metadata = HashMap::from([("trace_id".to_owned(), trace.to_owned())]);
+    let mut metadata = HashMap::from([("trace_id".to_owned(), trace.to_string())]);
     let mut details = ErrorDetails::new();
     let mut message = text(reason).to_owned();
     match refusal {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use super::{Api, convert, status::Refusal};
 use crate::{
@@ -11,28 +12,33 @@ use crate::{
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
         InvalidateTokenRequest, InvalidateTokenResponse, Rejection, invalidate_token_request,
-        token_service_server::TokenService,
     },
     token::{Generation, Wanted},
 };
 
-#[tonic::async_trait]
-impl TokenService for Api {
-    async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
+impl Api {
+    pub(super) async fn get_token(
+        &self,
+        request: Request<GetTokenRequest>,
+    ) -> Result<Response<GetTokenResponse>, Status> {
         self.answer("GetToken", request, async |by, request| {
             let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
             let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
             let permit = self.permit(&by, asked)?;
             let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
             let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
-            let served = self.broker.get_token(permit, wanted).await?;
+            let served = match self.broker.at_hand(&permit, &wanted) {
+                Some(served) => served,
+                // Boxed, so that the many calls that need none of it do not carry its state about.
+                None => Box::pin(self.broker.get_token(permit, wanted).instrument(by.span())).await?,
+            };
             by.entry.used(served.token.generation.get());
             Ok(GetTokenResponse { token: Some(convert::token(&served)) })
         })
         .await
     }
 
-    async fn invalidate_token(
+    pub(super) async fn invalidate_token(
         &self,
         request: Request<InvalidateTokenRequest>,
     ) -> Result<Response<InvalidateTokenResponse>, Status> {
@@ -40,7 +46,8 @@ impl TokenService for Api {
             let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
             let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
             let permit = self.permit(&by, asked)?;
-            let reported = self.broker.invalidate_token(permit, report(rejected, rejection)?).await?;
+            let report = report(rejected, rejection)?;
+            let reported = self.broker.invalidate_token(permit, report).instrument(by.span()).await?;
             if let Some(served) = &reported.served {
                 by.entry.used(served.token.generation.get());
             }
@@ -54,7 +61,7 @@ impl TokenService for Api {
         .await
     }
 
-    async fn call_through(
+    pub(super) async fn call_through(
         &self,
         request: Request<CallThroughRequest>,
     ) -> Result<Response<CallThroughResponse>, Status> {
@@ -80,7 +87,7 @@ impl TokenService for Api {
                 timeout: convert::span("timeout", timeout)?,
                 replay: self::replay(replay)?,
             };
-            let answered = self.broker.call_through(permit, call).await?;
+            let answered = self.broker.call_through(permit, call).instrument(by.span()).await?;
             by.entry.used(answered.token.generation.get());
             by.entry.answered(answered.answer.status, answered.attempts);
             let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });

@@ -1,15 +1,8 @@
 //! Between requests and the place where records go: bounded, and never in a request's way.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
-};
+use std::{io, mem, sync::Arc, thread, time::Duration};
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -22,8 +15,11 @@ const CAPACITY: usize = 8 * 1024 * 1024;
 /// How many of them refusals may take: whoever is allowed nothing must not be able to crowd out the others' records.
 const FOR_REFUSALS: usize = CAPACITY / 2;
 
-/// How many bytes are written at once.
+/// How many bytes are written at once as soon as they are there.
 const BATCH: usize = 64 * 1024;
+
+/// How long fewer wait for more: to wake a thread for each record would cost more than the record itself.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// Which records are worth more where there is no room for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,27 +32,35 @@ pub(super) enum Urgency {
 
 /// The near end of the queue.
 pub(super) struct Queue {
-    sender: Sender<Message>,
-    load: Arc<Load>,
+    shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
-}
-
-enum Message {
-    Line(Vec<u8>),
-    Flush(oneshot::Sender<()>),
 }
 
 /// What both ends know.
 #[derive(Default)]
-struct Load {
-    bytes: AtomicUsize,
-    lost: AtomicU64,
+struct Shared {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+/// What waits to be written, or is being written.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    lines: u64,
+    /// How many bytes the far end has taken and not written yet.
+    taken: usize,
+    /// How many lines are missing behind what waits.
+    lost: u64,
+    told: Vec<oneshot::Sender<()>>,
+    /// The near end is gone.
+    over: bool,
 }
 
 /// The far end.
 struct Writer {
     sink: Sink,
-    load: Arc<Load>,
+    shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
     /// The last write failed, perhaps in the middle of a line.
     broken: bool,
@@ -65,67 +69,98 @@ struct Writer {
 impl Queue {
     /// Starts the thread that writes.
     pub fn start(sink: Sink, telemetry: Arc<Telemetry>) -> io::Result<Self> {
-        let (sender, receiver) = channel();
-        let load = Arc::<Load>::default();
-        let mut writer = Writer { sink, load: Arc::clone(&load), telemetry: Arc::clone(&telemetry), broken: false };
-        thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { sender, load, telemetry })
+        let shared = Arc::<Shared>::default();
+        let mut writer = Writer { sink, shared: Arc::clone(&shared), telemetry: Arc::clone(&telemetry), broken: false };
+        thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
+        Ok(Self { shared, telemetry })
     }
 
     /// Takes a line, or counts it as lost.
-    pub fn put(&self, line: Vec<u8>, urgency: Urgency) {
+    pub fn put(&self, line: &[u8], urgency: Urgency) {
         let room = match urgency {
             Urgency::Use => CAPACITY,
             Urgency::Refusal => FOR_REFUSALS,
         };
-        let length = line.len();
-        let before = self.load.bytes.fetch_add(length, Ordering::Relaxed);
-        if before + length <= room && self.sender.send(Message::Line(line)).is_ok() {
+        let mut waiting = self.shared.waiting.lock();
+        let before = waiting.bytes.len();
+        if waiting.taken + before + line.len() > room {
+            waiting.lost += 1;
+            drop(waiting);
+            self.telemetry.audit_lost.inc();
             return;
         }
-        self.load.bytes.fetch_sub(length, Ordering::Relaxed);
-        self.load.lost.fetch_add(1, Ordering::Relaxed);
-        self.telemetry.audit_lost.inc();
+        waiting.bytes.extend_from_slice(line);
+        waiting.lines += 1;
+        drop(waiting);
+        // In between nobody waits for this: the far end looks by itself.
+        let worth_writing = before < BATCH && before + line.len() >= BATCH;
+        if before == 0 || worth_writing {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Has it told when everything before is written.
     pub fn flush(&self, done: oneshot::Sender<()>) {
-        // Without a thread there is nobody to tell, which the other end of `done` sees.
-        let _ = self.sender.send(Message::Flush(done));
+        self.shared.waiting.lock().told.push(done);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.shared.waiting.lock().over = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Shared {
+    /// The next batch, as soon as it is worth writing; `None` when there will be no other.
+    fn next(&self) -> Option<Waiting> {
+        let mut waiting = self.waiting.lock();
+        while waiting.bytes.is_empty() && waiting.told.is_empty() && !waiting.over {
+            self.changed.wait(&mut waiting);
+        }
+        let few = |waiting: &mut Waiting| waiting.bytes.len() < BATCH && waiting.told.is_empty() && !waiting.over;
+        self.changed.wait_while_for(&mut waiting, few, LINGER);
+        if waiting.bytes.is_empty() && waiting.told.is_empty() {
+            return None;
+        }
+        let over = waiting.over;
+        let batch = mem::take(&mut *waiting);
+        (waiting.taken, waiting.over) = (batch.bytes.len(), over);
+        Some(batch)
     }
 }
 
 impl Writer {
-    fn run(&mut self, receiver: &Receiver<Message>) {
-        while let Ok(first) = receiver.recv() {
-            let mut batch = Batch::default();
-            batch.take(first);
-            while batch.bytes.len() < BATCH
-                && let Ok(next) = receiver.try_recv()
-            {
-                batch.take(next);
-            }
+    fn run(&mut self) {
+        while let Some(batch) = self.shared.next() {
             self.write(batch);
         }
     }
 
-    fn write(&mut self, batch: Batch) {
-        let taken = batch.bytes.len();
-        let lost = self.load.lost.swap(0, Ordering::Relaxed);
-        let mut bytes = if self.broken { [b"\n", batch.bytes.as_slice()].concat() } else { batch.bytes };
+    fn write(&mut self, batch: Waiting) {
+        let Waiting { bytes, lines, taken: _, lost, told, over: _ } = batch;
+        let mut bytes = if self.broken { [b"\n", bytes.as_slice()].concat() } else { bytes };
         if lost > 0 {
             bytes.extend(record::lost(lost));
         }
-        match self.sink.write(&bytes) {
-            Ok(()) => self.succeeded(lost),
-            Err(error) => {
-                self.failed(&error, batch.lines);
-                // The gap that was to be told is not told yet.
-                self.load.lost.fetch_add(lost, Ordering::Relaxed);
+        let missing = match self.sink.write(&bytes) {
+            Ok(()) => {
+                self.succeeded(lost);
+                0
             }
-        }
-        self.load.bytes.fetch_sub(taken, Ordering::Relaxed);
-        for done in batch.waiting {
+            Err(error) => {
+                self.failed(&error, lines);
+                // The gap that was to be told is not told yet.
+                lost + lines
+            }
+        };
+        let mut waiting = self.shared.waiting.lock();
+        waiting.taken = 0;
+        waiting.lost += missing;
+        drop(waiting);
+        for done in told {
             // Whoever waited may have gone.
             let _ = done.send(());
         }
@@ -147,28 +182,7 @@ impl Writer {
             warn!(%error, "the audit log cannot be written");
         }
         self.broken = true;
-        self.load.lost.fetch_add(lines, Ordering::Relaxed);
         self.telemetry.audit_lost.inc_by(lines);
-    }
-}
-
-/// What is written at once.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    lines: u64,
-    waiting: Vec<oneshot::Sender<()>>,
-}
-
-impl Batch {
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Line(line) => {
-                self.bytes.extend(line);
-                self.lines += 1;
-            }
-            Message::Flush(done) => self.waiting.push(done),
-        }
     }
 }
 
@@ -185,25 +199,40 @@ mod tests {
     }
 
     /// A queue whose thread stands still, as one does behind a disk that does not answer.
-    fn stuck() -> (Queue, Receiver<Message>) {
-        let (sender, receiver) = channel();
-        (Queue { sender, load: Arc::default(), telemetry: Arc::default() }, receiver)
+    fn stuck() -> Queue {
+        Queue { shared: Arc::default(), telemetry: Arc::default() }
     }
 
     #[test]
     fn a_full_queue_takes_nothing_and_refusals_leave_room_for_uses() {
-        let (queue, receiver) = stuck();
-        let line = vec![b'x'; 1024];
+        let queue = stuck();
+        let line = [b'x'; 1024];
         for _ in 0..20_000 {
-            queue.put(line.clone(), Urgency::Refusal);
+            queue.put(&line, Urgency::Refusal);
         }
-        assert_eq!(queue.load.bytes.load(Ordering::Relaxed), FOR_REFUSALS);
+        assert_eq!(queue.shared.waiting.lock().bytes.len(), FOR_REFUSALS);
         for _ in 0..20_000 {
-            queue.put(line.clone(), Urgency::Use);
+            queue.put(&line, Urgency::Use);
         }
-        assert_eq!(queue.load.bytes.load(Ordering::Relaxed), CAPACITY);
-        assert_eq!(receiver.try_iter().count(), CAPACITY / 1024);
-        assert_eq!(queue.telemetry.audit_lost.get(), 40_000 - (CAPACITY / 1024) as u64);
+        let taken = queue.shared.next().unwrap();
+        assert_eq!((taken.bytes.len(), taken.lines), (CAPACITY, (CAPACITY / 1024) as u64));
+        assert_eq!(queue.telemetry.audit_lost.get(), 40_000 - taken.lines);
+        queue.put(&line, Urgency::Use);
+        assert_eq!(queue.shared.waiting.lock().lines, 0, "what is taken and not written takes its room still");
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
+        queue.put(b"last\n", Urgency::Use);
+        let shared = Arc::downgrade(&queue.shared);
+        drop(queue);
+        while shared.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), "last\n");
     }
 
     #[tokio::test]
@@ -211,8 +240,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
-        queue.put(vec![b'x'; CAPACITY + 1], Urgency::Use);
-        queue.put(b"next\n".to_vec(), Urgency::Use);
+        queue.put(&vec![b'x'; CAPACITY + 1], Urgency::Use);
+        queue.put(b"next\n", Urgency::Use);
         flushed(&queue).await;
         let text = fs::read_to_string(path).unwrap();
         assert!(
@@ -228,11 +257,11 @@ mod tests {
         fs::create_dir(directory.path().join("log")).unwrap();
         let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
         fs::rename(directory.path().join("log"), &aside).unwrap();
-        queue.put(b"unwritten\n".to_vec(), Urgency::Use);
+        queue.put(b"unwritten\n", Urgency::Use);
         flushed(&queue).await;
         assert_eq!(queue.telemetry.audit_lost.get(), 1);
         fs::rename(&aside, directory.path().join("log")).unwrap();
-        queue.put(b"next\n".to_vec(), Urgency::Use);
+        queue.put(b"next\n", Urgency::Use);
         flushed(&queue).await;
         let text = fs::read_to_string(path).unwrap();
         assert!(text.starts_with("\nnext\n") && text.contains("\"records\":1}"), "{text}");

@@ -1,15 +1,16 @@
 //! One line of the audit log. Its fields are a schema that others read: `docs/security.md` describes it, and what is
 //! there is never taken away or given another meaning under the same `schema`.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
-use serde::Serialize;
-
+use super::line::Line;
 use crate::{
     caller::Caller,
+    name::{CredentialName, Resources, Scopes},
     policy::{Action, Permit, Request, RowId},
     store::{Names, Unit},
     token::GrantKey,
+    trace::TraceId,
 };
 
 const SCHEMA: &str = "bearerd.audit.v1";
@@ -21,24 +22,19 @@ const CANCELLED: &str = "CANCELLED";
 const LONGEST_TEXT: usize = 2048;
 
 /// What was done, by whom, and what came of it. It has no place for a token, a header field, a query or a body.
-#[derive(Serialize)]
 pub(super) struct Record {
-    schema: &'static str,
-    event: &'static str,
-    time: String,
-    trace_id: String,
+    time: SystemTime,
+    trace: TraceId,
     rpc: &'static str,
-    caller: Option<String>,
-    caller_kind: Option<&'static str>,
-    peer: Option<SocketAddr>,
-    action: Option<&'static str>,
-    credential: Option<String>,
+    caller: Option<Caller>,
+    peer: Option<Arc<str>>,
+    action: Option<Action>,
+    credential: Option<CredentialName>,
     subject: Option<String>,
-    scopes: Vec<String>,
-    resources: Vec<String>,
+    scopes: Scopes,
+    resources: Resources,
     decision: Decision,
-    row: Option<usize>,
-    row_name: Option<String>,
+    row: Option<RowId>,
     pub result: &'static str,
     pub generation: Option<u64>,
     method: Option<String>,
@@ -48,8 +44,7 @@ pub(super) struct Record {
 }
 
 /// What the policy said.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Decision {
     /// It was not asked: the request was malformed, or one too many.
     None,
@@ -57,34 +52,31 @@ enum Decision {
     Denied,
 }
 
-/// The line that stands where others are missing.
-#[derive(Serialize)]
-struct Lost {
-    schema: &'static str,
-    event: &'static str,
-    time: String,
-    records: u64,
+impl Decision {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        }
+    }
 }
 
 impl Record {
-    pub fn new(rpc: &'static str, peer: Option<SocketAddr>, trace: &str) -> Self {
+    pub fn new(rpc: &'static str, peer: Option<Arc<str>>, trace: TraceId) -> Self {
         Self {
-            schema: SCHEMA,
-            event: "use",
-            time: now(),
-            trace_id: trace.to_owned(),
+            time: SystemTime::now(),
+            trace,
             rpc,
             caller: None,
-            caller_kind: None,
             peer,
             action: None,
             credential: None,
             subject: None,
-            scopes: Vec::new(),
-            resources: Vec::new(),
+            scopes: Scopes::default(),
+            resources: Resources::default(),
             decision: Decision::None,
             row: None,
-            row_name: None,
             result: CANCELLED,
             generation: None,
             method: None,
@@ -95,41 +87,36 @@ impl Record {
     }
 
     pub fn caller(&mut self, caller: &Caller) {
-        self.caller = Some(cut(caller.name()));
-        self.caller_kind = Some(kind(caller));
+        self.caller = Some(caller.clone());
     }
 
     pub fn asked(&mut self, request: &Request, names: &Names) {
         let Request { action, credential, subject, scopes, resources, call } = request;
-        self.action = Some(action.word());
-        self.credential = Some(credential.to_string());
+        self.action = Some(*action);
+        self.credential = Some(credential.clone());
         self.subject = (!subject.is_service()).then(|| {
             let grant = GrantKey { credential: credential.clone(), subject: subject.clone() };
             hash(names, &grant)
         });
-        self.scopes = scopes.iter().map(str::to_owned).collect();
-        self.resources = resources.iter().map(str::to_owned).collect();
-        self.method = call.as_ref().map(|call| cut(&call.method));
-        self.path = call.as_ref().map(|call| cut(call.plain_path()));
+        (self.scopes, self.resources) = (scopes.clone(), resources.clone());
+        self.method = call.as_ref().map(|call| cut(&call.method).to_owned());
+        self.path = call.as_ref().map(|call| cut(call.plain_path()).to_owned());
     }
 
     /// What is done with the store as a whole is done with no credential.
     pub fn asked_for_the_store(&mut self) {
-        self.action = Some(Action::Administer.word());
+        self.action = Some(Action::Administer);
     }
 
     pub fn allowed_by(&mut self, row: &RowId) {
-        let RowId { number, name } = row;
         self.decision = Decision::Allowed;
-        self.row = Some(*number);
-        self.row_name = name.as_deref().map(str::to_owned);
+        self.row = Some(row.clone());
     }
 
     pub fn allowed(&mut self, permit: &Permit) {
         self.allowed_by(permit.row());
         // Where the request named none: what the credential has of its own.
-        self.scopes = permit.scopes().iter().map(str::to_owned).collect();
-        self.resources = permit.resources().iter().map(str::to_owned).collect();
+        (self.scopes, self.resources) = (permit.scopes().clone(), permit.resources().clone());
     }
 
     pub fn denied(&mut self) {
@@ -141,21 +128,35 @@ impl Record {
     }
 
     pub fn line(&self) -> Vec<u8> {
-        line(self)
+        let mut line = Line::new(SCHEMA, "use", self.time);
+        line.plain("\"trace_id\":", self.trace.as_str());
+        line.plain("\"rpc\":", self.rpc);
+        line.maybe_text("\"caller\":", self.caller.as_ref().map(|caller| cut(caller.name())));
+        line.maybe_plain("\"caller_kind\":", self.caller.as_ref().map(kind));
+        line.maybe_text("\"peer\":", self.peer.as_deref());
+        line.maybe_plain("\"action\":", self.action.map(Action::word));
+        line.maybe_plain("\"credential\":", self.credential.as_ref().map(CredentialName::as_str));
+        line.maybe_plain("\"subject\":", self.subject.as_deref());
+        line.texts("\"scopes\":", self.scopes.iter());
+        line.texts("\"resources\":", self.resources.iter());
+        line.plain("\"decision\":", self.decision.word());
+        line.maybe_number("\"row\":", self.row.as_ref().map(|row| row.number as u64));
+        line.maybe_text("\"row_name\":", self.row.as_ref().and_then(|row| row.name.as_deref()));
+        line.plain("\"result\":", self.result);
+        line.maybe_number("\"generation\":", self.generation);
+        line.maybe_text("\"method\":", self.method.as_deref());
+        line.maybe_text("\"path\":", self.path.as_deref());
+        line.maybe_number("\"status\":", self.status.map(u64::from));
+        line.maybe_number("\"attempts\":", self.attempts.map(u64::from));
+        line.end()
     }
 }
 
 /// The line that says how many are missing here.
 pub(super) fn lost(records: u64) -> Vec<u8> {
-    line(&Lost { schema: SCHEMA, event: "lost", time: now(), records })
-}
-
-/// JSON has no raw line ends in it, so whatever a caller wrote, a line stays one line.
-fn line(of: &impl Serialize) -> Vec<u8> {
-    // Texts and numbers can always be written as JSON.
-    let mut line = serde_json::to_vec(of).unwrap_or_default();
-    line.push(b'\n');
-    line
+    let mut line = Line::new(SCHEMA, "lost", SystemTime::now());
+    line.maybe_number("\"records\":", Some(records));
+    line.end()
 }
 
 /// How a caller has shown who it is.
@@ -176,12 +177,8 @@ fn hash(names: &Names, grant: &GrantKey) -> String {
     name.as_str().rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn cut(text: &str) -> String {
-    text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default().to_owned()
-}
-
-fn now() -> String {
-    humantime::format_rfc3339_micros(SystemTime::now()).to_string()
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -193,6 +190,10 @@ mod tests {
         name::{CredentialName, Subject},
         policy::{Called, Policy},
     };
+
+    fn trace() -> TraceId {
+        TraceId::random()
+    }
 
     fn names() -> Names {
         Names::new(&[7; 32])
@@ -213,7 +214,7 @@ mod tests {
     /// Exactly these fields, in this order: others read them.
     #[test]
     fn the_schema_is_this() {
-        let mut record = Record::new("CallThrough", Some("127.0.0.1:7".parse().unwrap()), "abc");
+        let mut record = Record::new("CallThrough", Some("127.0.0.1:7".into()), trace());
         record.caller(&Caller::Local);
         record.asked(&request("/v1/x?token=secret"), &names());
         record.allowed(&Policy::local_only().permit(&Caller::Local, request("/v1/x")).unwrap());
@@ -222,12 +223,13 @@ mod tests {
         let text = String::from_utf8(record.line()).unwrap();
         let subject = hash(&names(), &GrantKey { credential: request("/").credential, subject: request("/").subject });
         let expected = format!(
-            "{{\"schema\":\"bearerd.audit.v1\",\"event\":\"use\",\"time\":\"{}\",\"trace_id\":\"abc\",\
+            "{{\"schema\":\"bearerd.audit.v1\",\"event\":\"use\",\"time\":\"{}\",\"trace_id\":\"{}\",\
              \"rpc\":\"CallThrough\",\"caller\":\"local\",\"caller_kind\":\"local\",\"peer\":\"127.0.0.1:7\",\
              \"action\":\"call\",\"credential\":\"crm\",\"subject\":\"{subject}\",\"scopes\":[],\"resources\":[],\
              \"decision\":\"allowed\",\"row\":0,\"row_name\":null,\"result\":\"OK\",\"generation\":7,\
              \"method\":\"GET\",\"path\":\"/v1/x\",\"status\":200,\"attempts\":1}}\n",
-            record.time
+            humantime::format_rfc3339_micros(record.time),
+            record.trace
         );
         assert_eq!(text, expected);
         assert!(!text.contains("jane") && !text.contains("secret"));
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_never_ended_was_cancelled() {
-        let record = Record::new("GetToken", None, "abc");
+        let record = Record::new("GetToken", None, trace());
         assert_eq!(
             (json(&record)["result"].as_str(), json(&record)["decision"].as_str()),
             (Some("CANCELLED"), Some("none"))
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_callers_text_makes_no_line_of_its_own_and_is_bounded() {
-        let mut record = Record::new("CallThrough", None, "abc");
+        let mut record = Record::new("CallThrough", None, trace());
         let forged = "/x\n{\"schema\":\"bearerd.audit.v1\"}\r\u{2028}\u{85}\"";
         record.asked(&request(forged), &names());
         assert_eq!(json(&record)["path"], forged);

@@ -215,6 +215,6 @@ pub(super) async fn release(core: &Core, target: &Target, hold: &Hold) {
 
 /// Counts what became of a refresh.
 pub(super) fn count(core: &Core, target: &Target, result: &'static str) {
-    let credential = target.credential.name.to_string();
+    let credential = target.credential.name.clone();
     core.telemetry.refreshes.get_or_create(&CredentialLabels { credential, result }).inc();
 }

@@ -157,7 +157,7 @@ impl Core {
             4 => "4xx",
             _ => "5xx",
         };
-        let credential = target.credential.name.to_string();
+        let credential = target.credential.name.clone();
         self.telemetry.calls.get_or_create(&CredentialLabels { credential, result }).inc();
         answered
     }

@@ -34,6 +34,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 impl Broker {
+    /// A token that is as fresh as wanted, from this replica's memory: nothing is waited for and nothing is to be said.
+    /// `None`: [`Self::get_token`] knows what to do.
+    pub fn at_hand(&self, permit: &Permit, wanted: &Wanted) -> Option<Served> {
+        let target = self.core.target(&self.roster, permit.token().clone()).ok()?;
+        let token = self.core.at_hand(&target, wanted)?;
+        Some(Served::new(&target, token))
+    }
+
     /// Returns a valid token, as fresh as wanted.
     ///
     /// # Errors
@@ -73,9 +81,7 @@ impl Core {
         wanted: Wanted,
         deadline: Instant,
     ) -> Result<Arc<Token>, Error> {
-        if let Some(token) = target.slot.fresh(&wanted, &self.now()) {
-            self.count_lookup(target, "memory");
-            self.consider_ahead(target, &token);
+        if let Some(token) = self.at_hand(target, &wanted) {
             return Ok(token);
         }
         // A token that is only due for a look into the store must not wait for a refresh that somebody else began.
@@ -93,6 +99,13 @@ impl Core {
             refresh::outlives(&token, &wanted)?;
         }
         Err(Error::RefreshInProgress { left: Duration::ZERO })
+    }
+
+    fn at_hand(self: &Arc<Self>, target: &Target, wanted: &Wanted) -> Option<Arc<Token>> {
+        let token = target.slot.fresh(wanted, &self.now())?;
+        self.count_lookup(target, "memory");
+        self.consider_ahead(target, &token);
+        Some(token)
     }
 
     /// Looks into the store, with a token at hand that may have been replaced. While the store is away, that token is

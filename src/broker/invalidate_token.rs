@@ -216,7 +216,7 @@ impl Core {
     }
 
     pub(super) fn count_report(&self, target: &Target, result: &'static str) {
-        let credential = target.credential.name.to_string();
+        let credential = target.credential.name.clone();
         self.telemetry.reports.get_or_create(&CredentialLabels { credential, result }).inc();
     }
 }

@@ -115,7 +115,7 @@ fn is_unproven(answer: &Result<Answer, SendError>) -> bool {
 /// Sends one request, once, and notes how long it took.
 async fn send(core: &Core, target: &Target, request: TokenRequest, sent: &Moment) -> Result<Answer, SendError> {
     let answer = core.provider.ask(request, core.timing.http_timeout).await;
-    let credential = target.credential.name.to_string();
+    let credential = target.credential.name.clone();
     let seconds = core.now().since(sent).as_secs_f64();
     core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
     log_failure(target, &answer);

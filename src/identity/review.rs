@@ -2,9 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use url::Url;
 
 use super::{IdentityError, remote::Remote, static_token::sha256};
@@ -14,7 +17,7 @@ use crate::caller::ServiceAccount;
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// How many answers are kept, and how many questions are asked at a time.
-const MAX_ANSWERS: u64 = 10_000;
+const MAX_ANSWERS: usize = 10_000;
 const MAX_QUESTIONS: usize = 16;
 
 /// How long a token waits until it is its turn to be asked about. Its request has one of the places for all requests, and
@@ -33,9 +36,12 @@ pub(super) struct Reviewer {
     url: Url,
     audience: String,
     remote: Arc<Remote>,
-    answers: Cache<[u8; 32], Option<ServiceAccount>>,
+    answers: Cache<[u8; 32], (Verdict, Instant)>,
     questions: Semaphore,
 }
+
+/// Whom the API server vouches for; for nobody it says `None`.
+type Verdict = Option<ServiceAccount>;
 
 #[derive(Serialize)]
 struct Question<'a> {
@@ -76,26 +82,31 @@ impl Reviewer {
     pub fn new(config: ReviewConfig, api_server: &Url, remote: Arc<Remote>) -> Self {
         let mut url = api_server.clone();
         url.set_path("/apis/authentication.k8s.io/v1/tokenreviews");
-        let answers = Cache::builder().max_capacity(MAX_ANSWERS).time_to_live(BELIEVED).build();
+        let answers = Cache::new(MAX_ANSWERS);
         Self { url, audience: config.audience, remote, answers, questions: Semaphore::new(MAX_QUESTIONS) }
+    }
+
+    fn known(&self, hash: &[u8; 32]) -> Option<Verdict> {
+        let (verdict, believed_until) = self.answers.get(hash)?;
+        (Instant::now() < believed_until).then_some(verdict)
     }
 
     /// The ServiceAccount that the API server says the token is of.
     pub async fn ask(&self, token: &str) -> Result<ServiceAccount, IdentityError> {
         let hash = sha256(token);
-        if let Some(known) = self.answers.get(&hash) {
+        if let Some(known) = self.known(&hash) {
             return known.ok_or(IdentityError::NotVouchedFor);
         }
         let Ok(Ok(_turn)) = timeout(TURN, self.questions.acquire()).await else {
             return Err(IdentityError::CannotAsk("too many other tokens are asked about".to_owned()));
         };
         // Somebody else may have asked while this one waited.
-        if let Some(known) = self.answers.get(&hash) {
+        if let Some(known) = self.known(&hash) {
             return known.ok_or(IdentityError::NotVouchedFor);
         }
         let body = self.remote.post(&self.url, self.question(token)).await.map_err(IdentityError::CannotAsk)?;
         let answer = self.read(&body)?;
-        self.answers.insert(hash, answer.clone());
+        self.answers.insert(hash, (answer.clone(), Instant::now() + BELIEVED));
         answer.ok_or(IdentityError::NotVouchedFor)
     }
 
@@ -123,8 +134,6 @@ impl fmt::Debug for Reviewer {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -136,6 +145,6 @@ mod tests {
         let since = Instant::now();
         assert!(matches!(reviewer.ask("token").await, Err(IdentityError::CannotAsk(_))));
         assert_eq!(since.elapsed(), TURN, "on a clock that stands still otherwise");
-        assert_eq!(reviewer.answers.get(&sha256("token")), None, "it says nothing about the token");
+        assert_eq!(reviewer.known(&sha256("token")), None, "it says nothing about the token");
     }
 }

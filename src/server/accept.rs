@@ -23,7 +23,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    identity::{Peer, Remote},
+    identity::{Address, Peer, Remote},
     limit::Damper,
     telemetry::{ConnectionLabels, Telemetry},
 };
@@ -188,7 +188,12 @@ impl Shared {
         };
         match begun {
             Ok(Ok((bytes, peer))) => {
-                self.serve_begun(bytes, Remote { peer, address }, Silent::until(limit, beginner)).await;
+                self.serve_begun(
+                    bytes,
+                    Remote { peer, address: address.map(Address::from) },
+                    Silent::until(limit, beginner),
+                )
+                .await;
             }
             Ok(Err(error)) => {
                 self.refused("handshake");

@@ -98,7 +98,7 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Bounded<S> {
             return self.inner.call(request);
         }
         let remote = request.extensions().get::<Remote>();
-        let address = remote.and_then(|remote| remote.address).map(|address| address.ip());
+        let address = remote.and_then(|remote| Some(remote.address.as_ref()?.ip));
         let room = Arc::clone(&self.room);
         self.inner.call(request.map(|body| {
             let data = Data::new(body).into_data_stream();
