@@ -1,10 +1,10 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations lint audit sbom bench fuzz demo
+.PHONY: help setup test chaos soak mutations lint audit sbom bench bench-check bench-baseline fuzz demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the tests and linters need (Redis by apt, the rest inside this directory)
 	@scripts/setup
@@ -47,9 +47,14 @@ sbom: ## write what the program is made of, as CycloneDX JSON
 	@echo 'sbom: scripts/sbom'
 	@scripts/sbom
 
-bench: ## measure
-	@echo 'bench: cargo bench'
-	@cargo bench --locked
+bench: ## measure bearerd beside its limits, into docs/performance.md; CHAPTERS="cached mtls" ROUNDS=5 REQUESTS=100000
+	@scripts/bench $(CHAPTERS)
+
+bench-check: ## count instructions, and fail if a count grew by more than 3 % over the baseline
+	@scripts/bench check
+
+bench-baseline: ## count instructions, and keep them as the baseline
+	@scripts/bench baseline
 
 SECONDS ?= 60
 fuzz: ## feed each fuzz target made-up input for SECONDS (60)

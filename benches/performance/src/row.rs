@@ -1,0 +1,90 @@
+//! One line of a table: a figure of ours, the one beside it, their ratio, and whether that is what we want.
+
+use crate::pair::Pair;
+
+/// The middle and the ends of some measurements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// The middle one; the mean of two where there is no middle one.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+    /// What they are counted in; empty for a ratio.
+    pub unit: &'static str,
+}
+
+impl Figure {
+    /// Of these measurements; zero of none.
+    pub fn of(mut measurements: Vec<f64>, unit: &'static str) -> Self {
+        measurements.sort_by(f64::total_cmp);
+        let at = |index: usize| measurements.get(index).copied().unwrap_or_default();
+        let last = measurements.len().saturating_sub(1);
+        Self { median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), min: at(0), max: at(last), unit }
+    }
+
+    /// Of something that comes out the same each time.
+    pub fn exactly(value: f64, unit: &'static str) -> Self {
+        Self { median: value, min: value, max: value, unit }
+    }
+}
+
+/// What a ratio must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// Whether a ratio is what is wanted.
+    pub fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => ratio >= least,
+            Self::AtMost(most) => ratio <= most,
+        }
+    }
+}
+
+/// One line of a table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was measured.
+    pub what: String,
+    /// bearerd's figure.
+    pub ours: Figure,
+    /// What it is measured against, its figure, and ours divided by it.
+    pub beside: Option<(String, Figure, Figure)>,
+    /// What the ratio must be, where something is promised.
+    pub goal: Option<Goal>,
+}
+
+impl Row {
+    /// Out of pairs. The ratio is the median of the pairs' ratios: both sides of a pair had the same minute.
+    pub fn of<T>(what: &str, peer: &str, pairs: &[Pair<T>], unit: &'static str, value: impl Fn(&T) -> f64) -> Self {
+        let figure = |side: &dyn Fn(&Pair<T>) -> f64, unit| Figure::of(pairs.iter().map(side).collect(), unit);
+        let ours = figure(&|pair| value(&pair.ours), unit);
+        let theirs = figure(&|pair| value(&pair.theirs), unit);
+        let ratio = figure(&|pair| value(&pair.ours) / value(&pair.theirs), "");
+        Self { what: what.to_owned(), ours, beside: Some((peer.to_owned(), theirs, ratio)), goal: None }
+    }
+
+    /// A figure that stands alone.
+    pub fn alone(what: &str, ours: Figure) -> Self {
+        Self { what: what.to_owned(), ours, beside: None, goal: None }
+    }
+
+    /// The same with a goal.
+    pub fn with_goal(self, goal: Goal) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
+    /// Whether the goal is met, where there is one.
+    pub fn is_met(&self) -> Option<bool> {
+        let (_, _, ratio) = self.beside.as_ref()?;
+        Some(self.goal?.is_met(ratio.median))
+    }
+}
