@@ -184,7 +184,7 @@ admin_listen = "127.0.0.1:{admin}"
 {tls}
 {store}
 [audit]
-output = "audit.jsonl"
+output = "./audit.jsonl"
 
 [limits]
 requests_per_second = 1_000_000
@@ -206,7 +206,7 @@ credentials = ["{CREDENTIAL}", "static-*"]
 actions = ["get", "invalidate", "call"]
 
 [[allow]]
-name = "this host"
+name = "this-host"
 caller = "local"
 credentials = ["{CREDENTIAL}", "static-*"]
 actions = ["get", "invalidate", "call"]
