@@ -33,12 +33,28 @@ impl How {
 }
 
 /// How many calls a server has answered since it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
     /// In the way that is measured.
     pub well: u64,
-    /// In any other.
-    pub otherwise: u64,
+    /// Well, but from elsewhere than is measured.
+    pub elsewhere: u64,
+    /// With an error.
+    pub refused: u64,
+    /// Without a record in the audit log: there was no time to write it.
+    pub unrecorded: u64,
+}
+
+impl Answered {
+    /// What came since an earlier count.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            well: self.well - earlier.well,
+            elsewhere: self.elsewhere - earlier.elsewhere,
+            refused: self.refused - earlier.refused,
+            unrecorded: self.unrecorded - earlier.unrecorded,
+        }
+    }
 }
 
 /// The bytes of one call's messages, without the five of the gRPC frame.

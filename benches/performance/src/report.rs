@@ -16,7 +16,7 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 fn line(row: &Row) -> String {
-    let Row { what, ours, beside, goal, .. } = row;
+    let Row { what, ours, beside, goal, doubt } = row;
     let (theirs, ratio) = match beside {
         Some((name, theirs, ratio)) => (format!("{name}: {}", figure(theirs)), figure(ratio)),
         None => ("–".to_owned(), "–".to_owned()),
@@ -26,10 +26,11 @@ fn line(row: &Row) -> String {
         Some(Goal::AtMost(most)) => format!("≤ {most:.2}"),
         None => "–".to_owned(),
     };
-    let met = match row.is_met() {
-        Some(true) => "yes",
-        Some(false) => "**no**",
-        None => "–",
+    let met = match (doubt, row.is_met()) {
+        (Some(why), _) => why,
+        (None, Some(true)) => "yes",
+        (None, Some(false)) => "**no**",
+        (None, None) => "–",
     };
     format!("| {what} | {} | {theirs} | {ratio} | {goal} | {met} |", figure(ours))
 }

@@ -60,6 +60,8 @@ pub struct Row {
     pub beside: Option<(String, Figure, Figure)>,
     /// What the ratio must be, where something is promised.
     pub goal: Option<Goal>,
+    /// Why nothing follows from the ratio.
+    pub doubt: Option<&'static str>,
 }
 
 impl Row {
@@ -69,17 +71,22 @@ impl Row {
         let ours = figure(&|pair| value(&pair.ours), unit);
         let theirs = figure(&|pair| value(&pair.theirs), unit);
         let ratio = figure(&|pair| value(&pair.ours) / value(&pair.theirs), "");
-        Self { what: what.to_owned(), ours, beside: Some((peer.to_owned(), theirs, ratio)), goal: None }
+        Self { what: what.to_owned(), ours, beside: Some((peer.to_owned(), theirs, ratio)), goal: None, doubt: None }
     }
 
     /// A figure that stands alone.
     pub fn alone(what: &str, ours: Figure) -> Self {
-        Self { what: what.to_owned(), ours, beside: None, goal: None }
+        Self { what: what.to_owned(), ours, beside: None, goal: None, doubt: None }
     }
 
     /// The same with a goal.
     pub fn with_goal(self, goal: Goal) -> Self {
         Self { goal: Some(goal), ..self }
+    }
+
+    /// The same, in doubt if there is a reason.
+    pub fn doubted(self, doubt: Option<&'static str>) -> Self {
+        Self { doubt, ..self }
     }
 
     /// Whether the goal is met, where there is one.

@@ -117,7 +117,7 @@ impl Server for Bearerd {
         asked().encode_to_vec()
     }
 
-    /// Well: from where it should come. Otherwise: from elsewhere, every error, and every audit record that was lost.
+    /// As `/metrics` says it.
     fn answered(&self) -> Result<Answered, Error> {
         let url = format!("http://127.0.0.1:{}/metrics", self.admin);
         let metrics = self.runtime.block_on(async { reqwest::get(url).await?.text().await });
@@ -131,8 +131,8 @@ impl Server for Bearerd {
         let elsewhere = sum(&metrics, |series| series.starts_with(lookups)) - well;
         let refused =
             sum(&metrics, |series| series.starts_with("bearerd_requests_total{") && !series.contains(r#"result="OK""#));
-        let lost = sum(&metrics, |series| series == "bearerd_audit_lost_total");
-        Ok(Answered { well, otherwise: elsewhere + refused + lost })
+        let unrecorded = sum(&metrics, |series| series == "bearerd_audit_lost_total");
+        Ok(Answered { well, elsewhere, refused, unrecorded })
     }
 
     fn cpu(&self) -> Result<Duration, Error> {

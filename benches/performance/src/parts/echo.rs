@@ -74,7 +74,7 @@ impl Server for Echo {
         let (input, output) = &mut *self.asking.lock();
         writeln!(input).map_err(cannot("ask the echo"))?;
         let well = line(output)?.parse().map_err(|_| failed("the echo gave no number"))?;
-        Ok(Answered { well, otherwise: 0 })
+        Ok(Answered { well, ..Answered::default() })
     }
 
     fn cpu(&self) -> Result<Duration, Error> {
