@@ -56,3 +56,17 @@ fn cores(list: &str) -> Vec<usize> {
     };
     list.split(',').filter_map(range).flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::cores;
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        for (list, expected) in
+            [("\t0-1", vec![0, 1]), ("0,2-4,9", vec![0, 2, 3, 4, 9]), ("5", vec![5]), ("", vec![]), ("none", vec![])]
+        {
+            assert_eq!(cores(list), expected, "{list}");
+        }
+    }
+}

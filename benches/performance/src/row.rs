@@ -49,6 +49,17 @@ impl Goal {
     }
 }
 
+/// The other side of a line.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// What it is.
+    pub name: String,
+    /// Its figure.
+    pub figure: Figure,
+    /// Ours divided by it.
+    pub ratio: Figure,
+}
+
 /// One line of a table.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -56,8 +67,8 @@ pub struct Row {
     pub what: String,
     /// bearerd's figure.
     pub ours: Figure,
-    /// What it is measured against, its figure, and ours divided by it.
-    pub beside: Option<(String, Figure, Figure)>,
+    /// What it is measured against; some figures stand alone.
+    pub beside: Option<Beside>,
     /// What the ratio must be, where something is promised.
     pub goal: Option<Goal>,
     /// Why nothing follows from the ratio.
@@ -71,7 +82,8 @@ impl Row {
         let ours = figure(&|pair| value(&pair.ours), unit);
         let theirs = figure(&|pair| value(&pair.theirs), unit);
         let ratio = figure(&|pair| value(&pair.ours) / value(&pair.theirs), "");
-        Self { what: what.to_owned(), ours, beside: Some((peer.to_owned(), theirs, ratio)), goal: None, doubt: None }
+        let beside = Some(Beside { name: peer.to_owned(), figure: theirs, ratio });
+        Self { beside, ..Self::alone(what, ours) }
     }
 
     /// A figure that stands alone.
@@ -91,7 +103,41 @@ impl Row {
 
     /// Whether the goal is met, where there is one.
     pub fn is_met(&self) -> Option<bool> {
-        let (_, _, ratio) = self.beside.as_ref()?;
-        Some(self.goal?.is_met(ratio.median))
+        Some(self.goal?.is_met(self.beside.as_ref()?.ratio.median))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_has_a_middle_and_ends() {
+        for (measurements, median, min, max) in [
+            (vec![], 0.0, 0.0, 0.0),
+            (vec![7.0], 7.0, 7.0, 7.0),
+            (vec![9.0, 1.0, 4.0], 4.0, 1.0, 9.0),
+            (vec![9.0, 1.0, 4.0, 5.0], 4.5, 1.0, 9.0),
+        ] {
+            let expected = Figure { median, min, max, unit: "µs" };
+            assert_eq!(Figure::of(measurements, "µs"), expected);
+        }
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_pairs_and_not_of_medians() {
+        let pairs = [(10.0, 5.0), (40.0, 10.0), (90.0, 30.0)].map(|(ours, theirs)| Pair { ours, theirs });
+        let row = Row::of("", "", &pairs, "/s", |value| *value);
+        let ratio = row.beside.as_ref().unwrap().ratio;
+        assert_eq!((row.ours.median, ratio.median, ratio.min, ratio.max), (40.0, 3.0, 2.0, 4.0));
+        for (goal, met) in [
+            (Goal::AtLeast(3.0), true),
+            (Goal::AtLeast(3.1), false),
+            (Goal::AtMost(3.0), true),
+            (Goal::AtMost(2.9), false),
+        ] {
+            assert_eq!(row.clone().with_goal(goal).is_met(), Some(met), "{goal:?}");
+        }
+        assert_eq!(row.is_met(), None);
     }
 }

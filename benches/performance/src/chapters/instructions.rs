@@ -14,7 +14,7 @@ use crate::{
         echo::Echo,
         redis::Redis,
     },
-    row::{Figure, Goal, Row},
+    row::{Beside, Figure, Goal, Row},
 };
 
 /// `GetToken` from memory.
@@ -40,8 +40,13 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         Ok::<_, Error>(Figure::exactly(*count, "instructions"))
     };
     let (cached, echo, sealed) = (figure(CACHED)?, figure(ECHO)?, figure(SEALED)?);
-    let beside =
-        |ours: Figure| Some(("bare tonic echo".to_owned(), echo, Figure::exactly(ours.median / echo.median, "")));
+    let beside = |ours: Figure| {
+        Some(Beside {
+            name: "bare tonic echo".to_owned(),
+            figure: echo,
+            ratio: Figure::exactly(ours.median / echo.median, ""),
+        })
+    };
     Ok(vec![
         Row { beside: beside(cached), ..Row::alone("`GetToken` from memory", cached) }.with_goal(Goal::AtMost(1.25)),
         Row { beside: beside(sealed), ..Row::alone("`GetToken` that reads the sealed record from Redis", sealed) },

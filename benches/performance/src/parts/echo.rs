@@ -193,3 +193,17 @@ impl tower::Service<http::Request<Body>> for Service {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_it_has_to_be() {
+        for size in [0, 3, 12, 129, 131, 300] {
+            assert_eq!(Text::that_takes(size).unwrap().encoded_len(), size);
+        }
+        // The length of one takes a second byte from 128 on, so that no text takes exactly 130.
+        assert!(Text::that_takes(130).is_err());
+    }
+}

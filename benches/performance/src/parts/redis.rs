@@ -20,17 +20,27 @@ pub struct Redis {
     port: u16,
 }
 
-/// How many bytes the bare client reads: about what bearerd reads of one grant and its token.
-const SIZE: usize = 1024;
+/// How many bytes the bare client reads: about as many as one grant and its token have here.
+const SIZE: usize = 512;
 
 impl Redis {
-    /// Starts one on the core of the load, with nothing written to disk, and waits until it answers.
+    /// Starts one on the core of the load, as an operator should run it, and waits until it answers.
     pub fn start(bench: &Bench) -> Result<Self, Error> {
         let port = free_port()?;
         let directory = bench.scratch().join(format!("redis-{port}"));
         std::fs::create_dir(&directory).map_err(cannot("make a directory for Redis"))?;
         let mut command = bench.cores.load("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--dir",
+        ]);
         command.arg(directory).stdout(Stdio::null());
         let mut process = Process::start(&mut command, "redis-server")?;
         process.wait_until(|| round_trip(port).is_ok())?;
