@@ -11,7 +11,7 @@ use crate::{
     machine, say,
 };
 
-/// How much a count may grow. Repeated counts differ by a third of this at most.
+/// How much a count may grow. Repeated counts differ by less than two thirds of this.
 const GROWTH: f64 = 0.03;
 
 /// The file's content.
