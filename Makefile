@@ -1,10 +1,10 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test chaos soak mutations adversary lint audit sbom bench fuzz demo
+.PHONY: help setup test chaos soak mutations adversary lint audit sbom bench bench-check bench-baseline fuzz demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the tests and linters need (Redis by apt, the rest inside this directory)
 	@scripts/setup
@@ -36,6 +36,7 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 	@echo 'lint: cargo fmt'
 	@cargo fmt --check
 	@cargo fmt --check --manifest-path fuzz/Cargo.toml
+	@cargo fmt --check --manifest-path benches/performance/Cargo.toml
 	@echo 'lint: cargo clippy'
 	@cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	@echo 'lint: cargo deny'
@@ -51,9 +52,14 @@ sbom: ## write what the program is made of, as CycloneDX JSON
 	@echo 'sbom: scripts/sbom'
 	@scripts/sbom
 
-bench: ## measure
-	@echo 'bench: cargo bench'
-	@cargo bench --locked
+bench: ## measure bearerd beside its limits, into docs/performance.md; CHAPTERS="cached mtls" ROUNDS=5 REQUESTS=100000
+	@scripts/bench $(CHAPTERS)
+
+bench-check: ## count instructions, and fail if a count grew by more than 3 % over the baseline
+	@scripts/bench check
+
+bench-baseline: ## count instructions, and keep them as the baseline
+	@scripts/bench baseline
 
 SECONDS ?= 60
 fuzz: ## feed each fuzz target made-up input for SECONDS (60)

@@ -1,0 +1,30 @@
+//! What is compared with what. Each chapter is a file and a table of `docs/performance.md`.
+
+use crate::{bench::Bench, error::Error, row::Row};
+
+pub mod cached;
+pub mod instructions;
+pub mod mtls;
+pub mod store_read;
+
+/// One table.
+pub struct Chapter {
+    /// What `make bench CHAPTERS=…` and the marks in the document call it.
+    pub name: &'static str,
+    /// What it is about, for whoever waits.
+    pub what: &'static str,
+    /// Measures.
+    pub run: fn(&Bench) -> Result<Vec<Row>, Error>,
+}
+
+/// All of them, in the order of the document.
+pub const ALL: &[Chapter] = &[
+    Chapter { name: "instructions", what: "instructions of one call", run: instructions::run },
+    Chapter { name: "cached", what: "a token from memory beside a bare echo", run: cached::run },
+    Chapter { name: "mtls", what: "the same with certificates on both sides", run: mtls::run },
+    Chapter {
+        name: "store_read",
+        what: "a token read from Redis beside a bare read and a bare echo",
+        run: store_read::run,
+    },
+];

@@ -1,0 +1,132 @@
+//! Load by h2load, which is not of our making, and what came of it.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use crate::{
+    bench::Bench,
+    error::{Error, cannot, failed},
+    parts::{Answered, Server, certificates::Certificates},
+};
+
+/// How much is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Connections.
+    pub connections: u32,
+    /// Requests under way on each.
+    pub streams: u32,
+    /// Requests in all.
+    pub requests: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded {
+    /// Calls a second.
+    pub rate: f64,
+    /// How long half of the calls took at most, in µs.
+    pub p50: f64,
+    /// How long all but one in a hundred took at most, in µs.
+    pub p99: f64,
+    /// The server's processor time for each call, in µs.
+    pub cpu: f64,
+}
+
+/// A server that had its core to itself and was busy for less of the time than this waited for load: what was measured
+/// then is something else's limit.
+const BUSY: f64 = 0.85;
+
+impl Loaded {
+    /// Whether the server worked as much as it could, so that the rate is its own.
+    pub fn is_the_servers_limit(&self) -> bool {
+        self.rate * self.cpu / 1e6 >= BUSY
+    }
+}
+
+impl Load {
+    /// Sends it, and makes sure that each call was answered well.
+    pub fn on(self, bench: &Bench, server: &impl Server, tls: Option<&Certificates>) -> Result<Loaded, Error> {
+        let (before, began) = (server.answered()?, server.cpu()?);
+        let log = bench.scratch().join("h2load.log");
+        let printed = self.send(bench, server, tls, &log)?;
+        let (after, ended) = (server.answered()?, server.cpu()?);
+        let answered = after.since(before);
+        if answered != (Answered { well: self.requests, ..Answered::default() }) {
+            return Err(failed(format!("{} calls were not all answered well: {answered:?}", self.requests)));
+        }
+        self.read(&printed, &log, ended.saturating_sub(began))
+    }
+
+    fn send(
+        self,
+        bench: &Bench,
+        server: &impl Server,
+        tls: Option<&Certificates>,
+        log: &Path,
+    ) -> Result<String, Error> {
+        let body = bench.scratch().join("request.bin");
+        fs::write(&body, framed(&server.request())?).map_err(cannot("write a request"))?;
+        // It appends to a log that is there.
+        if log.exists() {
+            fs::remove_file(log).map_err(cannot("remove an old log"))?;
+        }
+        let mut command = bench.cores.load("h2load");
+        command.args(["-t1", &format!("-c{}", self.connections), &format!("-m{}", self.streams)]);
+        command.args([&format!("-n{}", self.requests), "-d"]).arg(&body);
+        command.args(["-H", "content-type: application/grpc", "-H", "te: trailers", &server.url()]);
+        bench.note(&command, &[(&*body.to_string_lossy(), "request.bin"), (&authority(&server.url()), "$ADDRESS")]);
+        command.arg("--log-file").arg(log);
+        if let Some(certificates) = tls {
+            present(&mut command, bench, certificates)?;
+        }
+        let output = command.output().map_err(cannot("start h2load (scripts/bench-setup installs it)"))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wanted = format!(" {} succeeded, 0 failed, 0 errored, 0 timeout", self.requests);
+        if printed.contains(&wanted) {
+            return Ok(printed);
+        }
+        Err(failed(format!("h2load failed: {printed}{}", String::from_utf8_lossy(&output.stderr))))
+    }
+
+    fn read(self, printed: &str, log: &Path, cpu: Duration) -> Result<Loaded, Error> {
+        let rate = printed.split(", ").find_map(|part| part.strip_suffix(" req/s")?.parse().ok());
+        let log = fs::read_to_string(log).map_err(cannot("read h2load's log"))?;
+        let times = log.lines().filter_map(|line| line.rsplit('\t').next()?.parse::<f64>().ok());
+        let mut times: Vec<f64> = times.collect();
+        times.sort_by(f64::total_cmp);
+        let percentile = |percent: usize| times.get(times.len() * percent / 100).copied();
+        let (Some(rate), Some(p50), Some(p99)) = (rate, percentile(50), percentile(99)) else {
+            return Err(failed(format!("h2load says something new: {printed}")));
+        };
+        Ok(Loaded { rate, p50, p99, cpu: cpu.as_secs_f64() * 1e6 / times.len() as f64 })
+    }
+}
+
+/// A message as gRPC sends it: not compressed, its length in front.
+fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
+    let length = u32::try_from(message.len()).map_err(|_| failed("the request is too long"))?;
+    Ok([&[0][..], &length.to_be_bytes(), message].concat())
+}
+
+fn authority(url: &str) -> String {
+    url.split('/').nth(2).unwrap_or_default().to_owned()
+}
+
+/// h2load has no option for a certificate of its own. A library of one function gives it one, in the place where OpenSSL
+/// makes the context of its connections.
+fn present(command: &mut Command, bench: &Bench, certificates: &Certificates) -> Result<(), Error> {
+    let library = bench.scratch().join("client_certificate.so");
+    if !library.exists() {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/client_certificate.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]);
+        let status = compiler.status().map_err(cannot("start the C compiler"))?;
+        if !status.success() {
+            return Err(failed("client_certificate.c cannot be compiled"));
+        }
+    }
+    command.env("LD_PRELOAD", library);
+    command.env("CLIENT_CERTIFICATE", certificates.directory().join("client"));
+    command.env("CLIENT_KEY", certificates.directory().join("client.key"));
+    Ok(())
+}

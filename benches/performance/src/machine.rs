@@ -1,0 +1,65 @@
+//! What was measured on, and with which versions.
+
+use std::{fs, process::Command};
+
+/// Lines of Markdown that say what these figures come from.
+pub fn describe() -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let os = field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned();
+    vec![
+        format!("{}, {cores} cores, {}", field("/proc/cpuinfo", "model name\t: "), memory()),
+        format!("{os}, Linux {}", first_line("uname", &["-r"])),
+        format!("bearerd {} ({}), release profile", version(), commit()),
+        [
+            first_line("rustc", &["--version"]),
+            first_line("h2load", &["--version"]),
+            first_line("valgrind", &["--version"]),
+            redis(),
+        ]
+        .join(", "),
+    ]
+}
+
+/// The version of the compiler, which instruction counts depend on.
+pub fn compiler() -> String {
+    first_line("rustc", &["--version"])
+}
+
+/// Today in UTC.
+pub fn today() -> String {
+    first_line("date", &["-u", "+%Y-%m-%d"])
+}
+
+/// As the root's `Cargo.toml` says it.
+fn version() -> String {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+    field(manifest, "version = ").trim_matches('"').to_owned()
+}
+
+fn commit() -> String {
+    first_line("git", &["describe", "--always", "--dirty"])
+}
+
+fn redis() -> String {
+    let line = first_line("redis-server", &["--version"]);
+    let version = line.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    version.map_or_else(|| "no Redis".to_owned(), |version| format!("Redis {version}"))
+}
+
+fn memory() -> String {
+    let text = field("/proc/meminfo", "MemTotal:");
+    let kib: u64 = text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default();
+    format!("{} GiB", kib.div_ceil(1024 * 1024))
+}
+
+fn field(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown").trim().to_owned()
+}
+
+/// What a program prints first; a figure is not worth less because one of the programs does not say its version.
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or("unknown").trim().to_owned()
+}

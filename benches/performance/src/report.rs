@@ -1,0 +1,127 @@
+//! The tables of `docs/performance.md`. What stands between marks there is written here; the rest is for people to write.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    bench::Bench,
+    error::{Error, cannot, failed},
+    machine,
+    row::{Beside, Figure, Goal, Row},
+};
+
+/// A table in Markdown.
+pub fn table(rows: &[Row]) -> String {
+    let head = "| what | bearerd | beside it | ratio | goal | met |\n|--|--|--|--|--|--|";
+    [head.to_owned()].into_iter().chain(rows.iter().map(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn line(row: &Row) -> String {
+    let Row { what, ours, beside, goal, doubt } = row;
+    let (theirs, ratio) = match beside {
+        Some(Beside { name, figure: theirs, ratio }) => (format!("{name}: {}", figure(theirs)), figure(ratio)),
+        None => ("–".to_owned(), "–".to_owned()),
+    };
+    let goal = match goal {
+        Some(Goal::AtLeast(least)) => format!("≥ {least:.2}"),
+        Some(Goal::AtMost(most)) => format!("≤ {most:.2}"),
+        None => "–".to_owned(),
+    };
+    let met = match (doubt, row.is_met()) {
+        (Some(why), _) => why,
+        (None, Some(true)) => "yes",
+        (None, Some(false)) => "**no**",
+        (None, None) => "–",
+    };
+    format!("| {what} | {} | {theirs} | {ratio} | {goal} | {met} |", figure(ours))
+}
+
+/// The median, and the ends where they differ.
+fn figure(figure: &Figure) -> String {
+    let Figure { median, min, max, unit } = *figure;
+    let value = |value: f64| if unit.is_empty() { format!("{value:.2}") } else { grouped(value) };
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    if min == max {
+        return format!("{}{unit}", value(median));
+    }
+    format!("{}{unit} ({}–{})", value(median), value(min), value(max))
+}
+
+/// A number with its thousands apart; small ones keep one place after the point.
+fn grouped(value: f64) -> String {
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Puts a chapter's table into the document, with the machine and the commands of this run.
+pub fn write(bench: &Bench, chapter: &str, table: &str) -> Result<(), Error> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance.md");
+    let text = fs::read_to_string(&file).map_err(cannot("read docs/performance.md"))?;
+    let (commands, rounds) = (bench.take_commands().join("\n"), bench.rounds);
+    let (today, cores) = (machine::today(), bench.cores.describe());
+    let when = format!("{today}: {cores}; a figure with its ends is of {rounds} rounds.");
+    let lines = format!("{table}\n\n{when}\n\n```sh\n{commands}\n```");
+    let text = replaced(&text, chapter, &lines)?;
+    let list = machine::describe().iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n");
+    fs::write(file, replaced(&text, "machine", &list)?).map_err(cannot("write docs/performance.md"))
+}
+
+/// The text with something else between the marks of this name.
+fn replaced(text: &str, name: &str, content: &str) -> Result<String, Error> {
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("\n<!-- {name}: end -->"));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+    let (before, after) = parts.ok_or_else(|| failed(format!("docs/performance.md has no marks for {name}")))?;
+    Ok(format!("{before}{begin}{content}{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_written_for_people() {
+        for (figure, text) in [
+            (Figure::exactly(74_960.4, "instructions"), "74,960 instructions"),
+            (Figure::exactly(1_234_567.0, ""), "1234567.00"),
+            (Figure { median: 12.34, min: 9.0, max: 120.0, unit: "µs" }, "12.3 µs (9.0–120)"),
+            (Figure { median: 0.954, min: 0.9, max: 1.0, unit: "" }, "0.95 (0.90–1.00)"),
+        ] {
+            assert_eq!(super::figure(&figure), text);
+        }
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_is_shown_as_missed() {
+        let one = Figure::exactly(1.0, "");
+        let row = Row { beside: Some(Beside { name: String::new(), figure: one, ratio: one }), ..Row::alone("", one) };
+        let met = |row: Row| line(&row).trim_end_matches(" |").rsplit("| ").next().unwrap().to_owned();
+        assert_eq!(met(row.clone()), "–");
+        assert_eq!(met(row.clone().with_goal(Goal::AtMost(1.0))), "yes");
+        assert_eq!(met(row.clone().with_goal(Goal::AtLeast(1.01))), "**no**");
+        assert_eq!(met(row.with_goal(Goal::AtMost(1.0)).doubted(Some("not known"))), "not known");
+    }
+
+    #[test]
+    fn only_what_stands_between_its_marks_is_replaced() {
+        let text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb";
+        assert_eq!(replaced(text, "x", "new").unwrap(), "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb");
+        assert!(replaced(text, "y", "new").is_err());
+    }
+
+    #[test]
+    fn the_document_has_marks_for_every_chapter() {
+        let text = include_str!("../../../docs/performance.md");
+        for name in crate::chapters::ALL.iter().map(|chapter| chapter.name).chain(["machine"]) {
+            assert!(replaced(text, name, "").is_ok(), "{name}");
+        }
+    }
+}
