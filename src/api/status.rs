@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn a_wait_and_a_cause_are_told_and_nothing_else_of_the_inside() {
         let error = Error::Failed { cause: FailureCause::RefreshOutcomeLost, retry_after: None };
-        let status = of(&Refusal::Failed(error), "t");
+        let status = of(&Refusal::Failed(error), TraceId::random());
         let info = status.get_details_error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("REAUTHORIZATION_REQUIRED", "bearerd"));
         assert_eq!(info.metadata["cause"], "REFRESH_OUTCOME_LOST");
         assert!(status.get_details_retry_info().is_none());
 
         let error = Error::StoreUnavailable("redis at 10.0.0.1 said no".into());
-        let status = of(&Refusal::Failed(error), "t");
+        let status = of(&Refusal::Failed(error), TraceId::random());
         assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
         assert!(!status.message().contains("10.0.0.1"));
     }
