@@ -3,6 +3,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use http::{HeaderName, header::AUTHORIZATION};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::{Span, debug, info_span, warn};
 
@@ -176,9 +177,12 @@ pub fn overloaded() -> Status {
     status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), TraceId::random())
 }
 
-/// The caller's trace id (W3C Trace Context, `traceparent`), or a new one.
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The caller's trace id, or a new one.
 fn trace(metadata: &MetadataMap) -> TraceId {
-    let parent = metadata.get("traceparent").and_then(|value| value.to_str().ok());
+    let parent = metadata.as_ref().get(TRACEPARENT).and_then(|value| value.to_str().ok());
     parent.and_then(TraceId::of_parent).unwrap_or_else(TraceId::random)
 }
 
@@ -188,6 +192,6 @@ fn remote<T>(request: &Request<T>) -> Option<&Remote> {
 
 /// Everything that stands there as `authorization`. What is no text cannot be a token, and is a proof all the same.
 fn authorization(metadata: &MetadataMap) -> Vec<SecretString> {
-    let values = metadata.get_all("authorization").iter();
+    let values = metadata.as_ref().get_all(AUTHORIZATION).iter();
     values.map(|value| SecretString::from(value.to_str().unwrap_or_default())).collect()
 }

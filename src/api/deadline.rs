@@ -1,11 +1,13 @@
 //! How much time a caller gives (`grpc-timeout`), as far as that decides whether its request is taken on.
 
+use http::HeaderName;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::broker::Error;
 
 /// What callers write, as the gRPC protocol has it: one to eight digits and a unit.
 const FIELD: &str = "grpc-timeout";
+const NAME: HeaderName = HeaderName::from_static(FIELD);
 const UNITS: &str = "HMSmun";
 const MOST_DIGITS: usize = 8;
 
@@ -23,7 +25,7 @@ pub(super) enum Deadline {
 /// Reads the field. The server's timer takes what it cannot read for no limit at all, and lets work begin before it looks
 /// at the time for once, so that a refresh would be made for somebody who has long gone.
 pub(super) fn of(metadata: &MetadataMap) -> Deadline {
-    let mut values = metadata.get_all(FIELD).iter().map(|value| value.to_str().ok().and_then(has_time));
+    let mut values = metadata.as_ref().get_all(NAME).iter().map(|value| value.to_str().ok().and_then(has_time));
     match values.next() {
         None => Deadline::Ahead,
         // Two of them would leave it to chance which one counts.

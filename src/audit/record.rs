@@ -133,7 +133,7 @@ impl Record {
         line.plain("\"rpc\":", self.rpc);
         line.maybe_text("\"caller\":", self.caller.as_ref().map(|caller| cut(caller.name())));
         line.maybe_plain("\"caller_kind\":", self.caller.as_ref().map(kind));
-        line.maybe_text("\"peer\":", self.peer.as_deref());
+        line.maybe_plain("\"peer\":", self.peer.as_deref());
         line.maybe_plain("\"action\":", self.action.map(Action::word));
         line.maybe_plain("\"credential\":", self.credential.as_ref().map(CredentialName::as_str));
         line.maybe_plain("\"subject\":", self.subject.as_deref());

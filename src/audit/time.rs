@@ -3,7 +3,6 @@
 
 use std::{
     cell::RefCell,
-    io::Write,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,9 +20,22 @@ pub(super) fn write(into: &mut Vec<u8>, moment: SystemTime) {
             *text = humantime::format_rfc3339_seconds(whole).to_string().trim_end_matches('Z').to_owned();
             *second = since.as_secs();
         }
-        // Writing into memory cannot fail.
-        let _ = write!(into, "\"{text}.{:06}Z\"", since.subsec_micros());
+        into.push(b'"');
+        into.extend_from_slice(text.as_bytes());
+        into.push(b'.');
+        into.extend_from_slice(&digits(since.subsec_micros()));
+        into.extend_from_slice(b"Z\"");
     });
+}
+
+fn digits(mut number: u32) -> [u8; 6] {
+    let mut digits = [b'0'; 6];
+    for digit in digits.iter_mut().rev() {
+        // The rest of a division by ten is a digit.
+        *digit += u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+    digits
 }
 
 #[cfg(test)]

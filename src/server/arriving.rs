@@ -112,16 +112,36 @@ struct Arriving {
     data: BodyDataStream,
     room: Arc<Room>,
     address: Option<IpAddr>,
-    place: Option<Held>,
     size: usize,
     held: Vec<Held>,
+    /// Since something of it had to be waited for; most messages are there as soon as they are asked for.
+    awaited: Option<Awaited>,
+}
+
+/// A message of which not all is there.
+struct Awaited {
+    _place: Held,
     limit: Pin<Box<Sleep>>,
 }
 
 impl Arriving {
     fn new(data: BodyDataStream, room: Arc<Room>, address: Option<IpAddr>) -> Self {
-        let place = room.messages.take(address, 1);
-        Self { data, room, address, place, size: 0, held: Vec::new(), limit: Box::pin(sleep(LIMIT)) }
+        Self { data, room, address, size: 0, held: Vec::new(), awaited: None }
+    }
+
+    /// Waits for what is missing, if there is a place to wait at and time left.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let awaited = match &mut self.awaited {
+            Some(awaited) => awaited,
+            none => {
+                let Some(place) = self.room.messages.take(self.address, 1) else {
+                    return Poll::Ready(api::overloaded());
+                };
+                none.insert(Awaited { _place: place, limit: Box::pin(sleep(LIMIT)) })
+            }
+        };
+        let late = || Status::deadline_exceeded("the message did not arrive in time");
+        awaited.limit.as_mut().poll(cx).map(|()| late())
     }
 
     /// Makes room for so many bytes more; `None` if there is none.
@@ -138,26 +158,20 @@ impl Stream for Arriving {
     type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.place.is_none() {
-            return Poll::Ready(Some(Err(api::overloaded())));
-        }
         match self.data.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
                 Poll::Ready(Some(self.hold(bytes.len()).map(|()| bytes).ok_or_else(api::overloaded)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into_inner())))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let late = || Some(Err(Status::deadline_exceeded("the message did not arrive in time")));
-                self.limit.as_mut().poll(cx).map(|()| late())
-            }
+            Poll::Pending => self.wait(cx).map(|status| Some(Err(status))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{FutureExt, stream};
     use tokio::time::Instant;
 
     use super::*;
@@ -210,19 +224,26 @@ mod tests {
         assert_eq!(room.bytes.all.available_permits(), ALL);
     }
 
+    /// A message from this address of which nothing comes; `None` if there is no place to wait for it.
+    fn awaited(room: &Arc<Room>, address: &str) -> Option<Arriving> {
+        let never = Data::from_stream(stream::pending::<Result<Bytes, Status>>()).into_data_stream();
+        let mut message = Arriving::new(never, Arc::clone(room), Some(address.parse().unwrap()));
+        message.next().now_or_never().is_none().then_some(message)
+    }
+
     #[tokio::test]
     async fn case_30_so_many_messages_are_on_their_way_and_no_more() {
         let room = room();
         let (here, there) = ("192.0.2.1", "192.0.2.2");
-        let mut flood: Vec<Arriving> = (0..MESSAGES / 2).map(|_| message(&room, here, 1)).collect();
-        assert!(!read(&mut message(&room, here, 1), 1).await, "an address has half of them");
-        assert!(read(&mut message(&room, there, 1), 1).await, "another one has the other half");
+        let mut flood: Vec<Arriving> = (0..MESSAGES / 2).map(|_| awaited(&room, here).unwrap()).collect();
+        assert!(awaited(&room, here).is_none(), "an address has half of them");
+        assert!(read(&mut message(&room, here, 1), 1).await, "what is there needs no place");
+        assert!(awaited(&room, there).is_some(), "another one has the other half");
         flood.pop();
-        assert!(read(&mut message(&room, here, 1), 1).await, "what was read leaves its place");
-        let _others: Vec<Arriving> = (0..MESSAGES / 2).map(|_| message(&room, there, 1)).collect();
-        assert!(read(&mut message(&room, "192.0.2.3", 1), 1).await, "one place was left");
-        let _last = message(&room, "192.0.2.3", 1);
-        assert!(!read(&mut message(&room, "192.0.2.4", 1), 1).await, "and then there is none");
+        assert!(awaited(&room, here).is_some(), "what was read leaves its place");
+        let _others: Vec<Arriving> = (0..MESSAGES / 2).map(|_| awaited(&room, there).unwrap()).collect();
+        let _last = awaited(&room, "192.0.2.3").expect("one place was left");
+        assert!(awaited(&room, "192.0.2.4").is_none(), "and then there is none");
     }
 
     #[tokio::test(start_paused = true)]
