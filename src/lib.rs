@@ -24,7 +24,6 @@ pub mod rejection;
 
 pub mod failure;
 pub mod token;
-pub mod trace;
 
 pub mod http;
 pub mod limit;
@@ -36,6 +35,7 @@ pub mod failpoint;
 pub mod name;
 pub mod path;
 pub mod secret;
+pub mod trace;
 
 pub mod sandbox;
 

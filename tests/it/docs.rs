@@ -8,13 +8,14 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "deploy/README.md",
     "docs/known-mistakes.md",
+    "docs/performance.md",
     "docs/reliability.md",
     "docs/security.md",
 ];
