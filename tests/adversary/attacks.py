@@ -123,7 +123,7 @@ def silent(target, seconds, count=10_000):
 
 def hold(target, seconds, count, begin):
     # A slow host takes its time for so many; how far it came is told.
-    until, held, tried = time.monotonic() + 2 * seconds, [], 0
+    until, held, tried = time.monotonic() + 5 * seconds, [], 0
     while tried < count and time.monotonic() < until:
         tried += 1
         try:
