@@ -56,6 +56,8 @@ pub struct Api {
     telemetry: Arc<Telemetry>,
     /// Of proofs that do not hold: nobody is known whose requests could be counted.
     unproven: Arc<Damper>,
+    /// Of denials, which cost their sender nothing either; each has its record in the audit log.
+    denied: Arc<Damper>,
 }
 
 impl Api {
@@ -69,8 +71,9 @@ impl Api {
         audit: Audit,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        let (policy, limits, unproven) = (Arc::new(policy), Arc::new(limits), Arc::default());
-        Self { broker, identity, policy, limits, audit, telemetry, unproven }
+        let (policy, limits) = (Arc::new(policy), Arc::new(limits));
+        let (unproven, denied) = (Arc::default(), Arc::default());
+        Self { broker, identity, policy, limits, audit, telemetry, unproven, denied }
     }
 
     /// What every rpc has in common: whether it is taken on, who calls, under which trace, and how the end is recorded,
@@ -115,11 +118,9 @@ impl Api {
         let reason = status::word(refusal.reason());
         match refusal {
             Refusal::Overloaded(_) => debug!(reason, "refused"),
-            Refusal::Unproven(_) => match self.unproven.line() {
-                Some(left_out) => warn!(reason, cause = %refusal, left_out, "refused"),
-                None => debug!(reason, cause = %refusal, "refused"),
-            },
-            Refusal::Denied | Refusal::Failed(_) => warn!(reason, cause = %refusal, "refused"),
+            Refusal::Unproven(_) => damped(&self.unproven, reason, refusal),
+            Refusal::Denied => damped(&self.denied, reason, refusal),
+            Refusal::Failed(_) => warn!(reason, cause = %refusal, "refused"),
         }
     }
 
@@ -179,6 +180,14 @@ pub fn overloaded() -> Status {
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Writes a refusal of which there can be very many into the log, if its turn has come.
+fn damped(damper: &Damper, reason: &str, refusal: &Refusal) {
+    match damper.line() {
+        Some(left_out) => warn!(reason, cause = %refusal, left_out, "refused"),
+        None => debug!(reason, cause = %refusal, "refused"),
+    }
+}
 
 /// The caller's trace id, or a new one.
 fn trace(metadata: &MetadataMap) -> TraceId {
