@@ -32,10 +32,12 @@ pub struct Bench {
 impl Bench {
     /// Everything as the environment asks for it.
     pub fn new() -> Result<Self, Error> {
+        let cores = Cores::find();
+        cores.keep_to_load();
         Ok(Self {
             rounds: asked("ROUNDS", 5)?,
             requests: asked("REQUESTS", 100_000)?,
-            cores: Cores::find(),
+            cores,
             runtime: Runtime::new().map_err(cannot("start the runtime"))?,
             scratch: Scratch::make()?,
             commands: Mutex::default(),

@@ -3,6 +3,7 @@
 use crate::{bench::Bench, error::Error, row::Row};
 
 pub mod cached;
+pub mod call_through;
 pub mod instructions;
 pub mod mtls;
 pub mod store_read;
@@ -27,4 +28,5 @@ pub const ALL: &[Chapter] = &[
         what: "a token read from Redis beside a bare read and a bare echo",
         run: store_read::run,
     },
+    Chapter { name: "call_through", what: "a call through bearerd beside one through Envoy", run: call_through::run },
 ];

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<ExitCode, Error> {
     match words {
         ["serve-echo", response, tls @ ..] => parts::echo::serve(response, tls).map(|()| ExitCode::SUCCESS),
+        ["serve-provider", latency, lifetime] => parts::provider::serve(latency, lifetime).map(|()| ExitCode::SUCCESS),
         ["ask-redis", port, requests] => parts::redis::ask(port, requests).map(|()| ExitCode::SUCCESS),
         ["read-challenges", times] => chapters::instructions::read_challenges(times).map(|()| ExitCode::SUCCESS),
         ["check"] => baseline::check(&Bench::new()?),
