@@ -5,8 +5,10 @@ use crate::{bench::Bench, error::Error, row::Row};
 pub mod cached;
 pub mod call_through;
 pub mod instructions;
+pub mod invalidation;
 pub mod mtls;
 pub mod store_read;
+pub mod storm;
 
 /// One table.
 pub struct Chapter {
@@ -29,4 +31,6 @@ pub const ALL: &[Chapter] = &[
         run: store_read::run,
     },
     Chapter { name: "call_through", what: "a call through bearerd beside one through Envoy", run: call_through::run },
+    Chapter { name: "storm", what: "2,000 callers who want what nobody has", run: storm::run },
+    Chapter { name: "invalidation", what: "a report at one replica, seen at another", run: invalidation::run },
 ];
