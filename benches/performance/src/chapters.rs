@@ -7,6 +7,8 @@ pub mod call_through;
 pub mod instructions;
 pub mod invalidation;
 pub mod mtls;
+pub mod scale;
+pub mod start;
 pub mod store_read;
 pub mod storm;
 
@@ -33,4 +35,6 @@ pub const ALL: &[Chapter] = &[
     Chapter { name: "call_through", what: "a call through bearerd beside one through Envoy", run: call_through::run },
     Chapter { name: "storm", what: "2,000 callers who want what nobody has", run: storm::run },
     Chapter { name: "invalidation", what: "a report at one replica, seen at another", run: invalidation::run },
+    Chapter { name: "scale", what: "many grants, and many tokens in memory", run: scale::run },
+    Chapter { name: "start", what: "from exec to the first answer", run: start::run },
 ];

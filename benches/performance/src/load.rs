@@ -112,7 +112,7 @@ impl Load {
 }
 
 /// A message as gRPC sends it: not compressed, its length in front.
-fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
+pub fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(message.len()).map_err(|_| failed("the request is too long"))?;
     Ok([&[0][..], &length.to_be_bytes(), message].concat())
 }

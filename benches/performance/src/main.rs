@@ -4,7 +4,7 @@
 //! nothing is measured alone: bearerd and what stands beside it take turns, and what is reported is their ratio.
 //! Instructions are counted besides, which no neighbour disturbs; a baseline of them is kept in the repository.
 //!
-//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load`, `crowd` and `callgrind` how it is
+//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load`, `crowd`, `flood` and `callgrind` how it is
 //! measured, `row`, `report` and `baseline` what becomes of it.
 
 use std::{
@@ -19,6 +19,7 @@ mod callgrind;
 mod chapters;
 mod crowd;
 mod error;
+mod flood;
 mod load;
 mod machine;
 mod pair;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::{
     net::TcpListener,
@@ -23,7 +24,7 @@ use tonic::{
     Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService, UnaryService},
-    transport::{Certificate, Identity, Server as Tonic, ServerTlsConfig, server::TcpIncoming},
+    transport::{Certificate, Channel, Identity, Server as Tonic, ServerTlsConfig, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
 
@@ -98,6 +99,16 @@ impl Text {
         let text = texts.find(|text| text.encoded_len() <= size).filter(|text| text.encoded_len() == size);
         text.ok_or_else(|| failed(format!("no text takes exactly {size} bytes")))
     }
+}
+
+/// Says a text of this size to an echo, and hears one.
+pub async fn say(channel: Channel, sizes: Sizes) -> Result<(), Error> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|why| failed(why.to_string()))?;
+    let (text, path) = (Text::that_takes(sizes.request)?, PathAndQuery::from_static(PATH));
+    let codec: ProstCodec<Text, Text> = ProstCodec::default();
+    let answer = client.unary(Request::new(text), path, codec).await;
+    answer.map(|_| ()).map_err(|status| failed(format!("the echo does not answer: {status:?}")))
 }
 
 const PATH: &str = "/bench.v1.Echo/Say";
