@@ -21,6 +21,8 @@ pub struct Bench {
     /// How many requests one measurement sends when many are under way at once; `REQUESTS` in the environment. One
     /// measurement with a single request under way sends a tenth of them.
     pub requests: u64,
+    /// How many grants there are where many are wanted; `GRANTS` in the environment.
+    pub grants: usize,
     /// Where processes run.
     pub cores: Cores,
     /// For what this process does itself: the provider, and calls that are not measured.
@@ -32,10 +34,13 @@ pub struct Bench {
 impl Bench {
     /// Everything as the environment asks for it.
     pub fn new() -> Result<Self, Error> {
+        let cores = Cores::find();
+        cores.keep_to_load();
         Ok(Self {
             rounds: asked("ROUNDS", 5)?,
             requests: asked("REQUESTS", 100_000)?,
-            cores: Cores::find(),
+            grants: asked("GRANTS", 1_000_000)?,
+            cores,
             runtime: Runtime::new().map_err(cannot("start the runtime"))?,
             scratch: Scratch::make()?,
             commands: Mutex::default(),

@@ -2,10 +2,16 @@
 
 use crate::{bench::Bench, error::Error, row::Row};
 
+pub mod background;
 pub mod cached;
+pub mod call_through;
 pub mod instructions;
+pub mod invalidation;
 pub mod mtls;
+pub mod scale;
+pub mod start;
 pub mod store_read;
+pub mod storm;
 
 /// One table.
 pub struct Chapter {
@@ -27,4 +33,10 @@ pub const ALL: &[Chapter] = &[
         what: "a token read from Redis beside a bare read and a bare echo",
         run: store_read::run,
     },
+    Chapter { name: "call_through", what: "a call through bearerd beside one through Envoy", run: call_through::run },
+    Chapter { name: "storm", what: "2,000 callers who want what nobody has", run: storm::run },
+    Chapter { name: "invalidation", what: "a report at one replica, seen at another", run: invalidation::run },
+    Chapter { name: "scale", what: "many grants, and many tokens in memory", run: scale::run },
+    Chapter { name: "start", what: "from exec to the first answer", run: start::run },
+    Chapter { name: "background", what: "tokens that are kept alive, for 100 seconds", run: background::run },
 ];

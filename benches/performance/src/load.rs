@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use crate::{
     bench::Bench,
     error::{Error, cannot, failed},
-    parts::{Answered, Server, certificates::Certificates},
+    parts::{Answered, Protocol, Server, certificates::Certificates},
 };
 
 /// How much is asked for.
@@ -72,8 +72,17 @@ impl Load {
         }
         let mut command = bench.cores.load("h2load");
         command.args(["-t1", &format!("-c{}", self.connections), &format!("-m{}", self.streams)]);
-        command.args([&format!("-n{}", self.requests), "-d"]).arg(&body);
-        command.args(["-H", "content-type: application/grpc", "-H", "te: trailers", &server.url()]);
+        command.arg(format!("-n{}", self.requests));
+        match server.protocol() {
+            Protocol::Grpc => {
+                command.arg("-d").arg(&body).args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+            }
+            Protocol::Get(authorization) => {
+                let field = authorization.map(|value| format!("authorization: {value}"));
+                command.arg("--h1").args(field.iter().flat_map(|field| ["-H", field]));
+            }
+        }
+        command.arg(server.url());
         bench.note(&command, &[(&*body.to_string_lossy(), "request.bin"), (&authority(&server.url()), "$ADDRESS")]);
         command.arg("--log-file").arg(log);
         if let Some(certificates) = tls {
@@ -82,7 +91,7 @@ impl Load {
         let output = command.output().map_err(cannot("start h2load (scripts/bench-setup installs it)"))?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let wanted = format!(" {} succeeded, 0 failed, 0 errored, 0 timeout", self.requests);
-        if printed.contains(&wanted) {
+        if printed.contains(&wanted) && printed.contains(&format!("status codes: {} 2xx", self.requests)) {
             return Ok(printed);
         }
         Err(failed(format!("h2load failed: {printed}{}", String::from_utf8_lossy(&output.stderr))))
@@ -103,7 +112,7 @@ impl Load {
 }
 
 /// A message as gRPC sends it: not compressed, its length in front.
-fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
+pub fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(message.len()).map_err(|_| failed("the request is too long"))?;
     Ok([&[0][..], &length.to_be_bytes(), message].concat())
 }

@@ -4,7 +4,9 @@ use std::{fs, process::Command};
 
 /// Lines of Markdown that say what these figures come from.
 pub fn describe() -> Vec<String> {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // This process itself may use only one of them.
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
     let os = field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned();
     vec![
         format!("{}, {cores} cores, {}", field("/proc/cpuinfo", "model name\t: "), memory()),
@@ -15,6 +17,8 @@ pub fn describe() -> Vec<String> {
             first_line("h2load", &["--version"]),
             first_line("valgrind", &["--version"]),
             redis(),
+            format!("nginx {}", nginx()),
+            "Envoy 1.40.0".to_owned(),
         ]
         .join(", "),
     ]
@@ -44,6 +48,13 @@ fn redis() -> String {
     let line = first_line("redis-server", &["--version"]);
     let version = line.split_whitespace().find_map(|word| word.strip_prefix("v="));
     version.map_or_else(|| "no Redis".to_owned(), |version| format!("Redis {version}"))
+}
+
+/// It says so on stderr.
+fn nginx() -> String {
+    let output = Command::new("nginx").arg("-v").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
+    text.split_once('/').map_or_else(|| "unknown".to_owned(), |(_, version)| version.trim().to_owned())
 }
 
 fn memory() -> String {

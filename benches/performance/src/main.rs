@@ -4,7 +4,7 @@
 //! nothing is measured alone: bearerd and what stands beside it take turns, and what is reported is their ratio.
 //! Instructions are counted besides, which no neighbour disturbs; a baseline of them is kept in the repository.
 //!
-//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load` and `callgrind` how it is
+//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load`, `crowd`, `flood` and `callgrind` how it is
 //! measured, `row`, `report` and `baseline` what becomes of it.
 
 use std::{
@@ -17,7 +17,9 @@ mod baseline;
 mod bench;
 mod callgrind;
 mod chapters;
+mod crowd;
 mod error;
+mod flood;
 mod load;
 mod machine;
 mod pair;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<ExitCode, Error> {
     match words {
         ["serve-echo", response, tls @ ..] => parts::echo::serve(response, tls).map(|()| ExitCode::SUCCESS),
+        ["serve-provider", latency, lifetime] => parts::provider::serve(latency, lifetime).map(|()| ExitCode::SUCCESS),
         ["ask-redis", port, requests] => parts::redis::ask(port, requests).map(|()| ExitCode::SUCCESS),
         ["read-challenges", times] => chapters::instructions::read_challenges(times).map(|()| ExitCode::SUCCESS),
         ["check"] => baseline::check(&Bench::new()?),

@@ -10,9 +10,16 @@ use crate::{
 
 pub mod bearerd;
 pub mod certificates;
+pub mod child;
 pub mod echo;
+pub mod envoy;
+pub mod nginx;
 pub mod process;
+pub mod provider;
 pub mod redis;
+pub mod replica;
+pub mod settings;
+pub mod through;
 
 /// How a server is started.
 pub enum How {
@@ -66,12 +73,26 @@ pub struct Sizes {
     pub response: usize,
 }
 
+/// How a server is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// A unary rpc.
+    Grpc,
+    /// A GET over HTTP/1.1, with this in `authorization`.
+    Get(Option<&'static str>),
+}
+
 /// A server whose calls are measured.
 pub trait Server {
-    /// The rpc's URL.
+    /// How it is called.
+    fn protocol(&self) -> Protocol {
+        Protocol::Grpc
+    }
+
+    /// The URL of the rpc, or of the resource.
     fn url(&self) -> String;
 
-    /// The request's message.
+    /// The request's message; a GET has none.
     fn request(&self) -> Vec<u8>;
 
     /// What it has answered. The load generator takes every gRPC error for a success, so the server is asked.

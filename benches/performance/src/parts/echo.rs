@@ -4,9 +4,7 @@
 use std::{
     convert::Infallible,
     future::Future,
-    io::{self, BufRead, BufReader, Write},
     pin::Pin,
-    process::{ChildStdin, ChildStdout},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::{
     net::TcpListener,
@@ -26,11 +24,15 @@ use tonic::{
     Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService, UnaryService},
-    transport::{Certificate, Identity, Server as Tonic, ServerTlsConfig, server::TcpIncoming},
+    transport::{Certificate, Channel, Identity, Server as Tonic, ServerTlsConfig, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
 
-use super::{Answered, How, Server, Sizes, certificates::Certificates, process::Process};
+use super::{
+    Answered, How, Server, Sizes,
+    certificates::Certificates,
+    child::{Child, tell},
+};
 use crate::{
     bench::Bench,
     error::{Error, cannot, failed},
@@ -38,10 +40,7 @@ use crate::{
 
 /// A running echo.
 pub struct Echo {
-    process: Process,
-    /// A line asks how many calls there were, the next line of the other one tells.
-    asking: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
-    address: String,
+    child: Child,
     scheme: &'static str,
     request: Vec<u8>,
 }
@@ -52,18 +51,20 @@ impl Echo {
         let request = Text::that_takes(sizes.request)?.encode_to_vec();
         let mut command = how.command(bench, &bench.itself()?.to_string_lossy());
         command.args(["serve-echo", &sizes.response.to_string()]).args(tls.map(Certificates::directory));
-        let (process, input, output) = Process::converse(&mut command, "the echo")?;
-        let mut output = BufReader::new(output);
-        // It says where it listens as soon as it does.
-        let address = line(&mut output)?;
+        let child = Child::start(&mut command, "the echo")?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        Ok(Self { process, asking: Mutex::new((input, output)), address, scheme, request })
+        Ok(Self { child, scheme, request })
+    }
+
+    /// Where it listens, with the scheme.
+    pub fn address(&self) -> String {
+        format!("{}://{}", self.scheme, self.child.address)
     }
 }
 
 impl Server for Echo {
     fn url(&self) -> String {
-        format!("{}://{}{PATH}", self.scheme, self.address)
+        format!("{}{PATH}", self.address())
     }
 
     fn request(&self) -> Vec<u8> {
@@ -71,25 +72,17 @@ impl Server for Echo {
     }
 
     fn answered(&self) -> Result<Answered, Error> {
-        let (input, output) = &mut *self.asking.lock();
-        writeln!(input).map_err(cannot("ask the echo"))?;
-        let well = line(output)?.parse().map_err(|_| failed("the echo gave no number"))?;
+        let well = self.child.ask()?.parse().map_err(|_| failed("the echo gave no number"))?;
         Ok(Answered { well, ..Answered::default() })
     }
 
     fn cpu(&self) -> Result<Duration, Error> {
-        self.process.cpu()
+        self.child.process.cpu()
     }
 
     fn stop(self) -> Result<(), Error> {
-        self.process.stop()
+        self.child.process.stop()
     }
-}
-
-fn line(from: &mut impl BufRead) -> Result<String, Error> {
-    let mut line = String::new();
-    from.read_line(&mut line).map_err(cannot("listen to the echo"))?;
-    Ok(line.trim_end().to_owned())
 }
 
 /// The one message, in both directions.
@@ -108,6 +101,16 @@ impl Text {
     }
 }
 
+/// Says a text of this size to an echo, and hears one.
+pub async fn say(channel: Channel, sizes: Sizes) -> Result<(), Error> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|why| failed(why.to_string()))?;
+    let (text, path) = (Text::that_takes(sizes.request)?, PathAndQuery::from_static(PATH));
+    let codec: ProstCodec<Text, Text> = ProstCodec::default();
+    let answer = client.unary(Request::new(text), path, codec).await;
+    answer.map(|_| ()).map_err(|status| failed(format!("the echo does not answer: {status:?}")))
+}
+
 const PATH: &str = "/bench.v1.Echo/Say";
 
 /// Serves until SIGTERM; this is what the child process does.
@@ -122,7 +125,7 @@ pub fn serve(response: &str, tls: &[&str]) -> Result<(), Error> {
         let mut stopped = signal(SignalKind::terminate()).map_err(cannot("listen for signals"))?;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(cannot("listen"))?;
         let address = listener.local_addr().map_err(cannot("listen"))?;
-        thread::spawn(move || tell(&address.to_string(), &calls));
+        thread::spawn(move || tell(&address.to_string(), || calls.load(Ordering::Relaxed).to_string()));
         let mut server = Tonic::builder();
         if let Some(tls) = tls {
             server = server.tls_config(tls).map_err(|why| failed(why.to_string()))?;
@@ -138,19 +141,6 @@ pub fn serve(response: &str, tls: &[&str]) -> Result<(), Error> {
 fn mutual_tls(certificates: &Certificates) -> Result<ServerTlsConfig, Error> {
     let identity = Identity::from_pem(certificates.read("server")?, certificates.read("server.key")?);
     Ok(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(certificates.read("ca")?)))
-}
-
-/// Says the address, and then for each line how many calls there were. It is a thread that sleeps while calls come.
-fn tell(address: &str, calls: &AtomicU64) -> io::Result<()> {
-    let mut output = io::stdout();
-    writeln!(output, "{address}")?;
-    output.flush()?;
-    for asked in io::stdin().lines() {
-        asked?;
-        writeln!(output, "{}", calls.load(Ordering::Relaxed))?;
-        output.flush()?;
-    }
-    Ok(())
 }
 
 /// What tonic generates for a service of one rpc, and its implementation.

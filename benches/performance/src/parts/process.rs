@@ -64,6 +64,14 @@ impl Process {
         Ok(Duration::from_millis(ticks * 10))
     }
 
+    /// The memory that it has in use, in bytes (proc(5), `VmRSS`).
+    pub fn memory(&self) -> Result<u64, Error> {
+        let file = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&file).map_err(cannot(format!("read {file}")))?;
+        let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| failed(format!("{file} does not tell the memory in use")))
+    }
+
     /// Asks it to end, as Kubernetes would, and waits for that.
     pub fn stop(mut self) -> Result<(), Error> {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

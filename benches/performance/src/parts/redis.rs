@@ -52,6 +52,13 @@ impl Redis {
         self.port
     }
 
+    /// The memory that its data takes, in bytes (`used_memory` of INFO).
+    pub fn memory(&self) -> Result<f64, Error> {
+        let text = info(self.port).map_err(cannot("ask Redis"))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok());
+        bytes.ok_or_else(|| failed("Redis does not tell its memory"))
+    }
+
     /// The median of so many round trips one after the other, in µs, as a process on the server's core sees it: from
     /// where bearerd sees its own.
     pub fn round_trip(&self, bench: &Bench, requests: u64) -> Result<f64, Error> {
@@ -67,6 +74,14 @@ fn round_trip(port: u16) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.write_all(b"PING\r\n")?;
     stream.read_exact(&mut [0; 7])
+}
+
+fn info(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"INFO memory\r\nQUIT\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Asks, and prints the median in µs; this is what the child process does. It blocks in `read`: no runtime, no parser,

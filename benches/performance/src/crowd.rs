@@ -1,0 +1,90 @@
+//! Callers of the harness' own, for what h2load cannot tell: who was served last, by which replica, with which token.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Barrier, task::JoinSet};
+use tonic::transport::Channel;
+
+use crate::{
+    error::{Error, failed},
+    parts::replica::Replica,
+};
+
+/// Connections to some replicas, in turn: any run of them is spread evenly.
+#[derive(Clone)]
+pub struct Crowd(Arc<Vec<Channel>>);
+
+impl Crowd {
+    /// Makes so many connections to each replica.
+    pub async fn connect(replicas: &[&Replica], each: usize) -> Result<Self, Error> {
+        let mut channels = Vec::new();
+        for _ in 0..each {
+            for replica in replicas {
+                channels.push(replica.connect().await?);
+            }
+        }
+        Ok(Self(Arc::new(channels)))
+    }
+
+    /// The connection of the caller with this number.
+    pub fn channel(&self, caller: usize) -> Result<Channel, Error> {
+        let channel = self.0.get(caller % self.0.len().max(1)).cloned();
+        channel.ok_or_else(|| failed("there are no connections"))
+    }
+
+    /// All callers ask at once: how long until the last one was served, and what all of them got.
+    pub async fn at_once<F, T>(&self, callers: usize, ask: impl Fn(Channel) -> F) -> Result<(Duration, Vec<T>), Error>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let start = Arc::new(Barrier::new(callers + 1));
+        let mut tasks = JoinSet::new();
+        for caller in 0..callers {
+            let (asking, start) = (ask(self.channel(caller)?), Arc::clone(&start));
+            tasks.spawn(async move {
+                start.wait().await;
+                let answer = asking.await?;
+                Ok::<_, Error>((Instant::now(), answer))
+            });
+        }
+        start.wait().await;
+        let began = Instant::now();
+        let answers = tasks.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let last = answers.iter().map(|(served, _)| *served).max().unwrap_or(began);
+        Ok((last.duration_since(began), answers.into_iter().map(|(_, answer)| answer).collect()))
+    }
+
+    /// Does something for each number below this one, with so many under way at a time.
+    pub async fn for_each<F>(
+        &self,
+        numbers: std::ops::Range<usize>,
+        under_way: usize,
+        work: impl Fn(Channel, usize) -> F + Clone + Send + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let next = Arc::new(AtomicUsize::new(numbers.start));
+        let mut tasks = JoinSet::new();
+        for _ in 0..under_way {
+            let (crowd, next, work, end) = (self.clone(), Arc::clone(&next), work.clone(), numbers.end);
+            tasks.spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= end {
+                        return Ok(());
+                    }
+                    work(crowd.channel(number)?, number).await?;
+                }
+            });
+        }
+        tasks.join_all().await.into_iter().collect()
+    }
+}
