@@ -15,11 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let pattern = String::from_utf8_lossy(lines.next().unwrap_or_default());
     let denied = HeaderPatterns::new([&*pattern]).unwrap_or_default();
-    let fence = Fence {
-        deny_request_headers: denied.clone(),
-        deny_response_headers: denied.clone(),
-        ..Fence::default()
-    };
+    let fence =
+        Fence { deny_request_headers: denied.clone(), deny_response_headers: denied.clone(), ..Fence::default() };
     let fields: Vec<(&[u8], &[u8])> = lines
         .filter_map(|line| {
             let at = line.iter().position(|byte| *byte == b':')?;
