@@ -49,11 +49,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     if after.refused > 0 {
         return Err(failed(format!("the provider refused {} refresh tokens", after.refused)));
     }
-    // The second in which this began, and the last one, were not watched as a whole.
-    let seconds = after.seconds.get(before.seconds.len()..after.seconds.len().saturating_sub(1)).unwrap_or_default();
+    // The second in which this began, and the last one, were not watched as a whole. Those after the last request are
+    // missing in what the provider says.
+    let watched = usize::try_from(WATCH.as_secs()).unwrap_or_default() - 1;
+    let seconds = after.seconds.into_iter().skip(before.seconds.len()).chain(std::iter::repeat(0));
+    let seconds: Vec<u64> = seconds.take(watched).collect();
     say(&format!("requests in each second: {seconds:?}"));
     let requests = (after.requests - before.requests) as f64;
-    Ok(rows(grants, seconds, requests, (ended - began).as_secs_f64()))
+    Ok(rows(grants, &seconds, requests, (ended - began).as_secs_f64()))
 }
 
 fn rows(grants: usize, seconds: &[u64], requests: f64, cpu: f64) -> Vec<Row> {

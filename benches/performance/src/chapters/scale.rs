@@ -138,16 +138,16 @@ impl Side {
 
     /// Asks for tokens of these subjects, all of which must come from memory.
     fn flood(&self, bench: &Bench, subjects: &Arc<Vec<String>>) -> Result<Turn, Error> {
-        let (before, began) = (self.from_memory()?, self.replica.process().cpu()?);
+        let (before, began) = (self.served_from_memory()?, self.replica.process().cpu()?);
         let rate = bench.runtime.block_on(flood(&self.replica.address(), subjects, bench.requests))?;
-        let (after, ended) = (self.from_memory()?, self.replica.process().cpu()?);
+        let (after, ended) = (self.served_from_memory()?, self.replica.process().cpu()?);
         if after - before != bench.requests {
             return Err(failed(format!("{} of {} calls were served from memory", after - before, bench.requests)));
         }
         Ok(Turn { rate, cpu: (ended - began).as_secs_f64() * 1e6 / bench.requests as f64 })
     }
 
-    fn from_memory(&self) -> Result<u64, Error> {
+    fn served_from_memory(&self) -> Result<u64, Error> {
         let meant = |series: &str| series.starts_with("bearerd_token_lookups_total{") && series.contains(r#""memory""#);
         Ok(self.replica.metrics()?.sum(meant))
     }
