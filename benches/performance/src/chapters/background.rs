@@ -13,6 +13,7 @@ use crate::{
         replica::{Replica, get_token, import},
         settings::{Settings, refresh_token},
     },
+    report::whole,
     row::{Beside, Figure, Row},
     say,
 };
@@ -64,7 +65,7 @@ fn rows(grants: usize, seconds: &[u64], requests: f64, cpu: f64) -> Vec<Row> {
     let most = Figure::exactly(seconds.iter().copied().max().unwrap_or_default() as f64, "/s");
     let ratio = Figure::exactly(most.median / mean.median, "");
     let beside = Some(Beside { name: "the mean".to_owned(), figure: mean, ratio });
-    let what = format!("requests at the provider in the busiest second, {grants} grants");
+    let what = format!("requests at the provider in the busiest second, {} grants", whole(grants));
     let busy = Figure::exactly(100.0 * cpu / WATCH.as_secs_f64(), "% of one core");
     let each = Figure::exactly(cpu * 1e6 / requests, "µs");
     vec![
