@@ -48,10 +48,15 @@ fn figure(figure: &Figure) -> String {
 
 /// A number with its thousands apart; small ones keep one place after the point.
 fn grouped(value: f64) -> String {
-    if value < 100.0 {
-        return format!("{value:.1}");
-    }
-    let digits = format!("{value:.0}");
+    if value < 100.0 { format!("{value:.1}") } else { in_thousands(&format!("{value:.0}")) }
+}
+
+/// A whole number with its thousands apart.
+pub fn whole(number: usize) -> String {
+    in_thousands(&number.to_string())
+}
+
+fn in_thousands(digits: &str) -> String {
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {

@@ -13,6 +13,7 @@ use crate::{
         replica::{Replica, get_token, import},
         settings::{Settings, refresh_token},
     },
+    report::whole,
     row::{Beside, Figure, Row},
     say,
 };
@@ -49,11 +50,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     if after.refused > 0 {
         return Err(failed(format!("the provider refused {} refresh tokens", after.refused)));
     }
-    // The second in which this began, and the last one, were not watched as a whole.
-    let seconds = after.seconds.get(before.seconds.len()..after.seconds.len().saturating_sub(1)).unwrap_or_default();
+    // The second in which this began, and the last one, were not watched as a whole. Those after the last request are
+    // missing in what the provider says.
+    let watched = usize::try_from(WATCH.as_secs()).unwrap_or_default() - 1;
+    let seconds = after.seconds.into_iter().skip(before.seconds.len()).chain(std::iter::repeat(0));
+    let seconds: Vec<u64> = seconds.take(watched).collect();
     say(&format!("requests in each second: {seconds:?}"));
     let requests = (after.requests - before.requests) as f64;
-    Ok(rows(grants, seconds, requests, (ended - began).as_secs_f64()))
+    Ok(rows(grants, &seconds, requests, (ended - began).as_secs_f64()))
 }
 
 fn rows(grants: usize, seconds: &[u64], requests: f64, cpu: f64) -> Vec<Row> {
@@ -61,7 +65,7 @@ fn rows(grants: usize, seconds: &[u64], requests: f64, cpu: f64) -> Vec<Row> {
     let most = Figure::exactly(seconds.iter().copied().max().unwrap_or_default() as f64, "/s");
     let ratio = Figure::exactly(most.median / mean.median, "");
     let beside = Some(Beside { name: "the mean".to_owned(), figure: mean, ratio });
-    let what = format!("requests at the provider in the busiest second, {grants} grants");
+    let what = format!("requests at the provider in the busiest second, {} grants", whole(grants));
     let busy = Figure::exactly(100.0 * cpu / WATCH.as_secs_f64(), "% of one core");
     let each = Figure::exactly(cpu * 1e6 / requests, "µs");
     vec![

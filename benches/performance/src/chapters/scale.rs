@@ -18,6 +18,7 @@ use crate::{
         replica::{Replica, get_token, import},
         settings::{Settings, refresh_token},
     },
+    report::whole,
     row::{Beside, Figure, Goal, Row},
 };
 
@@ -60,7 +61,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let pairs = take_turns(bench.rounds, || many.flood(bench, &all), || one.flood(bench, &first))?;
     let busy = pairs.iter().all(|pair| [&pair.ours, &pair.theirs].iter().all(|turn| turn.rate * turn.cpu > 0.85e6));
     let doubt = (!busy).then_some("not known: a server waited for the machine");
-    let (what, peer) = (format!("with {} grants, {} of them in memory", bench.grants, all.len()), "one grant");
+    let (what, peer) =
+        (format!("with {} grants, {} of them in memory", whole(bench.grants), whole(all.len())), "one grant");
     let rate = Row::of(&format!("calls a second {what}"), peer, &pairs, "/s", |turn| turn.rate);
     let cpu = Row::of("the server's processor time for one call", peer, &pairs, "µs", |turn| turn.cpu);
     let idle = beside("memory in use before anybody asked", idle / 1_048_576.0, "MiB", "allowed", IDLE);
@@ -76,7 +78,7 @@ fn beside(what: &str, ours: f64, unit: &'static str, name: &str, theirs: f64) ->
 
 fn rate(what: &str, number: usize, began: Instant) -> Row {
     let rate = Figure::exactly(number as f64 / began.elapsed().as_secs_f64(), "/s");
-    Row::alone(&format!("{what}, {number} of them, {UNDER_WAY} under way"), rate)
+    Row::alone(&format!("{what}, {} of them, {UNDER_WAY} under way", whole(number)), rate)
 }
 
 fn subject(number: usize) -> String {
@@ -111,7 +113,7 @@ impl Side {
             rows.push(rate("grants imported a second", to - from, began));
             let each = (self.redis.memory()? - before) / (to - from) as f64;
             rows.push(Row::alone(
-                &format!("Redis' memory for each grant, {} of them", to - from),
+                &format!("Redis' memory for each grant, {} of them", whole(to - from)),
                 Figure::exactly(each, "bytes"),
             ));
         }
@@ -129,7 +131,7 @@ impl Side {
             rows.push(rate("refreshes a second", to - from, began));
             let each = (self.memory()? - before) / (to - from) as f64;
             rows.push(Row::alone(
-                &format!("bearerd's memory for each token, {} of them", to - from),
+                &format!("bearerd's memory for each token, {} of them", whole(to - from)),
                 Figure::exactly(each, "bytes"),
             ));
         }
@@ -138,16 +140,16 @@ impl Side {
 
     /// Asks for tokens of these subjects, all of which must come from memory.
     fn flood(&self, bench: &Bench, subjects: &Arc<Vec<String>>) -> Result<Turn, Error> {
-        let (before, began) = (self.from_memory()?, self.replica.process().cpu()?);
+        let (before, began) = (self.served_from_memory()?, self.replica.process().cpu()?);
         let rate = bench.runtime.block_on(flood(&self.replica.address(), subjects, bench.requests))?;
-        let (after, ended) = (self.from_memory()?, self.replica.process().cpu()?);
+        let (after, ended) = (self.served_from_memory()?, self.replica.process().cpu()?);
         if after - before != bench.requests {
             return Err(failed(format!("{} of {} calls were served from memory", after - before, bench.requests)));
         }
         Ok(Turn { rate, cpu: (ended - began).as_secs_f64() * 1e6 / bench.requests as f64 })
     }
 
-    fn from_memory(&self) -> Result<u64, Error> {
+    fn served_from_memory(&self) -> Result<u64, Error> {
         let meant = |series: &str| series.starts_with("bearerd_token_lookups_total{") && series.contains(r#""memory""#);
         Ok(self.replica.metrics()?.sum(meant))
     }
