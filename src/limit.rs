@@ -67,7 +67,7 @@ struct Account {
     under_way: AtomicUsize,
 }
 
-/// Callers that are remembered. With more of them at once, the one that was quiet for longest starts afresh.
+/// Callers that are remembered. With more of them at once, some of those that were quiet start afresh.
 const CALLERS: usize = 10_000;
 
 /// What is told to those who come while everything is full: somebody is done in less.
