@@ -18,7 +18,7 @@ pub fn describe() -> Vec<String> {
             first_line("valgrind", &["--version"]),
             redis(),
             format!("nginx {}", nginx()),
-            "Envoy 1.40.0".to_owned(),
+            format!("Envoy {}", envoy()),
         ]
         .join(", "),
     ]
@@ -55,6 +55,12 @@ fn nginx() -> String {
     let output = Command::new("nginx").arg("-v").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
     text.split_once('/').map_or_else(|| "unknown".to_owned(), |(_, version)| version.trim().to_owned())
+}
+
+/// As `scripts/bench-setup` installed it.
+fn envoy() -> String {
+    let version = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.tools/envoy/version.txt"));
+    version.map_or_else(|_| "unknown".to_owned(), |version| version.trim().to_owned())
 }
 
 fn memory() -> String {

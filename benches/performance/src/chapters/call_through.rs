@@ -37,7 +37,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         added.with_goal(Goal::AtMost(1.0)),
         Row::of("median of one call, one under way", peer, &pairs, "µs", |turn| turn.alone),
         Row::of("p99, 100 calls under way", peer, &pairs, "µs", |turn| turn.loaded.p99).doubted(doubt),
-        Row::of("the proxy's processor time for one call", peer, &pairs, "µs", |turn| turn.loaded.cpu),
+        Row::of("the proxy's processor time for one call", peer, &pairs, "µs", |turn| turn.loaded.cpu)
+            .with_goal(Goal::AtMost(1.0)),
     ])
 }
 
