@@ -52,7 +52,7 @@ sbom: ## write what the program is made of, as CycloneDX JSON
 	@echo 'sbom: scripts/sbom'
 	@scripts/sbom
 
-bench: ## measure bearerd beside its limits, into docs/performance.md; CHAPTERS="cached mtls" ROUNDS=5 REQUESTS=100000
+bench: ## measure bearerd beside its limits, into docs/performance.md; CHAPTERS="cached mtls" ROUNDS=5 REQUESTS=100000 GRANTS=1000000
 	@scripts/bench $(CHAPTERS)
 
 bench-check: ## count instructions, and fail if a count grew by more than 3 % over the baseline
