@@ -26,12 +26,24 @@ mod script;
 /// What stands beside that file and sends scripts; nothing is sent here.
 #[allow(dead_code)]
 mod link {
+    use super::primaries::Care;
+
     pub struct Link;
 
     impl Link {
-        pub async fn send(&self, _key: &str, _command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+        pub async fn send(&self, _key: &str, _command: &redis::Cmd, _care: Care) -> redis::RedisResult<redis::Value> {
             Ok(redis::Value::Nil)
         }
+    }
+}
+
+/// How what is sent would be cared for.
+#[allow(dead_code)]
+mod primaries {
+    #[derive(Clone, Copy)]
+    pub enum Care {
+        Plain,
+        Durable,
     }
 }
 
