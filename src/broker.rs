@@ -31,7 +31,7 @@ use crate::{
     provider::TokenEndpoint,
     rejection::Rules,
     store::{Change, Event, Store, Unit, spool::Spool},
-    telemetry::{CredentialLabels, Telemetry},
+    telemetry::{Counter, CredentialLabels, Telemetry},
     token::TokenKey,
     upstream::{Fence, Upstream},
 };
@@ -281,8 +281,12 @@ impl Core {
     }
 
     fn count_lookup(&self, target: &Target, result: &'static str) {
+        self.lookups(target, result).inc();
+    }
+
+    fn lookups(&self, target: &Target, result: &'static str) -> Counter {
         let credential = target.credential.name.clone();
-        self.telemetry.lookups.get_or_create(&CredentialLabels { credential, result }).inc();
+        self.telemetry.lookups.get_or_create_owned(&CredentialLabels { credential, result })
     }
 }
 

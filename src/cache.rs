@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use crate::{
         Change, Event,
         names::{Place, UnitName},
     },
+    telemetry::Counter,
     token::{Generation, Token, TokenKey, Wanted},
 };
 
@@ -83,6 +84,8 @@ pub struct Slot {
     degraded: AtomicBool,
     /// What this replica did for the token while the store was away.
     pub alone: Mutex<Alone>,
+    /// How often tokens of this credential were found in memory, once that was asked.
+    pub found: OnceLock<Counter>,
     trust: Arc<Trust>,
 }
 
@@ -228,6 +231,7 @@ impl Slot {
             used: AtomicBool::new(false),
             degraded: AtomicBool::new(false),
             alone: Mutex::default(),
+            found: OnceLock::new(),
             trust,
         }
     }

@@ -10,7 +10,7 @@ impl TraceId {
     /// A new one, drawn at random.
     pub fn random() -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bytes: [u8; 16] = rand::random();
+        let bytes = rand::random::<u128>().to_le_bytes();
         let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 0xf)).copied().unwrap_or(b'0');
         let mut id = [0; 32];
         for (pair, byte) in id.as_chunks_mut().0.iter_mut().zip(bytes) {

@@ -103,7 +103,7 @@ impl Core {
 
     fn at_hand(self: &Arc<Self>, target: &Target, wanted: &Wanted) -> Option<Arc<Token>> {
         let token = target.slot.fresh(wanted, &self.now())?;
-        self.count_lookup(target, "memory");
+        target.slot.found.get_or_init(|| self.lookups(target, "memory")).inc();
         self.consider_ahead(target, &token);
         Some(token)
     }
