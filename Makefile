@@ -1,6 +1,7 @@
 # What people do with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
+SECONDS ?= 60
 .PHONY: help setup test chaos soak mutations adversary lint audit sbom bench bench-check bench-baseline fuzz demo
 
 help: ## list the targets
@@ -20,9 +21,11 @@ chaos: setup ## kill, stop and cut off replicas and Redis at random under load; 
 		chaos::rounds::nothing_is_lost_but_what_cannot_be_promised \
 		chaos::failovers::failovers_lose_nothing_but_what_cannot_be_promised
 
-soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0) and print the figures
+soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0), and fuzz for SECONDS=60 each
 	@echo 'soak: cargo test --test it simulation::holds'
 	@SEEDS=$${SEEDS:-10000} cargo test --locked --test it simulation::holds -- --nocapture
+	@echo 'soak: scripts/fuzz'
+	@scripts/fuzz $(SECONDS)
 
 mutations: ## break the refresh protocol on purpose, and see that the simulation notices (slow)
 	@echo 'mutations: scripts/mutations'
@@ -61,7 +64,6 @@ bench-check: ## count instructions, and fail if a count grew by more than 3 % ov
 bench-baseline: ## count instructions, and keep them as the baseline
 	@scripts/bench baseline
 
-SECONDS ?= 60
 fuzz: ## feed each fuzz target made-up input for SECONDS (60)
 	@scripts/fuzz $(SECONDS)
 
