@@ -67,6 +67,15 @@ impl From<SocketAddr> for Address {
     }
 }
 
+/// What a request shows of who sends it.
+#[derive(Debug)]
+pub enum Proof {
+    /// It is from this caller.
+    Shown(Caller),
+    /// It has a token of which only its issuer can tell whose it is: [`Identity::vouched_for`].
+    Issued(SecretString),
+}
+
 /// A proof that does not hold. The cause is for the log; callers are told the same whatever it is.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -140,39 +149,49 @@ impl Identity {
         self.kubernetes.as_ref()
     }
 
-    /// Tells who makes a request, by its connection and the values of its `authorization` metadata. A token says more
-    /// than a connection, so it is the token's caller where both are there.
+    /// What a request proves, by its connection and the values of its `authorization` metadata. A token says more than a
+    /// connection, so it is the token's caller where both are there.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`] if any proof that is there does not hold.
-    pub async fn caller(&self, peer: Option<&Peer>, authorization: Vec<SecretString>) -> Result<Caller, IdentityError> {
+    /// [`IdentityError`] if any proof that is there does not hold, as far as that can be told without asking anybody.
+    pub fn proof(&self, peer: &Peer, authorization: Vec<SecretString>) -> Result<Proof, IdentityError> {
         let by_connection = of_peer(peer, SystemTime::now())?;
         let mut values = authorization.into_iter();
         match (values.next(), values.next()) {
-            (None, _) => Ok(by_connection),
-            (Some(value), None) => self.of_token(bearer(value.expose_secret())?).await,
+            (None, _) => Ok(Proof::Shown(by_connection)),
+            (Some(value), None) => self.of_token(bearer(value.expose_secret())?),
             (Some(_), Some(_)) => Err(IdentityError::SeveralProofs),
         }
     }
 
-    async fn of_token(&self, token: &str) -> Result<Caller, IdentityError> {
-        if let Some(name) = static_token::find(&self.tokens, token) {
-            return Ok(Caller::Token(name));
+    fn of_token(&self, token: &str) -> Result<Proof, IdentityError> {
+        match (static_token::find(&self.tokens, token), &self.kubernetes) {
+            (Some(name), _) => Ok(Proof::Shown(Caller::Token(name))),
+            (None, Some(_)) => Ok(Proof::Issued(token.into())),
+            (None, None) => Err(IdentityError::UnknownToken),
         }
+    }
+
+    /// Tells whose token this is, if its issuer vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] if it does not, or cannot be asked.
+    pub async fn vouched_for(&self, token: &SecretString) -> Result<Caller, IdentityError> {
         let kubernetes = self.kubernetes.as_ref().ok_or(IdentityError::UnknownToken)?;
-        let account: ServiceAccount = kubernetes.verify(token).await?;
+        let account: ServiceAccount = kubernetes.verify(token.expose_secret()).await?;
         Ok(Caller::ServiceAccount(account))
     }
 }
 
-fn of_peer(peer: Option<&Peer>, now: SystemTime) -> Result<Caller, IdentityError> {
+fn of_peer(peer: &Peer, now: SystemTime) -> Result<Caller, IdentityError> {
     Ok(match peer {
-        Some(Peer::Certificate(svid)) if svid.not_after < now => return Err(IdentityError::CertificateExpired),
-        Some(Peer::Certificate(svid)) => Caller::Spiffe(svid.id.clone()),
-        Some(Peer::Unix { uid }) => Caller::UnixUser(UnixUser::new(*uid)),
-        Some(Peer::Network(address)) if address.ip().to_canonical().is_loopback() => Caller::Local,
-        Some(Peer::Network(_)) | None => Caller::Anonymous,
+        Peer::Certificate(svid) if svid.not_after < now => return Err(IdentityError::CertificateExpired),
+        Peer::Certificate(svid) => Caller::Spiffe(svid.id.clone()),
+        Peer::Unix { uid } => Caller::UnixUser(UnixUser::new(*uid)),
+        Peer::Network(address) if address.ip().to_canonical().is_loopback() => Caller::Local,
+        Peer::Network(_) => Caller::Anonymous,
     })
 }
 
@@ -206,9 +225,8 @@ mod tests {
             ("[::ffff:10.0.0.1]:1", Caller::Anonymous),
         ] {
             let shown = Peer::Network(peer.parse().unwrap());
-            assert_eq!(of_peer(Some(&shown), SystemTime::now()).unwrap(), caller, "{peer}");
+            assert_eq!(of_peer(&shown, SystemTime::now()).unwrap(), caller, "{peer}");
         }
-        assert_eq!(of_peer(None, SystemTime::now()).unwrap(), Caller::Anonymous);
     }
 
     #[test]
@@ -216,8 +234,8 @@ mod tests {
         let now = SystemTime::now();
         let id = SpiffeId::new("spiffe://acme/a").unwrap();
         let peer = |not_after| Peer::Certificate(Svid { id: id.clone(), not_after });
-        assert_eq!(of_peer(Some(&peer(now)), now).unwrap(), Caller::Spiffe(id.clone()));
-        let passed = of_peer(Some(&peer(now - Duration::from_secs(1))), now);
+        assert_eq!(of_peer(&peer(now), now).unwrap(), Caller::Spiffe(id.clone()));
+        let passed = of_peer(&peer(now - Duration::from_secs(1)), now);
         assert!(matches!(passed, Err(IdentityError::CertificateExpired)));
     }
 

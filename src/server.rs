@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
 };
 
-use self::accept::Acceptor;
+use self::{accept::Acceptor, services::Services};
 use crate::{api::Live, telemetry::Telemetry};
 
 pub use self::{
@@ -21,7 +21,9 @@ mod admin;
 mod arriving;
 mod connection;
 mod frames;
+mod room;
 mod services;
+mod serving;
 mod share;
 mod tls;
 
@@ -78,8 +80,8 @@ pub async fn grpc(
     ready: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
-    let (routes, following) = services::routes(api, &config, ready)?;
-    let acceptor = Acceptor::new(routes, &config, telemetry);
+    let (services, following) = Services::new(api, &config, ready)?;
+    let acceptor = Acceptor::new(services, &config, telemetry);
     let _cut = acceptor.cut_when_dropped();
     let tcp = async {
         match listeners.tcp {

@@ -1,6 +1,9 @@
-//! How much time a caller gives (`grpc-timeout`), as far as that decides whether its request is taken on.
+//! How much time a caller gives (`grpc-timeout`).
+
+use std::{future::Future, time::Duration};
 
 use http::HeaderName;
+use tokio::time::timeout;
 use tonic::{Status, metadata::MetadataMap};
 
 use crate::broker::Error;
@@ -8,37 +11,46 @@ use crate::broker::Error;
 /// What callers write, as the gRPC protocol has it: one to eight digits and a unit.
 const FIELD: &str = "grpc-timeout";
 const NAME: HeaderName = HeaderName::from_static(FIELD);
-const UNITS: &str = "HMSmun";
 const MOST_DIGITS: usize = 8;
 
 /// What the field says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Deadline {
-    /// There is time, or no end to it; the server's own timer does the rest.
-    Ahead,
+    /// There is so much time; `None`: no end to it.
+    Ahead(Option<Duration>),
     /// There was none from the beginning.
     Over,
     /// Nobody can tell.
     Malformed,
 }
 
-/// Reads the field. The server's timer takes what it cannot read for no limit at all, and lets work begin before it looks
-/// at the time for once, so that a refresh would be made for somebody who has long gone.
+/// Reads the field.
 pub(super) fn of(metadata: &MetadataMap) -> Deadline {
-    let mut values = metadata.as_ref().get_all(NAME).iter().map(|value| value.to_str().ok().and_then(has_time));
+    let mut values = metadata.as_ref().get_all(NAME).iter().map(|value| value.to_str().ok().and_then(time));
     match values.next() {
-        None => Deadline::Ahead,
+        None => Deadline::Ahead(None),
         // Two of them would leave it to chance which one counts.
         Some(_) if values.next().is_some() => Deadline::Malformed,
         Some(None) => Deadline::Malformed,
-        Some(Some(false)) => Deadline::Over,
-        Some(Some(true)) => Deadline::Ahead,
+        Some(Some(Duration::ZERO)) => Deadline::Over,
+        Some(Some(left)) => Deadline::Ahead(Some(left)),
     }
 }
 
-/// The status for a deadline that was over from the beginning. It has no reason of ours, like that of any other deadline.
+/// Waits for an answer for as long as its caller does. What was begun for it is dropped then.
+pub(super) async fn within<A>(
+    left: Option<Duration>,
+    answer: impl Future<Output = Result<A, Status>>,
+) -> Result<A, Status> {
+    match left {
+        None => answer.await,
+        Some(left) => timeout(left, answer).await.unwrap_or_else(|_| Err(exceeded())),
+    }
+}
+
+/// The status for a deadline that is over. It has no reason of ours: clients have this error from their own clocks.
 pub(super) fn exceeded() -> Status {
-    Status::deadline_exceeded("there was no time for this request when it came")
+    Status::deadline_exceeded("the caller's time for this request is over")
 }
 
 /// The error for a field that cannot be read.
@@ -46,11 +58,20 @@ pub(super) fn malformed() -> Error {
     Error::InvalidRequest { field: FIELD, problem: "write one to eight digits and one of H, M, S, m, u, n".to_owned() }
 }
 
-/// Whether a value leaves any time; `None` if it is malformed.
-fn has_time(text: &str) -> Option<bool> {
-    let digits = text.strip_suffix(|unit| UNITS.contains(unit))?;
+/// The time that a value leaves; `None` if it is malformed.
+fn time(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number = (1..=MOST_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.bytes().any(|byte| byte != b'0'))
+    let number = digits.parse().ok().filter(|_| is_number)?;
+    match unit {
+        "H" => Some(Duration::from_secs(3600 * number)),
+        "M" => Some(Duration::from_secs(60 * number)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -63,13 +84,13 @@ mod tests {
     fn every_form_is_read_or_refused() {
         use Deadline::{Ahead, Malformed, Over};
         for (values, expected) in [
-            (&[][..], Ahead),
-            (&["1n"], Ahead),
-            (&["00000001u"], Ahead),
-            (&["99999999H"], Ahead),
-            (&["20m"], Ahead),
-            (&["5S"], Ahead),
-            (&["5M"], Ahead),
+            (&[][..], Ahead(None)),
+            (&["1n"], Ahead(Some(Duration::from_nanos(1)))),
+            (&["00000001u"], Ahead(Some(Duration::from_micros(1)))),
+            (&["99999999H"], Ahead(Some(Duration::from_secs(99_999_999 * 3600)))),
+            (&["20m"], Ahead(Some(Duration::from_millis(20)))),
+            (&["5S"], Ahead(Some(Duration::from_secs(5)))),
+            (&["5M"], Ahead(Some(Duration::from_secs(300)))),
             (&["0n"], Over),
             (&["00000000H"], Over),
             (&[""], Malformed),
@@ -83,6 +104,7 @@ mod tests {
             (&[" 1S"], Malformed),
             (&["1 S"], Malformed),
             (&["1S, 2S"], Malformed),
+            (&["5\u{b5}"], Malformed),
             (&["1S", "2S"], Malformed),
             (&["18446744073709551616S"], Malformed),
         ] {

@@ -1,9 +1,12 @@
-//! `GrantAdmin`: one method per rpc.
+//! `GrantAdmin`: one function per rpc.
 
-use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::{Api, convert, reseal, status::Refusal};
+use super::{
+    answer::{Use, Work, Worked},
+    convert, reseal,
+    status::Refusal,
+};
 use crate::{
     broker::{Description, Error, Imported},
     policy::{Action, Permit},
@@ -14,49 +17,32 @@ use crate::{
     store::{self, Material},
 };
 
-impl Api {
-    pub(super) async fn import_grant(
-        &self,
-        request: Request<ImportGrantRequest>,
-    ) -> Result<Response<ImportGrantResponse>, Status> {
-        self.answer("ImportGrant", request, async |by, request| {
-            let ImportGrantRequest { credential, subject, secret, scopes } = request;
-            let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
-            let permit = self.permit(&by, asked)?;
-            let imported = import(&permit, secret)?;
-            let generation = self.broker.import_grant(permit, imported).instrument(by.span()).await?;
-            by.entry.used(generation.get());
-            Ok(ImportGrantResponse { generation: generation.get() })
-        })
-        .await
-    }
-
-    pub(super) async fn describe_grant(
-        &self,
-        request: Request<DescribeGrantRequest>,
-    ) -> Result<Response<DescribeGrantResponse>, Status> {
-        self.answer("DescribeGrant", request, async |by, request| {
-            let DescribeGrantRequest { credential, subject, scopes, resources } = request;
-            let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&by, asked)?;
-            Ok(describe(self.broker.describe_grant(permit).instrument(by.span()).await?))
-        })
-        .await
-    }
-
-    pub(super) async fn reseal_records(
-        &self,
-        request: Request<ResealRecordsRequest>,
-    ) -> Result<Response<ResealRecordsResponse>, Status> {
-        self.answer("ResealRecords", request, async |by, request| {
-            let permit = self.permit_store(&by)?;
-            Ok(reseal::page(self.broker.reseal(&permit, reseal::pass(&request)?).instrument(by.span()).await?))
-        })
-        .await
-    }
+pub(super) fn import(by: Use, request: ImportGrantRequest) -> Worked<ImportGrantResponse> {
+    let ImportGrantRequest { credential, subject, secret, scopes } = request;
+    let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
+    let permit = by.permit(asked)?;
+    let imported = imported(&permit, secret)?;
+    Work::going(async move {
+        let generation = by.api.broker.import_grant(permit, imported).instrument(by.span()).await?;
+        by.entry.used(generation.get());
+        Ok(ImportGrantResponse { generation: generation.get() })
+    })
 }
 
-fn import(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal> {
+pub(super) fn describe(by: Use, request: DescribeGrantRequest) -> Worked<DescribeGrantResponse> {
+    let DescribeGrantRequest { credential, subject, scopes, resources } = request;
+    let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
+    let permit = by.permit(asked)?;
+    Work::going(async move { Ok(described(by.api.broker.describe_grant(permit).instrument(by.span()).await?)) })
+}
+
+pub(super) fn reseal(by: Use, request: ResealRecordsRequest) -> Worked<ResealRecordsResponse> {
+    let permit = by.permit_store()?;
+    let pass = reseal::pass(&request)?;
+    Work::going(async move { Ok(reseal::page(by.api.broker.reseal(&permit, pass).instrument(by.span()).await?)) })
+}
+
+fn imported(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal> {
     let material = match secret {
         Some(Secret::RefreshToken(token)) => Material::RefreshToken(token.into()),
         Some(Secret::StaticSecret(secret)) => Material::Static(secret.into()),
@@ -68,7 +54,7 @@ fn import(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal> 
     Ok(Imported { material, scopes: permit.scopes().clone() })
 }
 
-fn describe(description: Description) -> DescribeGrantResponse {
+fn described(description: Description) -> DescribeGrantResponse {
     let state = match description.state {
         None => GrantState::Absent,
         Some(store::GrantState::Active) => GrantState::Active,

@@ -5,23 +5,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tonic::{Request, Response, Status};
 
-use super::Api;
+use super::{Api, Session};
 use crate::{
     broker::Credential,
-    identity::StaticToken,
+    identity::{Remote, StaticToken},
     name::CredentialName,
     policy::Policy,
-    proto::{
-        CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
-        GetTokenResponse, ImportGrantRequest, ImportGrantResponse, InvalidateTokenRequest, InvalidateTokenResponse,
-        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin,
-        token_service_server::TokenService,
-    },
 };
 
-/// Serves both services, with what is in force.
+/// The services with what is in force.
 #[derive(Clone)]
 pub struct Live {
     now: Arc<ArcSwap<Api>>,
@@ -40,52 +33,12 @@ impl Live {
         self.now.store(Arc::new(Api { broker, identity, policy: Arc::new(policy), ..Api::clone(&old) }));
     }
 
-    fn now(&self) -> Arc<Api> {
+    /// The services as a connection from there reaches them.
+    pub fn session(&self, remote: Remote) -> Session {
+        Session::new(self.clone(), remote)
+    }
+
+    pub(super) fn now(&self) -> Arc<Api> {
         self.now.load_full()
-    }
-}
-
-#[tonic::async_trait]
-impl TokenService for Live {
-    async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
-        self.now().get_token(request).await
-    }
-
-    async fn invalidate_token(
-        &self,
-        request: Request<InvalidateTokenRequest>,
-    ) -> Result<Response<InvalidateTokenResponse>, Status> {
-        self.now().invalidate_token(request).await
-    }
-
-    async fn call_through(
-        &self,
-        request: Request<CallThroughRequest>,
-    ) -> Result<Response<CallThroughResponse>, Status> {
-        self.now().call_through(request).await
-    }
-}
-
-#[tonic::async_trait]
-impl GrantAdmin for Live {
-    async fn import_grant(
-        &self,
-        request: Request<ImportGrantRequest>,
-    ) -> Result<Response<ImportGrantResponse>, Status> {
-        self.now().import_grant(request).await
-    }
-
-    async fn describe_grant(
-        &self,
-        request: Request<DescribeGrantRequest>,
-    ) -> Result<Response<DescribeGrantResponse>, Status> {
-        self.now().describe_grant(request).await
-    }
-
-    async fn reseal_records(
-        &self,
-        request: Request<ResealRecordsRequest>,
-    ) -> Result<Response<ResealRecordsResponse>, Status> {
-        self.now().reseal_records(request).await
     }
 }

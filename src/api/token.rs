@@ -1,13 +1,16 @@
-//! `TokenService`: one method per rpc.
+//! `TokenService`: one function per rpc.
 
 use std::time::Duration;
 
-use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::{Api, convert, status::Refusal};
+use super::{
+    answer::{Use, Work, Worked},
+    convert,
+    status::Refusal,
+};
 use crate::{
-    broker::{Call, Error, Outcome, Rejected, Replay, Report},
+    broker::{Answered, Call, Error, Outcome, Rejected, Replay, Report, Reported, Served},
     policy::{self, Action, Called},
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
@@ -16,91 +19,78 @@ use crate::{
     token::{Generation, Wanted},
 };
 
-impl Api {
-    pub(super) async fn get_token(
-        &self,
-        request: Request<GetTokenRequest>,
-    ) -> Result<Response<GetTokenResponse>, Status> {
-        self.answer("GetToken", request, async |by, request| {
-            let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
-            let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&by, asked)?;
-            let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
-            let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
-            let served = match self.broker.at_hand(&permit, &wanted) {
-                Some(served) => served,
-                // Boxed, so that the many calls that need none of it do not carry its state about.
-                None => Box::pin(self.broker.get_token(permit, wanted).instrument(by.span())).await?,
-            };
-            by.entry.used(served.token.generation.get());
-            Ok(GetTokenResponse { token: Some(convert::token(&served)) })
-        })
-        .await
+pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse> {
+    let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
+    let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
+    let permit = by.permit(asked)?;
+    let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
+    let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
+    if let Some(served) = by.api.broker.at_hand(&permit, &wanted) {
+        return Ok(Work::Done(got(&by, &served)));
     }
+    Work::going(async move {
+        let served = by.api.broker.get_token(permit, wanted).instrument(by.span()).await?;
+        Ok(got(&by, &served))
+    })
+}
 
-    pub(super) async fn invalidate_token(
-        &self,
-        request: Request<InvalidateTokenRequest>,
-    ) -> Result<Response<InvalidateTokenResponse>, Status> {
-        self.answer("InvalidateToken", request, async |by, request| {
-            let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
-            let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
-            let permit = self.permit(&by, asked)?;
-            let report = report(rejected, rejection)?;
-            let reported = self.broker.invalidate_token(permit, report).instrument(by.span()).await?;
-            if let Some(served) = &reported.served {
-                by.entry.used(served.token.generation.get());
-            }
-            Ok(InvalidateTokenResponse {
-                outcome: outcome(reported.outcome).into(),
-                token: reported.served.as_ref().map(convert::token),
-                detail: reported.detail,
-                next_attempt_at: reported.next_attempt_at.map(convert::timestamp),
-            })
-        })
-        .await
+pub(super) fn invalidate(by: Use, request: InvalidateTokenRequest) -> Worked<InvalidateTokenResponse> {
+    let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
+    let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
+    let permit = by.permit(asked)?;
+    let report = report(rejected, rejection)?;
+    Work::going(async move {
+        let reported = by.api.broker.invalidate_token(permit, report).instrument(by.span()).await?;
+        Ok(invalidated(&by, reported))
+    })
+}
+
+pub(super) fn call_through(by: Use, request: CallThroughRequest) -> Worked<CallThroughResponse> {
+    let CallThroughRequest { credential, subject, scopes, resources, method, path, headers, body, timeout, replay } =
+        request;
+    let asked = convert::asked(Action::Call, (&credential, &subject), (scopes, resources))?;
+    let asked = policy::Request { call: Some(Called { method, path }), ..asked };
+    let permit = by.permit(asked)?;
+    let call = Call {
+        headers: headers.into_iter().map(|header| (header.name, header.value)).collect(),
+        body,
+        timeout: convert::span("timeout", timeout)?,
+        replay: self::replay(replay)?,
+    };
+    Work::going(async move {
+        let answered = by.api.broker.call_through(permit, call).instrument(by.span()).await?;
+        Ok(called(&by, answered))
+    })
+}
+
+fn got(by: &Use, served: &Served) -> GetTokenResponse {
+    by.entry.used(served.token.generation.get());
+    GetTokenResponse { token: Some(convert::token(served)) }
+}
+
+fn invalidated(by: &Use, reported: Reported) -> InvalidateTokenResponse {
+    if let Some(served) = &reported.served {
+        by.entry.used(served.token.generation.get());
     }
+    InvalidateTokenResponse {
+        outcome: outcome(reported.outcome).into(),
+        token: reported.served.as_ref().map(convert::token),
+        detail: reported.detail,
+        next_attempt_at: reported.next_attempt_at.map(convert::timestamp),
+    }
+}
 
-    pub(super) async fn call_through(
-        &self,
-        request: Request<CallThroughRequest>,
-    ) -> Result<Response<CallThroughResponse>, Status> {
-        self.answer("CallThrough", request, async |by, request| {
-            let CallThroughRequest {
-                credential,
-                subject,
-                scopes,
-                resources,
-                method,
-                path,
-                headers,
-                body,
-                timeout,
-                replay,
-            } = request;
-            let asked = convert::asked(Action::Call, (&credential, &subject), (scopes, resources))?;
-            let asked = policy::Request { call: Some(Called { method, path }), ..asked };
-            let permit = self.permit(&by, asked)?;
-            let call = Call {
-                headers: headers.into_iter().map(|header| (header.name, header.value)).collect(),
-                body,
-                timeout: convert::span("timeout", timeout)?,
-                replay: self::replay(replay)?,
-            };
-            let answered = self.broker.call_through(permit, call).instrument(by.span()).await?;
-            by.entry.used(answered.token.generation.get());
-            by.entry.answered(answered.answer.status, answered.attempts);
-            let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
-            Ok(CallThroughResponse {
-                status: answered.answer.status.into(),
-                headers: headers.collect(),
-                body: answered.answer.body,
-                generation: answered.token.generation.get(),
-                attempts: answered.attempts,
-                refreshed: answered.refreshed,
-            })
-        })
-        .await
+fn called(by: &Use, answered: Answered) -> CallThroughResponse {
+    by.entry.used(answered.token.generation.get());
+    by.entry.answered(answered.answer.status, answered.attempts);
+    let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
+    CallThroughResponse {
+        status: answered.answer.status.into(),
+        headers: headers.collect(),
+        body: answered.answer.body,
+        generation: answered.token.generation.get(),
+        attempts: answered.attempts,
+        refreshed: answered.refreshed,
     }
 }
 

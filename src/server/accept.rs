@@ -1,24 +1,23 @@
 //! Takes connections and serves each on a task of its own, so that no peer, however slow or hostile, holds up another.
 
-use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use tonic::{service::Routes, transport::Server};
 use tracing::{debug, warn};
 
 use super::{
     ServerConfig,
-    arriving::Bounded,
     connection::{Bytes, Connection, Silent},
+    services::Services,
+    serving::Serving,
     share::Shares,
     tls::Tls,
 };
@@ -31,10 +30,6 @@ use crate::{
 /// How long a client may take for its handshake and its first words.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a connection may be silent before its client is asked whether it is still there, and how long that may take.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long requests may go on after their connection's time is over.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
@@ -46,8 +41,8 @@ const NO_ROOM: Duration = Duration::from_millis(500);
 pub(super) struct Acceptor(Arc<Shared>);
 
 struct Shared {
-    routes: Bounded<Routes>,
-    server: Server,
+    services: Services,
+    max_concurrent_streams: u32,
     max_age: Duration,
     slots: Arc<Semaphore>,
     shares: Shares,
@@ -79,14 +74,10 @@ impl Accepted {
 }
 
 impl Acceptor {
-    pub fn new(routes: Routes, config: &ServerConfig, telemetry: Arc<Telemetry>) -> Self {
-        let server = Server::builder()
-            .max_concurrent_streams(Some(config.max_concurrent_streams))
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    pub fn new(services: Services, config: &ServerConfig, telemetry: Arc<Telemetry>) -> Self {
         Self(Arc::new(Shared {
-            routes: Bounded::new(routes, config.max_message_bytes),
-            server,
+            services,
+            max_concurrent_streams: config.max_concurrent_streams,
             max_age: config.max_connection_age,
             slots: Arc::new(Semaphore::new(config.max_connections)),
             shares: Shares::new(config.max_connections_per_address),
@@ -211,26 +202,29 @@ impl Shared {
         }
     }
 
-    /// Serves a connection as if it were a server of its own, which is the one way to end it by itself.
+    /// Serves a connection until it ends, or its time is over and its requests have had theirs.
     async fn serve_begun(&self, bytes: Box<dyn Bytes>, remote: Remote, silent: Silent) {
         let age = self.age(&remote.peer);
-        let closed = CancellationToken::new();
-        let over = {
-            let (closed, stop) = (closed.clone(), self.stop.clone());
-            async move {
-                tokio::select! {
-                    () = closed.cancelled() => {}
-                    () = stop.cancelled() => {}
-                    () = sleep(age) => {}
-                }
+        let services = self.services.reached_from(remote);
+        let connection = Connection::new(bytes, silent, self.cut.child_token());
+        let mut serving = Serving::new(connection, services, self.max_concurrent_streams);
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = self.over(age) => {
+                serving.no_more();
+                timeout(GRACE, serving).await.unwrap_or(Ok(()))
             }
         };
-        let connection = Connection::new(bytes, remote, silent, self.cut.child_token(), closed.drop_guard());
-        let only = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
-        // The signal asks the client to go, and these two see to it that it goes.
-        let server = self.server.clone().max_connection_age(age).max_connection_age_grace(GRACE);
-        if let Err(error) = server.serve_with_incoming_shutdown(self.routes.clone(), only, over).await {
+        if let Err(error) = ended {
             debug!(%error, "a connection ended");
+        }
+    }
+
+    /// Waits until a connection that may last so long has to go.
+    async fn over(&self, age: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep(age) => {}
         }
     }
 
@@ -261,6 +255,3 @@ async fn begin(accepted: Accepted) -> io::Result<(Box<dyn Bytes>, Peer)> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,4 @@
-//! What is kept of messages that are still on their way: nobody knows yet who sends them, so it is bounded in number, bytes and
-//! time, for each address and for all together.
+//! A message on its way. Nobody knows yet who sends it, so what is kept of it is bounded in number, bytes and time.
 
 use std::{
     net::IpAddr,
@@ -9,110 +8,30 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body as Data, BodyDataStream};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use http::Request;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
-use tonic::{Status, body::Body};
-use tower::Service;
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
 
-use super::share::{Share, Shares};
-use crate::{api, identity::Remote};
+use super::room::{Held, Room};
+use crate::api;
 
 /// How long a message may be on its way.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What each message may have for nothing, in bytes: no request for a token is larger, and whoever asks for one is not to
-/// suffer from those who send more.
+/// What a message may have for nothing if it is no larger, in bytes: no request for a token is, and whoever asks for one is not
+/// to suffer from those who send more. What is larger takes room in pieces of this size, however small its own pieces are.
 const SMALL: usize = 4 * 1024;
 
-/// What all others may have together at least, in bytes. Half of it is what one address may have.
-const ALL: usize = 64 * 1024 * 1024;
-
-/// A service behind these bounds.
-#[derive(Clone)]
-pub(super) struct Bounded<S> {
-    inner: S,
-    room: Arc<Room>,
-}
-
-/// How many messages may be on their way at a time. Each costs about 9 KiB before a byte of it is there. Half of them is what
-/// one address may have.
-const MESSAGES: usize = 8 * 1024;
-
-/// What there is.
-struct Room {
-    messages: Limited,
-    bytes: Limited,
-}
-
-/// So much of something, of which one address may have half.
-struct Limited {
-    all: Arc<Semaphore>,
-    shares: Shares,
-}
-
-/// A part of it, until this is dropped.
-type Held = (OwnedSemaphorePermit, Option<Share>);
-
-impl<S> Bounded<S> {
-    /// Takes messages of at most this size.
-    pub fn new(inner: S, max_message_bytes: usize) -> Self {
-        let bytes = Limited::new(ALL.max(2 * max_message_bytes));
-        Self { inner, room: Arc::new(Room { messages: Limited::new(MESSAGES), bytes }) }
-    }
-}
-
-impl Limited {
-    fn new(all: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), shares: Shares::new(all / 2) }
-    }
-
-    /// So much more for this address; `None` if it, or all together, have as much as they may.
-    fn take(&self, address: Option<IpAddr>, amount: usize) -> Option<Held> {
-        let share = match address {
-            Some(address) => Some(self.shares.take(address, amount)?),
-            None => None,
-        };
-        let permit = Arc::clone(&self.all).try_acquire_many_owned(u32::try_from(amount).ok()?).ok()?;
-        Some((permit, share))
-    }
-}
-
-impl<S: Service<Request<Body>>> Service<Request<Body>> for Bounded<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // A conversation has no end to wait for; how large what it says may be is bounded where it is understood.
-        if request.uri().path().starts_with("/grpc.reflection.") {
-            return self.inner.call(request);
-        }
-        let remote = request.extensions().get::<Remote>();
-        let address = remote.and_then(|remote| Some(remote.address.as_ref()?.ip));
-        let room = Arc::clone(&self.room);
-        self.inner.call(request.map(|body| {
-            let data = Data::new(body).into_data_stream();
-            Body::new(Data::from_stream(Arriving::new(data, room, address)))
-        }))
-    }
-}
-
-/// A message on its way. What it holds is given back when it was read, or when nobody waits for it any more.
-struct Arriving {
-    data: BodyDataStream,
+/// The body of a request, whose message is read from it. What it holds is given back when the message was read, or when nobody
+/// waits for it any more.
+pub(super) struct Arriving<B> {
+    body: B,
     room: Arc<Room>,
     address: Option<IpAddr>,
     size: usize,
+    /// How much of it has room.
+    covered: usize,
     held: Vec<Held>,
     /// Since something of it had to be waited for; most messages are there as soon as they are asked for.
     awaited: Option<Awaited>,
@@ -124,9 +43,10 @@ struct Awaited {
     limit: Pin<Box<Sleep>>,
 }
 
-impl Arriving {
-    fn new(data: BodyDataStream, room: Arc<Room>, address: Option<IpAddr>) -> Self {
-        Self { data, room, address, size: 0, held: Vec::new(), awaited: None }
+impl<B> Arriving<B> {
+    /// The message in this body, from this address.
+    pub fn new(body: B, room: Arc<Room>, address: Option<IpAddr>) -> Self {
+        Self { body, room, address, size: 0, covered: 0, held: Vec::new(), awaited: None }
     }
 
     /// Waits for what is missing, if there is a place to wait at and time left.
@@ -147,51 +67,78 @@ impl Arriving {
     /// Makes room for so many bytes more; `None` if there is none.
     fn hold(&mut self, bytes: usize) -> Option<()> {
         self.size = self.size.saturating_add(bytes);
-        if self.size > SMALL {
-            self.held.push(self.room.bytes.take(self.address, bytes)?);
+        if self.size > SMALL.max(self.covered) {
+            let missing = (self.size - self.covered).next_multiple_of(SMALL);
+            self.held.push(self.room.bytes.take(self.address, missing)?);
+            self.covered += missing;
         }
         Some(())
     }
 }
 
-impl Stream for Arriving {
-    type Item = Result<Bytes, Status>;
+impl<B> Body for Arriving<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.data.poll_next_unpin(cx) {
-            Poll::Ready(Some(Ok(bytes))) => {
-                Poll::Ready(Some(self.hold(bytes.len()).map(|()| bytes).ok_or_else(api::overloaded)))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let held = self.hold(frame.data_ref().map_or(0, Buf::remaining));
+                Poll::Ready(Some(held.map(|()| frame).ok_or_else(api::overloaded)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into_inner())))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.wait(cx).map(|status| Some(Err(status))),
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use axum::body::Body as Data;
     use futures_util::{FutureExt, stream};
     use tokio::time::Instant;
 
     use super::*;
+    use crate::server::room::{BYTES, MESSAGES};
+
+    type Message = Arriving<Data>;
+
+    impl Message {
+        async fn next(&mut self) -> Result<Frame<Bytes>, Status> {
+            poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await.expect("there is more")
+        }
+    }
 
     const MIB: usize = 1 << 20;
 
     /// A message that arrives from this address in pieces of this size, as many as are asked for.
-    fn message(room: &Arc<Room>, address: &str, size: usize) -> Arriving {
+    fn message(room: &Arc<Room>, address: &str, size: usize) -> Message {
         let pieces = stream::repeat_with(move || Ok::<_, Status>(Bytes::from(vec![0; size])));
-        Arriving::new(Data::from_stream(pieces).into_data_stream(), Arc::clone(room), Some(address.parse().unwrap()))
+        Arriving::new(Data::from_stream(pieces), Arc::clone(room), Some(address.parse().unwrap()))
     }
 
     fn room() -> Arc<Room> {
-        Bounded::new((), 4 * MIB).room
+        Arc::new(Room::new(4 * MIB))
     }
 
     /// Reads so many pieces, and says whether there was room for all of them.
-    async fn read(message: &mut Arriving, pieces: usize) -> bool {
+    async fn read(message: &mut Message, pieces: usize) -> bool {
         for _ in 0..pieces {
-            match message.next().await.unwrap() {
+            match message.next().await {
                 Ok(_) => {}
                 Err(status) => {
                     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
@@ -206,7 +153,7 @@ mod tests {
     async fn case_30_messages_on_their_way_have_so_much_room_and_no_more() {
         let room = room();
         let (here, there) = ("192.0.2.1", "192.0.2.2");
-        let mut flood: Vec<Arriving> = Vec::new();
+        let mut flood: Vec<Message> = Vec::new();
         for _ in 0..8 {
             let mut large = message(&room, here, MIB);
             assert!(read(&mut large, 4).await);
@@ -221,12 +168,20 @@ mod tests {
         flood.pop();
         assert!(read(&mut message(&room, here, MIB), 4).await, "what was read, or is not waited for, leaves its room");
         drop((flood, other));
-        assert_eq!(room.bytes.all.available_permits(), ALL);
+        assert_eq!(room.bytes.left(), BYTES);
+    }
+
+    #[tokio::test]
+    async fn case_30_what_comes_in_tiny_pieces_is_kept_account_of_in_large_ones() {
+        let room = room();
+        let mut message = message(&room, "192.0.2.1", 1);
+        assert!(read(&mut message, 3 * SMALL).await);
+        assert_eq!((message.held.len(), room.bytes.left()), (2, BYTES - 3 * SMALL));
     }
 
     /// A message from this address of which nothing comes; `None` if there is no place to wait for it.
-    fn awaited(room: &Arc<Room>, address: &str) -> Option<Arriving> {
-        let never = Data::from_stream(stream::pending::<Result<Bytes, Status>>()).into_data_stream();
+    fn awaited(room: &Arc<Room>, address: &str) -> Option<Message> {
+        let never = Data::from_stream(stream::pending::<Result<Bytes, Status>>());
         let mut message = Arriving::new(never, Arc::clone(room), Some(address.parse().unwrap()));
         message.next().now_or_never().is_none().then_some(message)
     }
@@ -235,13 +190,13 @@ mod tests {
     async fn case_30_so_many_messages_are_on_their_way_and_no_more() {
         let room = room();
         let (here, there) = ("192.0.2.1", "192.0.2.2");
-        let mut flood: Vec<Arriving> = (0..MESSAGES / 2).map(|_| awaited(&room, here).unwrap()).collect();
+        let mut flood: Vec<Message> = (0..MESSAGES / 2).map(|_| awaited(&room, here).unwrap()).collect();
         assert!(awaited(&room, here).is_none(), "an address has half of them");
         assert!(read(&mut message(&room, here, 1), 1).await, "what is there needs no place");
         assert!(awaited(&room, there).is_some(), "another one has the other half");
         flood.pop();
         assert!(awaited(&room, here).is_some(), "what was read leaves its place");
-        let _others: Vec<Arriving> = (0..MESSAGES / 2).map(|_| awaited(&room, there).unwrap()).collect();
+        let _others: Vec<Message> = (0..MESSAGES / 2).map(|_| awaited(&room, there).unwrap()).collect();
         let _last = awaited(&room, "192.0.2.3").expect("one place was left");
         assert!(awaited(&room, "192.0.2.4").is_none(), "and then there is none");
     }
@@ -249,8 +204,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn case_30_a_message_that_does_not_arrive_is_not_waited_for() {
         let began = Instant::now();
-        let never = Data::from_stream(stream::pending::<Result<Bytes, Status>>()).into_data_stream();
-        let status = Arriving::new(never, room(), None).next().await.unwrap().unwrap_err();
+        let never = Data::from_stream(stream::pending::<Result<Bytes, Status>>());
+        let status = Arriving::new(never, room(), None).next().await.unwrap_err();
         assert_eq!((status.code(), began.elapsed()), (tonic::Code::DeadlineExceeded, LIMIT));
     }
 }

@@ -13,11 +13,9 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep, sleep_until},
 };
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::frames::{Frames, PREFACE};
-use crate::identity::Remote;
 
 /// How long something may wait to be sent without one byte of it being taken. The HTTP/2 library says goodbye to those who do
 /// not answer its pings, and would wait for ever until that was sent.
@@ -33,12 +31,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Bytes for T {}
 /// requests end.
 pub(super) struct Connection {
     bytes: Box<dyn Bytes>,
-    remote: Remote,
     silent: Option<Silent>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     frames: Frames,
     unread: Option<Pin<Box<Sleep>>>,
-    _closed: DropGuard,
 }
 
 /// What a client has not said yet.
@@ -56,16 +52,10 @@ impl Silent {
 }
 
 impl Connection {
-    /// A connection whose client is still silent. `cut` cuts it off, and `closed` is told when it is over.
-    pub fn new(
-        bytes: Box<dyn Bytes>,
-        remote: Remote,
-        silent: Silent,
-        cut: CancellationToken,
-        closed: DropGuard,
-    ) -> Self {
+    /// A connection whose client is still silent. `cut` cuts it off.
+    pub fn new(bytes: Box<dyn Bytes>, silent: Silent, cut: CancellationToken) -> Self {
         let cut = Box::pin(cut.cancelled_owned());
-        Self { bytes, remote, silent: Some(silent), cut, frames: Frames::new(), unread: None, _closed: closed }
+        Self { bytes, silent: Some(silent), cut, frames: Frames::new(), unread: None }
     }
 
     /// What came of sending, or the end if the client has taken nothing for too long.
@@ -76,14 +66,6 @@ impl Connection {
         }
         let unread = self.unread.get_or_insert_with(|| Box::pin(sleep(UNREAD)));
         unread.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Remote;
-
-    fn connect_info(&self) -> Remote {
-        self.remote.clone()
     }
 }
 
@@ -158,28 +140,18 @@ mod tests {
     };
 
     use super::*;
-    use crate::identity::Peer;
 
-    async fn pair(beginners: &Arc<Semaphore>) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
-        pair_with(beginners, CancellationToken::new()).await
-    }
-
-    async fn pair_with(
-        beginners: &Arc<Semaphore>,
-        cut: CancellationToken,
-    ) -> (tokio::io::DuplexStream, Connection, CancellationToken) {
+    async fn pair(beginners: &Arc<Semaphore>, cut: CancellationToken) -> (tokio::io::DuplexStream, Connection) {
         let (client, server) = duplex(64);
-        let closed = CancellationToken::new();
-        let remote = Remote { peer: Peer::Unix { uid: 1 }, address: None };
         let beginner = Arc::clone(beginners).acquire_owned().await.unwrap();
         let silent = Silent::until(Instant::now() + Duration::from_secs(10), beginner);
-        (client, Connection::new(Box::new(server), remote, silent, cut, closed.clone().drop_guard()), closed)
+        (client, Connection::new(Box::new(server), silent, cut))
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_says_too_little_is_cut_off() {
         let beginners = Arc::new(Semaphore::new(1));
-        let (mut client, mut connection, closed) = pair(&beginners).await;
+        let (mut client, mut connection) = pair(&beginners, CancellationToken::new()).await;
         let trickle = tokio::spawn(async move {
             while client.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_secs(1)).await;
@@ -189,16 +161,14 @@ mod tests {
         let error = connection.read_to_end(&mut all).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(all.len() < PREFACE, "{}", all.len());
-        assert!(!closed.is_cancelled());
         drop(connection);
-        assert!(closed.is_cancelled());
         trickle.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_begun_may_be_silent() {
         let beginners = Arc::new(Semaphore::new(1));
-        let (mut client, mut connection, _closed) = pair(&beginners).await;
+        let (mut client, mut connection) = pair(&beginners, CancellationToken::new()).await;
         assert_eq!(beginners.available_permits(), 0);
         client.write_all(&[b'x'; PREFACE]).await.unwrap();
         let mut begun = [0; PREFACE];
@@ -212,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_cut_off_ends_while_its_client_says_nothing() {
         let cut = CancellationToken::new();
-        let (mut client, mut connection, _closed) = pair_with(&Arc::new(Semaphore::new(1)), cut.clone()).await;
+        let (mut client, mut connection) = pair(&Arc::new(Semaphore::new(1)), cut.clone()).await;
         client.write_all(&[b'x'; PREFACE]).await.unwrap();
         connection.read_exact(&mut [0; PREFACE]).await.unwrap();
         let waiting = tokio::spawn(async move { connection.read_u8().await });

@@ -4,7 +4,9 @@ use bearerd::proto::GetTokenRequest;
 use prost::Message;
 use reqwest::{Client, header::CONTENT_TYPE};
 
-use crate::support::house::{House, ROTATING};
+use tokio::net::TcpListener;
+
+use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING};
 
 const OK: &str = "0";
 const INVALID_ARGUMENT: &str = "3";
@@ -13,7 +15,11 @@ const DEADLINE_EXCEEDED: &str = "4";
 /// Asks for the token, with these values of `grpc-timeout` as they stand on the wire; the status and its text. A gRPC client
 /// would look at the clock itself before it asks the server.
 async fn get_within(house: &House, values: &[&str]) -> (String, String) {
-    let message = GetTokenRequest { credential: "demo".to_owned(), ..GetTokenRequest::default() }.encode_to_vec();
+    get_of_within(house, "demo", values).await
+}
+
+async fn get_of_within(house: &House, credential: &str, values: &[&str]) -> (String, String) {
+    let message = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() }.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
     let mut request = client
@@ -69,4 +75,13 @@ async fn case_32_years_are_as_good_as_no_limit() {
         assert_eq!(status, OK, "{value}: {text}");
     }
     assert_eq!(house.asked(), 1);
+}
+
+#[tokio::test]
+async fn who_waits_is_told_when_the_time_is_over() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let token_url = format!("http://{}/token", silent.local_addr().unwrap());
+    let house = House::with(&CLIENT_CREDENTIALS.replace("{token_url}", &token_url)).await;
+    let (status, text) = get_of_within(&house, "cc", &["200m"]).await;
+    assert_eq!(status, DEADLINE_EXCEEDED, "{text}");
 }

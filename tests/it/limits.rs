@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bearerd::identity::{hex, sha256};
 use tokio::net::TcpListener;
-use tonic::{Code, Request, codec::CompressionEncoding};
+use tonic::{Code, Request, Status, Streaming, codec::CompressionEncoding, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
 use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING, reason};
 
@@ -86,4 +87,28 @@ async fn case_30_what_is_too_large_or_compressed_is_not_taken_apart() {
 
 fn asking(credential: &str) -> bearerd::proto::GetTokenRequest {
     bearerd::proto::GetTokenRequest { credential: credential.to_owned(), ..Default::default() }
+}
+
+/// What one address may have of conversations that need no caller.
+const CONVERSATIONS: usize = 512;
+
+async fn watched(health: &HealthClient<Channel>) -> Result<Streaming<HealthCheckResponse>, Status> {
+    health.clone().watch(HealthCheckRequest::default()).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn case_30_conversations_that_need_no_caller_are_bounded_and_questions_are_answered_meanwhile() {
+    let house = House::with(ROTATING).await;
+    let channel = Channel::from_shared(format!("http://{}", house.address())).unwrap().connect().await.unwrap();
+    let health = HealthClient::new(channel);
+    let mut watches = Vec::new();
+    for _ in 0..CONVERSATIONS {
+        watches.push(watched(&health).await.unwrap());
+    }
+    let (code, word, _) = reason(&watched(&health).await.unwrap_err());
+    assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    health.clone().check(HealthCheckRequest::default()).await.unwrap();
+    house.get("demo").await.unwrap();
+    watches.pop();
+    crate::support::eventually(crate::support::PATIENCE, async || watched(&health).await.is_ok()).await;
 }

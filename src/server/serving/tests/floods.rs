@@ -1,11 +1,19 @@
 //! What a connection can make the server keep for it, on a clock that stands still while anything happens.
 
+use std::{future::ready, time::Duration};
+
+use http::Response;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
+use tonic::body::Body;
 
-use super::{super::connection::UNREAD, *};
+use super::{
+    super::{KEEPALIVE, KEEPALIVE_TIMEOUT},
+    serve,
+};
+use crate::server::connection::UNREAD;
 
 /// What the pipe to a client holds in each direction, in bytes.
 const PIPE: usize = 4096;
@@ -25,27 +33,10 @@ const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0flooding";
 /// A stream's place in an order (RFC 9113 §5.3.2), which nobody has to care for.
 const PRIORITY: &[u8] = b"\0\0\x05\x02\0\0\0\0\x01\0\0\0\0\x01";
 
-fn acceptor() -> Acceptor {
-    let config = ServerConfig {
-        reflection: false,
-        max_message_bytes: 1 << 20,
-        max_connections: 10,
-        max_connections_per_address: 10,
-        max_connection_age: Duration::from_secs(30 * 60),
-        max_concurrent_streams: 10,
-    };
-    Acceptor::new(Routes::default(), &config, Arc::default())
-}
-
 /// The client's end of a connection that has begun.
-async fn greeted(acceptor: &Acceptor) -> DuplexStream {
+async fn greeted() -> DuplexStream {
     let (mut client, server) = duplex(PIPE);
-    let shared = Arc::clone(&acceptor.0);
-    let beginner = Arc::clone(&shared.beginners).try_acquire_owned().unwrap();
-    let remote = Remote { peer: Peer::Unix { uid: 1 }, address: None };
-    tokio::spawn(async move {
-        shared.serve_begun(Box::new(server), remote, Silent::until(Instant::now() + HANDSHAKE, beginner)).await;
-    });
+    serve(server, |_| ready(Ok(Response::new(Body::empty()))));
     client.write_all(GREETING).await.unwrap();
     client
 }
@@ -53,8 +44,7 @@ async fn greeted(acceptor: &Acceptor) -> DuplexStream {
 #[tokio::test(start_paused = true)]
 async fn case_31_a_flood_whose_answers_nobody_reads_is_not_read_either_and_ends() {
     for frame in [PING, SETTINGS] {
-        let acceptor = acceptor();
-        let mut client = greeted(&acceptor).await;
+        let mut client = greeted().await;
         let mut taken = 0;
         // Time passes only when everybody waits for somebody else.
         while let Ok(written) = timeout(Duration::from_secs(1), client.write(&frame[taken % frame.len()..])).await {
@@ -69,8 +59,7 @@ async fn case_31_a_flood_whose_answers_nobody_reads_is_not_read_either_and_ends(
 #[tokio::test(start_paused = true)]
 async fn case_31_a_flood_of_frames_that_ask_for_nothing_ends_its_connection() {
     for frame in [PING, PONG, SETTINGS, PRIORITY] {
-        let acceptor = acceptor();
-        let (mut hears, mut speaks) = tokio::io::split(greeted(&acceptor).await);
+        let (mut hears, mut speaks) = tokio::io::split(greeted().await);
         let reading = tokio::spawn(async move { tokio::io::copy(&mut hears, &mut tokio::io::sink()).await });
         let mut sent = 0;
         while speaks.write_all(frame).await.is_ok() {
@@ -84,8 +73,7 @@ async fn case_31_a_flood_of_frames_that_ask_for_nothing_ends_its_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn case_31_whoever_pings_but_does_not_answer_pings_is_cut_off() {
-    let acceptor = acceptor();
-    let (mut hears, mut speaks) = tokio::io::split(greeted(&acceptor).await);
+    let (mut hears, mut speaks) = tokio::io::split(greeted().await);
     let speaking = tokio::spawn(async move {
         while speaks.write_all(PING).await.is_ok() {
             sleep(Duration::from_secs(1)).await;

@@ -1,0 +1,200 @@
+//! What every rpc has in common: whether it is taken on, who calls, under which trace, and how its end is recorded, counted and
+//! told.
+
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+};
+
+use http::{HeaderName, header::AUTHORIZATION};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tracing::{Span, info_span};
+
+use super::{
+    Api,
+    deadline::{self, Deadline},
+    status::{self, Refusal},
+};
+use crate::{
+    audit::Entry,
+    caller::Caller,
+    identity::{Proof, Remote},
+    limit::{Counted, Slot},
+    policy::{self, Denied, Permit, StorePermit},
+    secret::SecretString,
+    trace::TraceId,
+};
+
+/// An answer that is there already, or on its way.
+pub(super) type Answer<A> = Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>;
+
+/// What the work of an rpc comes to.
+pub(super) enum Work<A> {
+    /// It is done, and nothing had to be waited for.
+    Done(A),
+    /// It goes on.
+    Going(Pin<Box<dyn Future<Output = Result<A, Refusal>> + Send>>),
+}
+
+/// The same, or why there is nothing to do.
+pub(super) type Worked<A> = Result<Work<A>, Refusal>;
+
+impl<A> Work<A> {
+    /// Work that goes on.
+    pub fn going(work: impl Future<Output = Result<A, Refusal>> + Send + 'static) -> Worked<A> {
+        Ok(Self::Going(Box::pin(work)))
+    }
+}
+
+/// One use of bearerd: of what is in force, by whom, and what will be written down about it. It has its place among those that
+/// are under way as long as it is there.
+pub(super) struct Use {
+    pub api: Arc<Api>,
+    pub entry: Entry,
+    rpc: &'static str,
+    trace: TraceId,
+    caller: Caller,
+    _place: Slot,
+    _counted: Counted,
+}
+
+impl Use {
+    /// What the log says beside each line about it. It is made only for work that has something to say.
+    pub fn span(&self) -> Span {
+        info_span!("request", rpc = self.rpc, caller = self.caller.name(), trace = %self.trace)
+    }
+
+    /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
+    pub fn permit(&self, asked: policy::Request) -> Result<Permit, Refusal> {
+        self.entry.asks(&asked);
+        match self.api.policy.permit(&self.caller, asked) {
+            Ok(permit) => {
+                self.entry.allowed(&permit);
+                Ok(permit)
+            }
+            Err(Denied) => {
+                self.entry.denied();
+                Err(Refusal::Denied)
+            }
+        }
+    }
+
+    /// The same about the store as a whole.
+    pub fn permit_store(&self) -> Result<StorePermit, Refusal> {
+        self.entry.asks_for_the_store();
+        match self.api.policy.permit_store(&self.caller) {
+            Ok(permit) => {
+                self.entry.allowed_the_store(&permit);
+                Ok(permit)
+            }
+            Err(Denied) => {
+                self.entry.denied();
+                Err(Refusal::Denied)
+            }
+        }
+    }
+}
+
+/// Answers an rpc. What is there at once is worked out at once, and the answer holds nothing but itself.
+pub(super) fn answer<Q, A>(
+    api: Arc<Api>,
+    remote: &Remote,
+    rpc: &'static str,
+    request: Request<Q>,
+    work: fn(Use, Q) -> Worked<A>,
+) -> Answer<A>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+{
+    let (metadata, _extensions, message) = request.into_parts();
+    let trace = trace(&metadata);
+    let entry = api.audit.begin(rpc, remote.address.as_ref().map(|address| Arc::clone(&address.shown)), trace);
+    let mut call = Rpc { api, rpc, trace, caller: None, entry };
+    let (left, place) = match (deadline::of(&metadata), call.api.limits.enter()) {
+        // Its record says that the caller did not wait for the end.
+        (Deadline::Over, _) => return Box::pin(ready(Err(deadline::exceeded()))),
+        (_, Err(excess)) => return call.refused(excess),
+        (Deadline::Malformed, Ok(_)) => return call.refused(deadline::malformed()),
+        (Deadline::Ahead(left), Ok(place)) => (left, place),
+    };
+    match call.api.identity.proof(&remote.peer, authorization(&metadata)) {
+        Ok(Proof::Shown(caller)) => match call.take_on(caller, place, message, work) {
+            Ok(Work::Done(answer)) => Box::pin(ready(call.ends(Ok(answer)))),
+            Ok(Work::Going(going)) => Box::pin(deadline::within(left, async move { call.ends(going.await) })),
+            Err(refusal) => call.refused(refusal),
+        },
+        Ok(Proof::Issued(token)) => Box::pin(deadline::within(left, async move {
+            let result = call.vouched_for(&token, place, message, work).await;
+            call.ends(result)
+        })),
+        Err(error) => call.refused(error),
+    }
+}
+
+/// An rpc that came in, until its end.
+struct Rpc {
+    api: Arc<Api>,
+    rpc: &'static str,
+    trace: TraceId,
+    /// Who calls, as soon as that is known.
+    caller: Option<Caller>,
+    entry: Entry,
+}
+
+impl Rpc {
+    fn take_on<Q, A>(&mut self, caller: Caller, place: Slot, message: Q, work: fn(Use, Q) -> Worked<A>) -> Worked<A> {
+        self.entry.calls(&caller);
+        self.caller = Some(caller.clone());
+        let counted = self.api.limits.count(caller.name())?;
+        let (api, entry) = (Arc::clone(&self.api), self.entry.clone());
+        work(Use { api, entry, rpc: self.rpc, trace: self.trace, caller, _place: place, _counted: counted }, message)
+    }
+
+    /// The same for a caller whose token an issuer has to vouch for.
+    async fn vouched_for<Q, A>(
+        &mut self,
+        token: &SecretString,
+        place: Slot,
+        message: Q,
+        work: fn(Use, Q) -> Worked<A>,
+    ) -> Result<A, Refusal> {
+        let caller = self.api.identity.vouched_for(token).await?;
+        match self.take_on(caller, place, message, work)? {
+            Work::Done(answer) => Ok(answer),
+            Work::Going(going) => going.await,
+        }
+    }
+
+    fn ends<A>(self, result: Result<A, Refusal>) -> Result<Response<A>, Status> {
+        let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
+        self.entry.ends(word);
+        self.api.count(self.rpc, word);
+        result.map(Response::new).map_err(|refusal| {
+            // The cause stays here; callers get the fixed text of the reason and the trace to ask about.
+            let caller = self.caller.as_ref().map(Caller::name);
+            info_span!("request", rpc = self.rpc, caller, trace = %self.trace).in_scope(|| self.api.tell(&refusal));
+            status::of(&refusal, self.trace)
+        })
+    }
+
+    fn refused<A: Send + 'static>(self, refusal: impl Into<Refusal>) -> Answer<A> {
+        Box::pin(ready(self.ends(Err(refusal.into()))))
+    }
+}
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The caller's trace id, or a new one.
+fn trace(metadata: &MetadataMap) -> TraceId {
+    let parent = metadata.as_ref().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    parent.and_then(TraceId::of_parent).unwrap_or_else(TraceId::random)
+}
+
+/// Everything that stands there as `authorization`. What is no text cannot be a token, and is a proof all the same.
+fn authorization(metadata: &MetadataMap) -> Vec<SecretString> {
+    let values = metadata.as_ref().get_all(AUTHORIZATION).iter();
+    values.map(|value| SecretString::from(value.to_str().unwrap_or_default())).collect()
+}

@@ -1,0 +1,115 @@
+//! Where requests run, and what that means for the others on their connection.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::future::join_all;
+use http::{Request, Response};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::Notify,
+};
+use tonic::body::Body;
+
+use super::serve;
+
+/// The server's end of a pipe, which counts how often something is sent.
+struct Counting(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counting {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A client of a server whose requests for `/wait` wait for a word, and whose requests for `/panic` do.
+async fn connected() -> (SendRequest<Body>, Arc<Notify>, Arc<AtomicUsize>) {
+    let (client, server) = duplex(1 << 16);
+    let (word, sent) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let waits_for = Arc::clone(&word);
+    serve(Counting(server, Arc::clone(&sent)), move |request| {
+        let word = Arc::clone(&waits_for);
+        async move {
+            match request.uri().path() {
+                "/wait" => word.notified().await,
+                "/panic" => panic!("as asked"),
+                _ => {}
+            }
+            Ok(Response::new(Body::empty()))
+        }
+    });
+    let (requests, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    (requests, word, sent)
+}
+
+/// Whether a request is answered.
+async fn ask(requests: &SendRequest<Body>, path: &str) -> bool {
+    let mut requests = requests.clone();
+    requests.ready().await.unwrap();
+    let request = Request::get(format!("http://localhost{path}")).body(Body::empty()).unwrap();
+    requests.send_request(request).await.is_ok()
+}
+
+#[tokio::test]
+async fn what_is_asked_together_is_answered_together() {
+    let (requests, _word, sent) = connected().await;
+    assert!(ask(&requests, "/").await, "the connection has begun");
+    sent.store(0, Ordering::Relaxed);
+    let answered = join_all((0..50).map(|_| ask(&requests, "/"))).await;
+    assert_eq!(answered, [true; 50]);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!((1..10).contains(&sent), "50 answers were sent in {sent} pieces");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_holds_up_no_other_one() {
+    let (requests, word, _) = connected().await;
+    let waiting = tokio::spawn({
+        let requests = requests.clone();
+        async move { ask(&requests, "/wait").await }
+    });
+    for _ in 0..10 {
+        assert!(ask(&requests, "/").await);
+    }
+    assert!(!waiting.is_finished());
+    word.notify_one();
+    assert!(waiting.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_own_request_and_no_other_one() {
+    let (requests, word, _) = connected().await;
+    let waiting = tokio::spawn({
+        let requests = requests.clone();
+        async move { ask(&requests, "/wait").await }
+    });
+    assert!(!ask(&requests, "/panic").await);
+    assert!(ask(&requests, "/").await);
+    word.notify_one();
+    assert!(waiting.await.unwrap());
+}
