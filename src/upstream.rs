@@ -14,6 +14,7 @@ use tokio::{
 };
 use url::{Host, Url};
 
+use self::scrub::{Scrubber, Scrubbers};
 pub use self::{
     fence::{Fence, HeaderPatterns},
     headers::HeaderProblem,
@@ -39,10 +40,11 @@ pub mod target;
 /// that cost a good part of a second.
 const READ_HERE: usize = 64 * 1024;
 
-/// Sends calls through.
-#[derive(Clone, Debug)]
+/// Sends calls through. Cloning it is cheap.
+#[derive(Clone)]
 pub struct Upstream {
     clients: UpstreamClients,
+    scrubbers: Arc<Scrubbers>,
 }
 
 /// A request without its credentials, checked.
@@ -93,7 +95,7 @@ pub enum UpstreamError {
 impl Upstream {
     /// A sender on these clients, which must neither follow redirects nor repeat requests.
     pub fn new(clients: UpstreamClients) -> Self {
-        Self { clients }
+        Self { clients, scrubbers: Arc::default() }
     }
 
     /// Sends a request with a token, once, within the fence of its credential.
@@ -105,7 +107,7 @@ impl Upstream {
         &self,
         fence: &Fence,
         prepared: &Prepared,
-        token: &Token,
+        token: &Arc<Token>,
         deadline: Instant,
     ) -> Result<UpstreamAnswer, UpstreamError> {
         check_literal(&prepared.url)?;
@@ -118,7 +120,7 @@ impl Upstream {
         };
         let answer = async {
             let received = receive(response, fence, prepared.max_response_bytes).await?;
-            received.read(token).await
+            received.read(self.scrubbers.of(token)).await
         };
         match timeout_at(deadline, answer).await {
             Ok(read) => read,
@@ -171,12 +173,11 @@ async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<Rece
 
 impl Received {
     /// The answer, plain and without the token.
-    async fn read(self, token: &Token) -> Result<UpstreamAnswer, UpstreamError> {
+    async fn read(self, scrubber: Arc<Scrubber>) -> Result<UpstreamAnswer, UpstreamError> {
         if self.answer.body.len() <= READ_HERE && !self.fields.contains_key(CONTENT_ENCODING) {
-            return self.plain().map(|answer| scrub::answer(answer, token));
+            return self.plain().map(|answer| scrubber.answer(answer));
         }
-        let token = token.clone();
-        let read = spawn_blocking(move || self.plain().map(|answer| scrub::answer(answer, &token)));
+        let read = spawn_blocking(move || self.plain().map(|answer| scrubber.answer(answer)));
         read.await.unwrap_or_else(|_| Err(UpstreamError::NoAnswer("it was not read to its end".into())))
     }
 

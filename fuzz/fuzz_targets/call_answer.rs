@@ -4,7 +4,7 @@
 use bearerd::{
     name::Scopes,
     token::{Generation, Token, TokenType},
-    upstream::{UpstreamAnswer, scrub},
+    upstream::{UpstreamAnswer, scrub::Scrubber},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         let text = String::from_utf8_lossy(body).into_owned();
         let (headers, challenges) = (vec![("x".to_owned(), text.clone())], vec![text]);
         let answer = UpstreamAnswer { status: 200, headers, challenges, body: body.to_vec().into() };
-        let clean = scrub::answer(answer, &token);
+        let clean = Scrubber::of(&token).answer(answer);
         for text in [clean.headers[0].1.as_bytes(), clean.challenges[0].as_bytes(), &clean.body[..]] {
             // The replacement may complete a token that was made of its letters.
             if !secret.contains(['[', ']']) && !"redacted".contains(secret) {

@@ -4,6 +4,10 @@
 //! for a URL, for JSON or for HTML. Whoever has an upstream that means to give the token away in some other form cannot
 //! be helped by this; `base_url` decides whom to trust.
 
+use std::sync::{Arc, Weak};
+
+use quick_cache::sync::Cache;
+
 use super::UpstreamAnswer;
 use crate::token::Token;
 
@@ -18,19 +22,59 @@ const REPLACEMENT: &[u8] = b"[redacted]";
 /// more was made for it, and is withheld.
 const COMPARISONS: usize = 32;
 
-/// The answer without the token, in all of its texts.
-pub fn answer(mut answer: UpstreamAnswer, token: &Token) -> UpstreamAnswer {
-    let forms = Forms::of(token);
-    let texts = answer.headers.iter_mut().map(|(_, value)| value).chain(&mut answer.challenges);
-    for text in texts {
-        if let Some(clean) = without(text.as_bytes(), &forms) {
-            *text = String::from_utf8_lossy(&clean).into_owned();
+/// How many tokens' scrubbers are kept: as many as may be in use at a time. Each takes a few kilobytes.
+const KEPT: usize = 512;
+
+/// Cuts one token out of answers.
+pub struct Scrubber {
+    forms: Forms,
+}
+
+/// The scrubbers of the tokens that were used last: to make one costs more than to use it a hundred times.
+///
+/// A token is known by its address. Nothing else can come to be there while its weak reference is kept.
+pub struct Scrubbers {
+    known: Cache<usize, (Weak<Token>, Arc<Scrubber>)>,
+}
+
+impl Default for Scrubbers {
+    fn default() -> Self {
+        Self { known: Cache::new(KEPT) }
+    }
+}
+
+impl Scrubbers {
+    /// The scrubber of this token.
+    pub fn of(&self, token: &Arc<Token>) -> Arc<Scrubber> {
+        let address = Arc::as_ptr(token).addr();
+        if let Some((_, scrubber)) = self.known.get(&address) {
+            return scrubber;
         }
+        let scrubber = Arc::new(Scrubber::of(token));
+        self.known.insert(address, (Arc::downgrade(token), Arc::clone(&scrubber)));
+        scrubber
     }
-    if let Some(clean) = without(&answer.body, &forms) {
-        answer.body = clean.into();
+}
+
+impl Scrubber {
+    /// Makes it.
+    pub fn of(token: &Token) -> Self {
+        Self { forms: Forms::of(token) }
     }
-    answer
+
+    /// The answer without the token, in all of its texts.
+    pub fn answer(&self, mut answer: UpstreamAnswer) -> UpstreamAnswer {
+        let texts = answer.headers.iter_mut().map(|(_, value)| value).chain(&mut answer.challenges);
+        for text in texts {
+            if let Some(clean) = without(text.as_bytes(), &self.forms) {
+                *text = String::from_utf8_lossy(&clean).into_owned();
+            }
+        }
+        if let Some(clean) = without(&answer.body, &self.forms) {
+            answer.body = clean.into();
+        }
+        answer
+    }
 }
 
 /// The text without any form of the secret; `None` if none was in there.
@@ -53,7 +97,7 @@ type Place = (usize, usize);
 fn plain(text: &[u8], forms: &Forms) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for form in forms.iter() {
-        places.extend(memchr::memmem::find_iter(text, form).map(|at| (at, form.len())));
+        places.extend(form.places_in(text).map(|at| (at, form.text().len())));
     }
     places.sort_unstable();
     places
@@ -68,7 +112,7 @@ fn escaped(text: &[u8], forms: &Forms, escape: Escape) -> Option<Vec<Place>> {
         let (first, _) = escape.read(rest);
         let mut longest = 0;
         for form in forms.beginning_with(first).into_iter().flatten() {
-            let (compared, length) = matches(rest, form, escape);
+            let (compared, length) = matches(rest, form.text(), escape);
             left = left.checked_sub(compared)?;
             longest = longest.max(length.unwrap_or(0));
         }
@@ -144,11 +188,27 @@ mod tests {
             challenges: vec!["Bearer realm=\"tok-canary\"".into()],
             body: "tok-canary, tok-canary and tok-canar".into(),
         };
-        let clean = answer(echoed, &token("tok-canary", TokenType::Bearer));
+        let clean = Scrubber::of(&token("tok-canary", TokenType::Bearer)).answer(echoed);
         assert_eq!(clean.headers[0].1, "Bearer [redacted]");
         assert_eq!(clean.headers[1].1, "y");
         assert_eq!(clean.challenges, ["Bearer realm=\"[redacted]\""]);
         assert_eq!(clean.body, "[redacted], [redacted] and tok-canar");
+    }
+
+    #[test]
+    fn each_token_has_a_scrubber_of_its_own_which_is_made_once() {
+        let scrubbers = Scrubbers::default();
+        let bearer = |value: &str| Arc::new(token(value, TokenType::Bearer));
+        let said = |token: &Arc<Token>, text: &str| without(text.as_bytes(), &scrubbers.of(token).forms);
+        let first = bearer("tok-first");
+        assert!(Arc::ptr_eq(&scrubbers.of(&first), &scrubbers.of(&first)));
+        drop(first);
+        // What is freed may be given to the next one, so a token of a hundred would have the scrubber of another.
+        for number in 0..100 {
+            let (token, name) = (bearer(&format!("tok-{number:03}")), format!("tok-{number:03}"));
+            assert_eq!(said(&token, &name).as_deref(), Some(REPLACEMENT), "{name}");
+            assert_eq!(said(&token, "tok-first"), None);
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use base64::{
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
+use memchr::memmem::Finder;
+
 use crate::{
     secret::{ExposeSecret, SecretString},
     token::{Token, TokenType},
@@ -13,9 +15,15 @@ use crate::{
 /// A shorter secret would be found by chance.
 const SHORTEST: usize = 6;
 
+/// A form of a token.
+pub(super) struct Form {
+    text: SecretString,
+    finder: Finder<'static>,
+}
+
 /// Every form of a token that is looked for, besides those that are escaped.
 pub(super) struct Forms {
-    all: Vec<SecretString>,
+    all: Vec<Form>,
     /// Which bytes some form begins with: most of a text is passed over with one look.
     first: [bool; 256],
 }
@@ -44,18 +52,35 @@ impl Forms {
                 *begins = true;
             }
         }
-        Self { all: forms, first }
+        Self { all: forms.into_iter().map(Form::new).collect(), first }
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.all.iter().map(|form| form.expose_secret().as_bytes())
+    pub fn iter(&self) -> impl Iterator<Item = &Form> {
+        self.all.iter()
     }
 
     /// Those that begin with this byte, if any does.
-    pub fn beginning_with(&self, first: u8) -> Option<impl Iterator<Item = &[u8]>> {
+    pub fn beginning_with(&self, first: u8) -> Option<impl Iterator<Item = &Form>> {
         let some = self.first.get(usize::from(first)).copied().unwrap_or(false);
-        some.then(|| self.iter().filter(move |form| form.first() == Some(&first)))
+        some.then(|| self.iter().filter(move |form| form.text().first() == Some(&first)))
+    }
+}
+
+impl Form {
+    fn new(text: SecretString) -> Self {
+        let finder = Finder::new(text.expose_secret()).into_owned();
+        Self { text, finder }
+    }
+
+    /// The form itself.
+    pub fn text(&self) -> &[u8] {
+        self.text.expose_secret().as_bytes()
+    }
+
+    /// Where it stands in a text, as it is.
+    pub fn places_in<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        self.finder.find_iter(text)
     }
 }
 
