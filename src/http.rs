@@ -3,6 +3,8 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use bytes::{Bytes, BytesMut};
+
 /// Why a client cannot be made.
 pub use reqwest::Error as ClientError;
 use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy, retry};
@@ -95,14 +97,24 @@ pub enum BodyError {
     Broken,
 }
 
-/// Reads a body up to a limit.
-pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
+/// Reads a body up to a limit. One that comes in one piece, as most do, is not copied.
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+    let mut body = Bytes::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        body.extend_from_slice(&chunk);
+        body = joined(body, chunk);
     }
     Ok(body)
+}
+
+fn joined(body: Bytes, chunk: Bytes) -> Bytes {
+    if body.is_empty() {
+        return chunk;
+    }
+    // What is nobody else's grows in its place, also if it is that of the connection.
+    let mut body = BytesMut::from(body);
+    body.extend_from_slice(&chunk);
+    body.freeze()
 }

@@ -168,7 +168,7 @@ async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<Rece
     })?;
     let headers = headers::to_caller(&fields, fence);
     let challenges = fields.get_all(WWW_AUTHENTICATE).iter().map(headers::text).collect();
-    Ok(Received { fields, answer: UpstreamAnswer { status, headers, challenges, body: body.into() }, limit })
+    Ok(Received { fields, answer: UpstreamAnswer { status, headers, challenges, body }, limit })
 }
 
 impl Received {

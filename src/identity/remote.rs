@@ -4,6 +4,7 @@
 use std::fmt;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use reqwest::{
     Client, RequestBuilder, Response,
     header::{AUTHORIZATION, HeaderValue},
@@ -45,17 +46,17 @@ impl Remote {
     }
 
     /// Asks for a page. The error is a few words.
-    pub async fn get(&self, url: &Url) -> Result<Vec<u8>, String> {
+    pub async fn get(&self, url: &Url) -> Result<Bytes, String> {
         self.send(self.client.load().get(url.clone()), url).await
     }
 
     /// Sends JSON and reads the answer.
-    pub async fn post(&self, url: &Url, json: String) -> Result<Vec<u8>, String> {
+    pub async fn post(&self, url: &Url, json: String) -> Result<Bytes, String> {
         let request = self.client.load().post(url.clone()).header("content-type", "application/json").body(json);
         self.send(request, url).await
     }
 
-    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Vec<u8>, String> {
+    async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Bytes, String> {
         let request = request.header("accept", "application/json");
         let request = match self.token.load().as_deref().filter(|_| url.origin() == self.api_server.origin()) {
             Some(token) => request.header(AUTHORIZATION, header(token)?),

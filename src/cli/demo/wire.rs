@@ -1,5 +1,6 @@
 //! Plain HTTP, as a caller that holds a token speaks it to the API, and a thief to the provider.
 
+use bytes::Bytes;
 use http::{
     HeaderMap,
     header::{CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -22,7 +23,7 @@ pub struct Answer {
     /// The values of its `WWW-Authenticate` fields.
     pub challenges: Vec<String>,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// Gets a resource, with header fields as bearerd hands them out.
