@@ -31,7 +31,7 @@ impl Tour<'_> {
         let evidence = Rejection {
             http_status: refused.status.into(),
             www_authenticate: refused.challenges,
-            body: Bytes::from(refused.body),
+            body: refused.body,
         };
         let request = InvalidateTokenRequest { rejection: Some(evidence), ..report(self.held.generation) };
         let answer = invalidate(self.tokens.clone(), request).await?;
