@@ -12,6 +12,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy, re
 pub use self::resolve::{Lookup, NotAllowed, Reach};
 
 pub mod address;
+mod authorities;
 mod resolve;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,14 +70,23 @@ pub fn not_allowed(error: &ClientError) -> Option<&NotAllowed> {
 /// A client for those who vouch for callers. `ca` is the only authority that may vouch for them in turn, in PEM
 /// (RFC 7468); without it those of the system.
 pub fn for_issuers(ca: Option<&str>) -> Result<Client, ClientError> {
-    let builder = builder().timeout(ISSUER_TIMEOUT);
-    match ca {
-        Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem.as_bytes())?).build(),
-        None => builder.build(),
+    let builder = match ca {
+        Some(pem) => plain_builder().tls_certs_only(Certificate::from_pem_bundle(pem.as_bytes())?),
+        None => builder(),
+    };
+    builder.timeout(ISSUER_TIMEOUT).build()
+}
+
+/// With the system's authorities.
+fn builder() -> ClientBuilder {
+    match authorities::trusted_by_system() {
+        Ok(tls) => plain_builder().tls_backend_preconfigured(tls),
+        // The library then tells what is wrong with it.
+        Err(_) => plain_builder(),
     }
 }
 
-fn builder() -> ClientBuilder {
+fn plain_builder() -> ClientBuilder {
     Client::builder()
         .redirect(Policy::none())
         .retry(retry::never())

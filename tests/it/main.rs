@@ -45,6 +45,9 @@ mod deadlines;
 // Who asks which services there are, and where nobody is told.
 mod reflection;
 
+// Whom the system trusts to vouch for providers.
+mod authorities;
+
 // Tokens for one replica alone, while the store is away.
 mod outage;
 

@@ -269,8 +269,8 @@ async fn case_26_keys_are_fetched_and_unknown_ones_do_not_flood_the_issuer() {
     client.get_as(&one.sign(&claims())).await.unwrap();
 }
 
-/// A server that publishes keys over TLS; it gives one answer to each connection.
-async fn publish(keys: String, shown: &Shown) -> u16 {
+/// A server that publishes keys, or says anything else, over TLS; it gives one answer to each connection.
+pub async fn publish(keys: String, shown: &Shown) -> u16 {
     let chain = CertificateDer::pem_slice_iter(shown.certificate.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -288,6 +288,8 @@ async fn publish(keys: String, shown: &Shown) -> u16 {
             }
             stream.write_all(answer.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
+            // With a body left unread, the connection would be reset and the answer perhaps lost.
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
         }
     });
     port

@@ -16,6 +16,9 @@ use super::{
 
 const FAILPOINTS: &str = "failpoints";
 
+/// A file of this name holds the system's authorities, as this process is told.
+pub const AUTHORITIES: &str = "authorities.pem";
+
 /// A running `bearerd serve`.
 pub struct Bearerd {
     directory: TempDir,
@@ -115,11 +118,13 @@ impl Bearerd {
 
 fn spawn(directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
     let file = write_config(directory, config, grpc, admin);
+    let authorities = directory.join(AUTHORITIES);
     Process::start(
         Command::new(env!("CARGO_BIN_EXE_bearerd"))
             .args(["serve", "--config"])
             .arg(file)
-            .env("BEARERD_FAILPOINTS", directory.join(FAILPOINTS)),
+            .env("BEARERD_FAILPOINTS", directory.join(FAILPOINTS))
+            .envs(authorities.exists().then_some(("SSL_CERT_FILE", authorities))),
     )
 }
 

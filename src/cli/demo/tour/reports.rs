@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
@@ -28,11 +27,8 @@ impl Tour<'_> {
         self.stage.sandbox.revoke_access_tokens();
         let refused = self.hello().await?;
         ensure_status(refused.status, 401)?;
-        let evidence = Rejection {
-            http_status: refused.status.into(),
-            www_authenticate: refused.challenges,
-            body: refused.body,
-        };
+        let evidence =
+            Rejection { http_status: refused.status.into(), www_authenticate: refused.challenges, body: refused.body };
         let request = InvalidateTokenRequest { rejection: Some(evidence), ..report(self.held.generation) };
         let answer = invalidate(self.tokens.clone(), request).await?;
         ensure_outcome(&answer, InvalidateTokenOutcome::Refreshed)?;
