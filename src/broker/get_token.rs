@@ -7,7 +7,11 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-use super::{Broker, Core, Error, Rejected, Target, invalidate_token::Replaced, refresh};
+use super::{
+    Broker, Core, Error, Target,
+    invalidate_token::{About, Replaced},
+    refresh,
+};
 use crate::{
     policy::Permit,
     token::{Generation, Token, Wanted},
@@ -56,7 +60,7 @@ impl Broker {
 }
 
 impl Core {
-    /// A token as a caller wants it. To refuse the current generation is to report it.
+    /// A token as a caller wants it. To refuse the current generation, or a newer one, is to report it.
     async fn wanted_token(
         self: &Arc<Self>,
         target: &Target,
@@ -65,7 +69,7 @@ impl Core {
     ) -> Result<Arc<Token>, Error> {
         let refuses = wanted.refused > Generation::ZERO;
         if refuses && target.slot.fresh(&wanted, &self.now()).is_none() {
-            match self.report(target, &Rejected::Generation(wanted.refused), deadline).await? {
+            match self.report(target, About::Refused(wanted.refused), deadline).await? {
                 Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
                 // Whether that token is what is wanted is seen below.
                 Replaced::With(_, _) => {}

@@ -78,6 +78,15 @@ pub struct Reported {
     pub next_attempt_at: Option<SystemTime>,
 }
 
+/// What is reported.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum About<'a> {
+    /// A token that was rejected.
+    Rejected(&'a Rejected),
+    /// Whoever asks for a token refuses this generation and all before it.
+    Refused(Generation),
+}
+
 /// What came of a report inside.
 pub(super) enum Replaced {
     /// This token is to be used now.
@@ -102,7 +111,7 @@ impl Broker {
             return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail, next_attempt_at: None });
         }
         let deadline = Instant::now() + self.core.timing.max_wait;
-        let (outcome, token) = match self.core.report(&target, &report.rejected, deadline).await? {
+        let (outcome, token) = match self.core.report(&target, About::Rejected(&report.rejected), deadline).await? {
             Replaced::With(outcome, token) => (outcome, token),
             Replaced::HeldBack(wait) => return Ok(held_back(wait, &self.core.now())),
         };
@@ -143,10 +152,10 @@ impl Core {
     pub(super) async fn report(
         self: &Arc<Self>,
         target: &Target,
-        rejected: &Rejected,
+        about: About<'_>,
         deadline: Instant,
     ) -> Result<Replaced, Error> {
-        if let Rejected::Generation(generation) = rejected
+        if let About::Rejected(Rejected::Generation(generation)) | About::Refused(generation) = &about
             && let Some(newer) = target.slot.fresh(&newer_than(*generation), &self.now())
         {
             self.count_report(target, "already_replaced");
@@ -157,7 +166,7 @@ impl Core {
         let held = target.slot.valid(&Wanted::default(), &self.now());
         let known = self.load(target).await;
         if known.as_ref().is_err_and(|error| outage::is_bridged(target, error)) {
-            return self.report_alone(target, rejected, held.as_deref(), deadline).await;
+            return self.report_alone(target, about, held.as_deref(), deadline).await;
         }
         let Known { mut loaded, token, epoch: _ } = known?;
         if let Grant::Static { form, first: _ } = &target.credential.grant {
@@ -165,9 +174,12 @@ impl Core {
             loaded.token = Some(Token::clone(&current));
         }
         let known = [loaded.token.as_ref(), token.as_deref(), held.as_deref()];
-        let generation = match rejected {
-            Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, known),
+        let alone = target.slot.alone.lock().generation;
+        let generation = match about {
+            About::Rejected(Rejected::Generation(generation)) => *generation,
+            About::Rejected(Rejected::AccessToken(value)) => generation_of(value, known),
+            About::Refused(generation) if generation == alone => generation,
+            About::Refused(generation) => decide::refused(generation, &loaded).ok_or_else(never_issued)?,
         };
         match decide::report(generation, &loaded, target.credential.min_age()) {
             ReportPlan::Reject { strikes } => self.reject(target, generation, strikes, deadline).await,
@@ -177,8 +189,8 @@ impl Core {
             }
             ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
             // The store was away when this replica made that token, and knows nothing of it.
-            ReportPlan::NeverIssued if target.slot.alone.lock().generation == generation => {
-                self.report_alone(target, rejected, held.as_deref(), deadline).await
+            ReportPlan::NeverIssued if generation == alone => {
+                self.report_alone(target, about, held.as_deref(), deadline).await
             }
             // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
             ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
@@ -228,6 +240,11 @@ pub(super) fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) ->
         .flatten()
         .find(|token| same(token.value.expose_secret(), value.expose_secret()))
         .map_or(Generation::ZERO, |token| token.generation)
+}
+
+/// The error of a caller who refuses a generation that there never was.
+pub(super) fn never_issued() -> Error {
+    Error::invalid("refused_generation", "no token of this generation was ever issued")
 }
 
 /// A token that is newer than a rejected one.

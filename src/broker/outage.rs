@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Outcome, Rejected, StoreOutage, Target, attempt, commit,
     decide::{self, Circumstances, Fate, ReportPlan},
-    invalidate_token::{Replaced, generation_of, newer_than},
+    invalidate_token::{About, Replaced, generation_of, newer_than},
     proof,
 };
 use crate::{
@@ -107,13 +107,15 @@ impl Core {
     pub(super) async fn report_alone(
         self: &Arc<Self>,
         target: &Target,
-        rejected: &Rejected,
+        about: About<'_>,
         held: Option<&Token>,
         deadline: Instant,
     ) -> Result<Replaced, Error> {
-        let generation = match rejected {
-            Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, [held, None, None]),
+        let generation = match about {
+            About::Rejected(Rejected::Generation(generation)) => *generation,
+            // None that is newer than what is known here is asked for without the store.
+            About::Refused(generation) => generation,
+            About::Rejected(Rejected::AccessToken(value)) => generation_of(value, [held, None, None]),
         };
         match held {
             Some(token) if token.generation > generation => self.stand_by(target, "already_replaced", deadline).await,

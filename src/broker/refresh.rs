@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    invalidate_token::never_issued,
     load::Known,
     outage, quarantine, seed, static_secret,
 };
@@ -39,7 +40,7 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
     // Generations are not ahead of the store's clock: such a one was never issued, and asking the provider for one that
     // is newer still would go on for ever.
     if wanted.refused >= loaded.next {
-        return Err(Error::invalid("refused_generation", "no token of this generation was ever issued"));
+        return Err(never_issued());
     }
     if let Some(token) = &token {
         if token.satisfies(&wanted, &core.now()) {

@@ -155,6 +155,23 @@ async fn a_fresh_token_is_not_replaced_and_the_wait_is_told() {
     assert!(house.get("demo").await.unwrap() == first, "it goes on being served");
 }
 
+/// Whoever may get tokens can name any generation; a newer one than the current one is no way past `min_age`.
+#[tokio::test]
+async fn a_made_up_generation_that_is_refused_is_damped_like_the_current_one() {
+    let house = House::with(&ROTATING.replace("min_age = \"0s\"", "")).await;
+    let first = house.get("demo").await.unwrap();
+    for ahead in [1, 1_000] {
+        let refused_generation = first.generation + ahead;
+        let refusing =
+            GetTokenRequest { credential: "demo".to_owned(), refused_generation, ..GetTokenRequest::default() };
+        let (code, word, wait) = reason(&house.ask(refusing).await.unwrap_err());
+        assert_eq!((code, word.as_str()), (tonic::Code::FailedPrecondition, "TOKEN_REJECTED_REPEATEDLY"), "{ahead}");
+        assert!(wait.unwrap() <= Duration::from_secs(10));
+    }
+    assert_eq!(house.asked(), 1);
+    assert!(house.get("demo").await.unwrap() == first, "it goes on being served");
+}
+
 #[tokio::test]
 async fn a_call_with_a_fresh_token_is_sent_once_more_with_the_same() {
     let house = House::with(&ROTATING.replace("min_age = \"0s\"", "")).await;
