@@ -254,7 +254,10 @@ impl Core {
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
         let key = credential.key(asked);
-        let slot = self.cache.slot(key, edition, |key| self.store.names().place(credential.unit(key), key));
+        let slot = self.cache.slot(key, edition, |key| {
+            let binding = credential.binding();
+            self.store.names().place(credential.unit(key, &binding), key)
+        });
         Ok(Target { credential: Arc::clone(credential), slot })
     }
 
@@ -303,10 +306,12 @@ impl Credential {
         TokenKey { grant, scopes, resources }
     }
 
-    fn unit<'a>(&self, key: &'a TokenKey) -> Unit<'a> {
+    /// What is coordinated as one. Where nothing is shared but a record, each provider and client has its own; a grant has one
+    /// record whatever is configured, because its refresh token is not lost when its provider is.
+    fn unit<'a>(&self, key: &'a TokenKey, binding: &'a str) -> Unit<'a> {
         match self.grant.coordination() {
             Coordination::PerGrant => Unit::Grant(&key.grant),
-            Coordination::PerToken => Unit::Token(key),
+            Coordination::PerToken => Unit::Token { key, binding },
         }
     }
 
