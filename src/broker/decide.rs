@@ -14,4 +14,4 @@ mod interleavings;
 mod plan;
 mod report;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
