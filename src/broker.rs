@@ -9,7 +9,10 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately, roster::Roster, under_way::UnderWay};
+use self::{
+    ahead::Ahead, cool_down::Rests, flight::Refreshes, lately::Lately, report::Reports, roster::Roster,
+    under_way::UnderWay,
+};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -54,6 +57,7 @@ mod outage;
 mod proof;
 mod quarantine;
 mod refresh;
+mod report;
 mod reseal;
 mod roster;
 mod seed;
@@ -157,7 +161,8 @@ pub struct Broker {
 struct Core {
     store: Arc<dyn Store>,
     cache: Cache,
-    flights: Flights,
+    flights: Refreshes,
+    reports: Reports,
     under_way: UnderWay,
     /// The credentials of the moment, for work that nobody's call began.
     roster: ArcSwap<Roster>,
@@ -195,7 +200,8 @@ impl Broker {
         let core = Arc::new(Core {
             store: parts.store,
             cache: Cache::new(parts.cache),
-            flights: Flights::default(),
+            flights: Refreshes::default(),
+            reports: Reports::default(),
             under_way: UnderWay::default(),
             roster: ArcSwap::new(Arc::clone(&roster)),
             timing: parts.timing,

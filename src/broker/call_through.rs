@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Broker, Core, Credential, Error, Rejected, Target,
-    invalidate_token::{About, Replaced},
+    Broker, Core, Credential, Error, Target,
+    report::{About, Replaced},
 };
 use crate::{
     grant::{Grant, StaticForm},
@@ -120,8 +120,8 @@ impl Core {
             return Ok(self.counted(target, first));
         }
         // Whether or not this caller wants its call repeated, the next one shall find a better token.
-        let rejected = Rejected::Generation(first.token.generation);
-        let (newer, refreshed) = match self.report(target, About::Rejected(&rejected), deadline).await {
+        let rejected = About::Generation(first.token.generation);
+        let (newer, refreshed) = match self.report(target, rejected, deadline).await {
             Ok(Replaced::With(_, newer)) => (newer, true),
             // Some providers need a moment until a new token is known everywhere.
             Ok(Replaced::HeldBack(_)) => {

@@ -8,9 +8,8 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Broker, Core, Error, Target,
-    invalidate_token::{About, Replaced},
-    refresh,
+    Broker, Core, Error, Target, refresh,
+    report::{About, Replaced},
 };
 use crate::{
     policy::Permit,

@@ -11,9 +11,10 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
-    invalidate_token::never_issued,
     load::Known,
-    outage, quarantine, seed, static_secret,
+    outage, quarantine,
+    report::never_issued,
+    seed, static_secret,
 };
 use crate::{
     grant::{Grant, rotation::Need},

@@ -58,7 +58,7 @@ pub struct Place {
 pub struct EndpointName(Arc<str>);
 
 /// A keyed hash of a secret: equal for equal secrets, and useless to whoever reads the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(String);
 
 /// The maker of names. Its key is drawn at random when a store is first used and kept in it, sealed.

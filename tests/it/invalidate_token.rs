@@ -1,16 +1,19 @@
 //! `InvalidateToken`: one refresh for everybody, nothing for late or made-up reports, and rejection rules for evidence.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{
         GetTokenRequest, InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Rejection,
         invalidate_token_request::Rejected,
     },
-    sandbox::Options,
+    sandbox::{Options, Sandbox},
 };
 
-use crate::support::house::{House, ROTATING, reason};
+use crate::support::{
+    Redis,
+    house::{House, ROTATING, reason},
+};
 
 fn reporting(rejected: Rejected) -> InvalidateTokenRequest {
     InvalidateTokenRequest {
@@ -42,6 +45,38 @@ async fn two_hundred_reports_at_once_make_one_refresh() {
     assert_eq!(tokens.len(), 1);
     assert!(tokens.iter().all(|generation| *generation > first.generation));
     assert_eq!(house.asked(), 2);
+}
+
+/// What a report means is found out once for all who report the same at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_at_once_are_one_rejection_in_the_store() {
+    let slow = Options { latency: Duration::from_secs(1), ..Options::default() };
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(slow).await.unwrap()));
+    let house = House::beside(&redis, &sandbox, ROTATING).await;
+    let scripts = async || {
+        let statistics: String = redis.cli(&["INFO", "commandstats"]).await;
+        let calls = statistics.lines().filter_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        calls.filter_map(|line| line.split(',').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    for by_value in [false, true] {
+        let first = house.get("demo").await.unwrap();
+        let (value, generation) = (&first.access_token, first.generation);
+        let rejected = || match by_value {
+            true => Rejected::AccessToken(value.clone()),
+            false => Rejected::Generation(generation),
+        };
+        let before = (rejections(&redis), scripts().await, house.asked());
+        let all = futures_util::future::join_all((0..200).map(|_| house.report_whole(reporting(rejected())))).await;
+        assert!(all.into_iter().all(|answer| answer.unwrap().1.unwrap().generation > generation));
+        assert_eq!(rejections(&redis) - before.0, 1, "{by_value}");
+        assert!(scripts().await - before.1 < 20, "{by_value}: {} scripts", scripts().await - before.1);
+        assert_eq!(house.asked() - before.2, 1, "{by_value}");
+    }
+}
+
+/// How often a token was rejected in the store: each time its strikes are noted.
+fn rejections(redis: &Redis) -> usize {
+    redis.changes().iter().filter(|command| command.iter().any(|word| word == "strikes")).count()
 }
 
 #[tokio::test]
