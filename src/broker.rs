@@ -1,6 +1,10 @@
 //! The broker: the only conductor. One file per verb; `decide` is pure; nothing in here knows gRPC.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -23,7 +27,7 @@ pub use self::{
     reseal::{Pass, Passed},
 };
 use crate::{
-    cache::{Cache, CacheConfig, Slot},
+    cache::{Cache, CacheConfig, Edition, Slot, Sought},
     clock::{Clock, Moment},
     grant::{
         Coordination, Grant,
@@ -247,20 +251,19 @@ impl Broker {
     }
 
     /// The token that a permit is for.
-    fn target(&self, permit: Permit) -> Result<Target, Error> {
-        self.core.target(&self.roster, permit.into_token())
+    fn target(&self, permit: &Permit) -> Result<Target, Error> {
+        self.core.target(&self.roster, permit.token())
     }
 }
 
 impl Core {
-    fn target(&self, roster: &Roster, asked: TokenKey) -> Result<Target, Error> {
+    fn target(&self, roster: &Roster, asked: &TokenKey) -> Result<Target, Error> {
         let (credential, edition) = roster.get(&asked.grant.credential).ok_or(Error::CredentialNotFound)?;
         if matches!(credential.grant, Grant::ClientCredentials(_)) && !asked.grant.subject.is_service() {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
-        let key = credential.key(asked);
-        let slot = self.cache.slot(key, edition, |key| {
+        let slot = self.cache.slot(&credential.sought(asked, edition), |key| {
             let binding = credential.binding();
             self.store.names().place(credential.unit(key, &binding), key)
         });
@@ -299,17 +302,21 @@ impl Core {
     }
 }
 
+/// The scopes and resources of what has none.
+static FOR_ALL: LazyLock<(Scopes, Resources)> = LazyLock::new(Default::default);
+
 impl Credential {
-    /// The key of what is asked for, the credential's defaults put in.
-    fn key(&self, asked: TokenKey) -> TokenKey {
+    /// What is asked for, the credential's defaults put in.
+    fn sought<'a>(&'a self, asked: &'a TokenKey, edition: Edition) -> Sought<'a> {
         let TokenKey { grant, scopes, resources } = asked;
         if let Grant::Static { .. } = self.grant {
             // A static secret is the same for every scope.
-            return TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };
+            let (scopes, resources) = &*FOR_ALL;
+            return Sought { grant, scopes, resources, edition };
         }
-        let scopes = if scopes.is_empty() { self.scopes.clone() } else { scopes };
-        let resources = if resources.is_empty() { self.resources.clone() } else { resources };
-        TokenKey { grant, scopes, resources }
+        let scopes = if scopes.is_empty() { &self.scopes } else { scopes };
+        let resources = if resources.is_empty() { &self.resources } else { resources };
+        Sought { grant, scopes, resources, edition }
     }
 
     /// What is coordinated as one. Where nothing is shared but a record, each provider and client has its own; a grant has one

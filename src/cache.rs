@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    hash::{Hash, Hasher},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,17 +17,18 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, UnitWeighter};
 
 use crate::{
     clock::{Deadline, Moment},
     failure::FailureCause,
+    name::{Resources, Scopes},
     store::{
         Change, Event,
         names::{Place, UnitName},
     },
     telemetry::Counter,
-    token::{Generation, Token, TokenKey, Wanted},
+    token::{Generation, GrantKey, Token, TokenKey, Wanted},
 };
 
 /// How much is held, and for how long it is believed.
@@ -55,6 +57,19 @@ pub struct Cache {
 }
 
 type SlotKey = (TokenKey, Edition);
+
+/// A token that is looked for: its key in borrowed parts, so that whoever finds it has copied nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    /// The grant.
+    pub grant: &'a GrantKey,
+    /// The scopes, the credential's defaults already put in.
+    pub scopes: &'a Scopes,
+    /// The resources, likewise.
+    pub resources: &'a Resources,
+    /// Of which state of the credential.
+    pub edition: Edition,
+}
 
 /// The slots by what events call them: each unit's. An event is about one token or one unit, so that no event makes
 /// anybody look at all that there is.
@@ -126,13 +141,13 @@ impl Cache {
     }
 
     /// The slot of a token; it is made if there is none.
-    pub fn slot(&self, key: TokenKey, edition: Edition, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        let key = (key, edition);
-        if let Some(slot) = self.slots.get(&key) {
-            return slot;
-        }
+    pub fn slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        self.slots.get(sought).unwrap_or_else(|| self.make(sought.to_key(), place))
+    }
+
+    fn make(&self, key: SlotKey, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
         let place = place(&key.0);
-        let made = Arc::new(Slot::new(key.0.clone(), edition, place, Arc::clone(&self.trust)));
+        let made = Arc::new(Slot::new(key.0.clone(), key.1, place, Arc::clone(&self.trust)));
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
         let Ok(slot) = self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::clone(&made)));
@@ -175,6 +190,31 @@ impl Cache {
     /// Whether nothing is held, roughly.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Sought<'_> {
+    fn to_key(self) -> SlotKey {
+        let Self { grant, scopes, resources, edition } = self;
+        (TokenKey { grant: grant.clone(), scopes: scopes.clone(), resources: resources.clone() }, edition)
+    }
+}
+
+/// As the key in whose place it stands.
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { grant, scopes, resources, edition } = self;
+        grant.hash(state);
+        scopes.hash(state);
+        resources.hash(state);
+        edition.hash(state);
+    }
+}
+
+impl Equivalent<SlotKey> for Sought<'_> {
+    fn equivalent(&self, (key, edition): &SlotKey) -> bool {
+        let TokenKey { grant, scopes, resources } = key;
+        (self.edition, self.grant, self.scopes, self.resources) == (*edition, grant, scopes, resources)
     }
 }
 
@@ -368,9 +408,9 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::{
-        name::{CredentialName, Resources, Scopes, Subject},
+        name::{CredentialName, Subject},
         store::names::TokenName,
-        token::{GrantKey, TokenType},
+        token::TokenType,
     };
 
     fn key() -> TokenKey {
@@ -393,8 +433,13 @@ mod tests {
 
     fn cache(max_age: Option<Duration>) -> (Cache, Arc<Slot>) {
         let cache = Cache::new(CacheConfig { max_tokens: 10, max_age });
-        let slot = cache.slot(key(), Edition(0), place);
+        let slot = find(&cache, 0);
         (cache, slot)
+    }
+
+    fn find(cache: &Cache, edition: u64) -> Arc<Slot> {
+        let TokenKey { grant, scopes, resources } = &key();
+        cache.slot(&Sought { grant, scopes, resources, edition: Edition(edition) }, place)
     }
 
     fn place(_: &TokenKey) -> Place {
@@ -479,12 +524,12 @@ mod tests {
     fn a_new_edition_sees_nothing_of_the_old_one_and_hears_events() {
         let (cache, old) = cache(None);
         old.put(&token(6), old.epoch(), &Moment::now());
-        let new = cache.slot(key(), Edition(1), place);
+        let new = find(&cache, 1);
         cache.retain(|slot| slot.edition == Edition(1));
         old.put(&token(7), old.epoch(), &Moment::now());
         assert_eq!((served(&old), served(&new)), (Some(7), None));
-        assert!(Arc::ptr_eq(&new, &cache.slot(key(), Edition(1), place)));
-        let late = cache.slot(key(), Edition(0), place);
+        assert!(Arc::ptr_eq(&new, &find(&cache, 1)));
+        let late = find(&cache, 0);
         assert!(!Arc::ptr_eq(&old, &late), "it was forgotten");
 
         new.put(&token(8), new.epoch(), &Moment::now());
@@ -493,6 +538,26 @@ mod tests {
         let change = Change { unit: UnitName::from("crm/u"), token: Some(TokenName::from("t")), floor };
         cache.apply(&Event::Changed(change));
         assert_eq!(served(&new), None, "events find the newest edition");
+    }
+
+    #[test]
+    fn whatever_tells_tokens_apart_is_looked_at() {
+        let (cache, slot) = cache(None);
+        assert!(Arc::ptr_eq(&slot, &find(&cache, 0)));
+        let TokenKey { grant, scopes, resources } = &key();
+        let same = Sought { grant, scopes, resources, edition: Edition(0) };
+        let jane = &GrantKey { subject: Subject::new("jane").unwrap(), ..grant.clone() };
+        for other in [
+            Sought { grant: jane, ..same },
+            Sought { scopes: &Scopes::new(["read"]).unwrap(), ..same },
+            Sought { resources: &Resources::new(["urn:a"]).unwrap(), ..same },
+            Sought { edition: Edition(1), ..same },
+        ] {
+            let found = cache.slot(&other, place);
+            assert!(!Arc::ptr_eq(&slot, &found), "{other:?}");
+            assert!(Arc::ptr_eq(&found, &cache.slot(&other, place)), "{other:?}");
+            assert_eq!((&found.key, found.edition), (&other.to_key().0, other.edition));
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Broker {
     pub async fn call_through(&self, permit: Permit, call: Call) -> Result<Answered, Error> {
         let (timeout, replay) = (call.timeout, call.replay);
         let (called, limits_methods) = (permit.call().cloned().unwrap_or_default(), permit.limits_methods());
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         let prepared = prepare(&target.credential, &called, limits_methods, call)?;
         let longest = target.credential.call_timeout;
         let deadline = Instant::now() + timeout.map_or(longest, |wanted| wanted.min(longest));
