@@ -5,11 +5,10 @@
 //! token is dropped, and looked at again after a token was put in; whichever comes last sees the other.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     hash::{Hash, Hasher},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,19 +16,19 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, UnitWeighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, UnitWeighter};
 
+use self::index::Index;
 use crate::{
     clock::{Deadline, Moment},
     failure::FailureCause,
     name::{Resources, Scopes},
-    store::{
-        Change, Event,
-        names::{Place, UnitName},
-    },
+    store::{Change, Event, names::Place},
     telemetry::Counter,
     token::{Generation, GrantKey, Token, TokenKey, Wanted},
 };
+
+mod index;
 
 /// How much is held, and for how long it is believed.
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +68,6 @@ pub struct Sought<'a> {
     pub resources: &'a Resources,
     /// Of which state of the credential.
     pub edition: Edition,
-}
-
-/// The slots by what events call them: each unit's. An event is about one token or one unit, so that no event makes
-/// anybody look at all that there is.
-#[derive(Clone, Default)]
-struct Index {
-    units: Arc<Mutex<HashMap<UnitName, Vec<Weak<Slot>>>>>,
 }
 
 /// Whether changes in the store are heard. What was put in during another epoch is looked up again before it is served.
@@ -172,10 +164,7 @@ impl Cache {
     pub fn apply(&self, event: &Event) {
         match event {
             Event::Changed(Change { unit, token, floor }) => {
-                let concerns = |slot: &Slot| token.as_ref().is_none_or(|token| slot.place.token == *token);
-                for slot in self.index.of(unit).iter().filter(|slot| concerns(slot)) {
-                    slot.raise_floor(*floor);
-                }
+                self.index.of(unit, token.as_ref()).iter().for_each(|slot| slot.raise_floor(*floor));
             }
             Event::Gap => self.trust.turn(false),
             Event::Heard => self.trust.turn(true),
@@ -215,35 +204,6 @@ impl Equivalent<SlotKey> for Sought<'_> {
     fn equivalent(&self, (key, edition): &SlotKey) -> bool {
         let TokenKey { grant, scopes, resources } = key;
         (self.edition, self.grant, self.scopes, self.resources) == (*edition, grant, scopes, resources)
-    }
-}
-
-impl Index {
-    fn add(&self, slot: &Arc<Slot>) {
-        self.units.lock().entry(slot.place.unit.clone()).or_default().push(Arc::downgrade(slot));
-    }
-
-    fn remove(&self, slot: &Arc<Slot>) {
-        let mut units = self.units.lock();
-        if let Some(slots) = units.get_mut(&slot.place.unit) {
-            slots.retain(|indexed| indexed.as_ptr() != Arc::as_ptr(slot));
-            if slots.is_empty() {
-                units.remove(&slot.place.unit);
-            }
-        }
-    }
-
-    fn of(&self, unit: &UnitName) -> Vec<Arc<Slot>> {
-        self.units.lock().get(unit).into_iter().flatten().filter_map(Weak::upgrade).collect()
-    }
-}
-
-/// What the cache has no room for any more is not told of events any more.
-impl Lifecycle<SlotKey, Arc<Slot>> for Index {
-    type RequestState = ();
-
-    fn on_evict(&self, (): &mut (), _: SlotKey, slot: Arc<Slot>) {
-        self.remove(&slot);
     }
 }
 
@@ -409,11 +369,11 @@ mod tests {
     use super::*;
     use crate::{
         name::{CredentialName, Subject},
-        store::names::TokenName,
+        store::names::{TokenName, UnitName},
         token::TokenType,
     };
 
-    fn key() -> TokenKey {
+    pub(super) fn key() -> TokenKey {
         TokenKey {
             grant: GrantKey { credential: CredentialName::new("crm").unwrap(), subject: Subject::default() },
             scopes: Scopes::default(),
@@ -421,7 +381,7 @@ mod tests {
         }
     }
 
-    fn token(generation: u64) -> Arc<Token> {
+    pub(super) fn token(generation: u64) -> Arc<Token> {
         Arc::new(Token {
             value: "t".into(),
             kind: TokenType::Bearer,
@@ -446,7 +406,7 @@ mod tests {
         Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") }
     }
 
-    fn served(slot: &Slot) -> Option<u64> {
+    pub(super) fn served(slot: &Slot) -> Option<u64> {
         slot.fresh(&Wanted::default(), &Moment::now()).map(|token| token.generation.get())
     }
 
