@@ -245,7 +245,7 @@ impl Broker {
         tokio::time::timeout(limit, self.core.tasks.wait()).await.is_ok()
     }
 
-    /// How many tokens are held in memory, roughly.
+    /// How many tokens are held in memory.
     pub fn cached_tokens(&self) -> u64 {
         self.core.cache.len()
     }

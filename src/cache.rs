@@ -171,12 +171,12 @@ impl Cache {
         }
     }
 
-    /// How many tokens are held, roughly.
+    /// How many tokens are held.
     pub fn len(&self) -> u64 {
         self.slots.len() as u64
     }
 
-    /// Whether nothing is held, roughly.
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
