@@ -121,7 +121,9 @@ async fn refresh(
                 // Looked at anew under each lease: another try may have gone unanswered since this one was allowed to begin.
                 let ahead = target.slot.is_good(wanted.refused, &core.now());
                 let need = if ahead { Need::Ahead } else { Need::Now };
-                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }, need).await? {
+                if let Some(token) =
+                    attempt::work(core, target, Hold { attempt, record, next, mark: None }, need).await?
+                {
                     return Ok(token);
                 }
                 if Instant::now() >= give_up {
