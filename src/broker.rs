@@ -1,6 +1,10 @@
 //! The broker: the only conductor. One file per verb; `decide` is pure; nothing in here knows gRPC.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -9,7 +13,10 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use self::{ahead::Ahead, cool_down::Rests, flight::Flights, lately::Lately, roster::Roster, under_way::UnderWay};
+use self::{
+    ahead::Ahead, cool_down::Rests, flight::Refreshes, lately::Lately, report::Reports, roster::Roster,
+    under_way::UnderWay,
+};
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
@@ -20,7 +27,7 @@ pub use self::{
     reseal::{Pass, Passed},
 };
 use crate::{
-    cache::{Cache, CacheConfig, Slot},
+    cache::{Cache, CacheConfig, Edition, Slot, Sought},
     clock::{Clock, Moment},
     grant::{
         Coordination, Grant,
@@ -54,6 +61,7 @@ mod outage;
 mod proof;
 mod quarantine;
 mod refresh;
+mod report;
 mod reseal;
 mod roster;
 mod seed;
@@ -157,7 +165,8 @@ pub struct Broker {
 struct Core {
     store: Arc<dyn Store>,
     cache: Cache,
-    flights: Flights,
+    flights: Refreshes,
+    reports: Reports,
     under_way: UnderWay,
     /// The credentials of the moment, for work that nobody's call began.
     roster: ArcSwap<Roster>,
@@ -195,7 +204,8 @@ impl Broker {
         let core = Arc::new(Core {
             store: parts.store,
             cache: Cache::new(parts.cache),
-            flights: Flights::default(),
+            flights: Refreshes::default(),
+            reports: Reports::default(),
             under_way: UnderWay::default(),
             roster: ArcSwap::new(Arc::clone(&roster)),
             timing: parts.timing,
@@ -235,26 +245,28 @@ impl Broker {
         tokio::time::timeout(limit, self.core.tasks.wait()).await.is_ok()
     }
 
-    /// How many tokens are held in memory, roughly.
+    /// How many tokens are held in memory.
     pub fn cached_tokens(&self) -> u64 {
         self.core.cache.len()
     }
 
     /// The token that a permit is for.
-    fn target(&self, permit: Permit) -> Result<Target, Error> {
-        self.core.target(&self.roster, permit.into_token())
+    fn target(&self, permit: &Permit) -> Result<Target, Error> {
+        self.core.target(&self.roster, permit.token())
     }
 }
 
 impl Core {
-    fn target(&self, roster: &Roster, asked: TokenKey) -> Result<Target, Error> {
+    fn target(&self, roster: &Roster, asked: &TokenKey) -> Result<Target, Error> {
         let (credential, edition) = roster.get(&asked.grant.credential).ok_or(Error::CredentialNotFound)?;
         if matches!(credential.grant, Grant::ClientCredentials(_)) && !asked.grant.subject.is_service() {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
-        let key = credential.key(asked);
-        let slot = self.cache.slot(key, edition, |key| self.store.names().place(credential.unit(key), key));
+        let slot = self.cache.slot(&credential.sought(asked, edition), |key| {
+            let binding = credential.binding();
+            self.store.names().place(credential.unit(key, &binding), key)
+        });
         Ok(Target { credential: Arc::clone(credential), slot })
     }
 
@@ -290,23 +302,29 @@ impl Core {
     }
 }
 
+/// The scopes and resources of what has none.
+static FOR_ALL: LazyLock<(Scopes, Resources)> = LazyLock::new(Default::default);
+
 impl Credential {
-    /// The key of what is asked for, the credential's defaults put in.
-    fn key(&self, asked: TokenKey) -> TokenKey {
+    /// What is asked for, the credential's defaults put in.
+    fn sought<'a>(&'a self, asked: &'a TokenKey, edition: Edition) -> Sought<'a> {
         let TokenKey { grant, scopes, resources } = asked;
         if let Grant::Static { .. } = self.grant {
             // A static secret is the same for every scope.
-            return TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };
+            let (scopes, resources) = &*FOR_ALL;
+            return Sought { grant, scopes, resources, edition };
         }
-        let scopes = if scopes.is_empty() { self.scopes.clone() } else { scopes };
-        let resources = if resources.is_empty() { self.resources.clone() } else { resources };
-        TokenKey { grant, scopes, resources }
+        let scopes = if scopes.is_empty() { &self.scopes } else { scopes };
+        let resources = if resources.is_empty() { &self.resources } else { resources };
+        Sought { grant, scopes, resources, edition }
     }
 
-    fn unit<'a>(&self, key: &'a TokenKey) -> Unit<'a> {
+    /// What is coordinated as one. Where nothing is shared but a record, each provider and client has its own; a grant has one
+    /// record whatever is configured, because its refresh token is not lost when its provider is.
+    fn unit<'a>(&self, key: &'a TokenKey, binding: &'a str) -> Unit<'a> {
         match self.grant.coordination() {
             Coordination::PerGrant => Unit::Grant(&key.grant),
-            Coordination::PerToken => Unit::Token(key),
+            Coordination::PerToken => Unit::Token { key, binding },
         }
     }
 

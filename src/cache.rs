@@ -5,10 +5,10 @@
 //! token is dropped, and looked at again after a token was put in; whichever comes last sees the other.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
+    hash::{Hash, Hasher},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,18 +16,19 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, UnitWeighter};
 
+use self::index::Index;
 use crate::{
     clock::{Deadline, Moment},
     failure::FailureCause,
-    store::{
-        Change, Event,
-        names::{Place, UnitName},
-    },
+    name::{Resources, Scopes},
+    store::{Change, Event, names::Place},
     telemetry::Counter,
-    token::{Generation, Token, TokenKey, Wanted},
+    token::{Generation, GrantKey, Token, TokenKey, Wanted},
 };
+
+mod index;
 
 /// How much is held, and for how long it is believed.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +57,17 @@ pub struct Cache {
 
 type SlotKey = (TokenKey, Edition);
 
-/// The slots by what events call them: each unit's. An event is about one token or one unit, so that no event makes
-/// anybody look at all that there is.
-#[derive(Clone, Default)]
-struct Index {
-    units: Arc<Mutex<HashMap<UnitName, Vec<Weak<Slot>>>>>,
+/// A token that is looked for: its key in borrowed parts, so that whoever finds it has copied nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    /// The grant.
+    pub grant: &'a GrantKey,
+    /// The scopes, the credential's defaults already put in.
+    pub scopes: &'a Scopes,
+    /// The resources, likewise.
+    pub resources: &'a Resources,
+    /// Of which state of the credential.
+    pub edition: Edition,
 }
 
 /// Whether changes in the store are heard. What was put in during another epoch is looked up again before it is served.
@@ -126,13 +133,13 @@ impl Cache {
     }
 
     /// The slot of a token; it is made if there is none.
-    pub fn slot(&self, key: TokenKey, edition: Edition, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        let key = (key, edition);
-        if let Some(slot) = self.slots.get(&key) {
-            return slot;
-        }
+    pub fn slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        self.slots.get(sought).unwrap_or_else(|| self.make(sought.to_key(), place))
+    }
+
+    fn make(&self, key: SlotKey, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
         let place = place(&key.0);
-        let made = Arc::new(Slot::new(key.0.clone(), edition, place, Arc::clone(&self.trust)));
+        let made = Arc::new(Slot::new(key.0.clone(), key.1, place, Arc::clone(&self.trust)));
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
         let Ok(slot) = self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::clone(&made)));
@@ -157,53 +164,46 @@ impl Cache {
     pub fn apply(&self, event: &Event) {
         match event {
             Event::Changed(Change { unit, token, floor }) => {
-                let concerns = |slot: &Slot| token.as_ref().is_none_or(|token| slot.place.token == *token);
-                for slot in self.index.of(unit).iter().filter(|slot| concerns(slot)) {
-                    slot.raise_floor(*floor);
-                }
+                self.index.of(unit, token.as_ref()).iter().for_each(|slot| slot.raise_floor(*floor));
             }
             Event::Gap => self.trust.turn(false),
             Event::Heard => self.trust.turn(true),
         }
     }
 
-    /// How many tokens are held, roughly.
+    /// How many tokens are held.
     pub fn len(&self) -> u64 {
         self.slots.len() as u64
     }
 
-    /// Whether nothing is held, roughly.
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-impl Index {
-    fn add(&self, slot: &Arc<Slot>) {
-        self.units.lock().entry(slot.place.unit.clone()).or_default().push(Arc::downgrade(slot));
-    }
-
-    fn remove(&self, slot: &Arc<Slot>) {
-        let mut units = self.units.lock();
-        if let Some(slots) = units.get_mut(&slot.place.unit) {
-            slots.retain(|indexed| indexed.as_ptr() != Arc::as_ptr(slot));
-            if slots.is_empty() {
-                units.remove(&slot.place.unit);
-            }
-        }
-    }
-
-    fn of(&self, unit: &UnitName) -> Vec<Arc<Slot>> {
-        self.units.lock().get(unit).into_iter().flatten().filter_map(Weak::upgrade).collect()
+impl Sought<'_> {
+    fn to_key(self) -> SlotKey {
+        let Self { grant, scopes, resources, edition } = self;
+        (TokenKey { grant: grant.clone(), scopes: scopes.clone(), resources: resources.clone() }, edition)
     }
 }
 
-/// What the cache has no room for any more is not told of events any more.
-impl Lifecycle<SlotKey, Arc<Slot>> for Index {
-    type RequestState = ();
+/// As the key in whose place it stands.
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { grant, scopes, resources, edition } = self;
+        grant.hash(state);
+        scopes.hash(state);
+        resources.hash(state);
+        edition.hash(state);
+    }
+}
 
-    fn on_evict(&self, (): &mut (), _: SlotKey, slot: Arc<Slot>) {
-        self.remove(&slot);
+impl Equivalent<SlotKey> for Sought<'_> {
+    fn equivalent(&self, (key, edition): &SlotKey) -> bool {
+        let TokenKey { grant, scopes, resources } = key;
+        (self.edition, self.grant, self.scopes, self.resources) == (*edition, grant, scopes, resources)
     }
 }
 
@@ -368,12 +368,12 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::{
-        name::{CredentialName, Resources, Scopes, Subject},
-        store::names::TokenName,
-        token::{GrantKey, TokenType},
+        name::{CredentialName, Subject},
+        store::names::{TokenName, UnitName},
+        token::TokenType,
     };
 
-    fn key() -> TokenKey {
+    pub(super) fn key() -> TokenKey {
         TokenKey {
             grant: GrantKey { credential: CredentialName::new("crm").unwrap(), subject: Subject::default() },
             scopes: Scopes::default(),
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    fn token(generation: u64) -> Arc<Token> {
+    pub(super) fn token(generation: u64) -> Arc<Token> {
         Arc::new(Token {
             value: "t".into(),
             kind: TokenType::Bearer,
@@ -393,15 +393,20 @@ mod tests {
 
     fn cache(max_age: Option<Duration>) -> (Cache, Arc<Slot>) {
         let cache = Cache::new(CacheConfig { max_tokens: 10, max_age });
-        let slot = cache.slot(key(), Edition(0), place);
+        let slot = find(&cache, 0);
         (cache, slot)
+    }
+
+    fn find(cache: &Cache, edition: u64) -> Arc<Slot> {
+        let TokenKey { grant, scopes, resources } = &key();
+        cache.slot(&Sought { grant, scopes, resources, edition: Edition(edition) }, place)
     }
 
     fn place(_: &TokenKey) -> Place {
         Place { unit: UnitName::from("crm/u"), token: TokenName::from("t") }
     }
 
-    fn served(slot: &Slot) -> Option<u64> {
+    pub(super) fn served(slot: &Slot) -> Option<u64> {
         slot.fresh(&Wanted::default(), &Moment::now()).map(|token| token.generation.get())
     }
 
@@ -479,12 +484,12 @@ mod tests {
     fn a_new_edition_sees_nothing_of_the_old_one_and_hears_events() {
         let (cache, old) = cache(None);
         old.put(&token(6), old.epoch(), &Moment::now());
-        let new = cache.slot(key(), Edition(1), place);
+        let new = find(&cache, 1);
         cache.retain(|slot| slot.edition == Edition(1));
         old.put(&token(7), old.epoch(), &Moment::now());
         assert_eq!((served(&old), served(&new)), (Some(7), None));
-        assert!(Arc::ptr_eq(&new, &cache.slot(key(), Edition(1), place)));
-        let late = cache.slot(key(), Edition(0), place);
+        assert!(Arc::ptr_eq(&new, &find(&cache, 1)));
+        let late = find(&cache, 0);
         assert!(!Arc::ptr_eq(&old, &late), "it was forgotten");
 
         new.put(&token(8), new.epoch(), &Moment::now());
@@ -493,6 +498,26 @@ mod tests {
         let change = Change { unit: UnitName::from("crm/u"), token: Some(TokenName::from("t")), floor };
         cache.apply(&Event::Changed(change));
         assert_eq!(served(&new), None, "events find the newest edition");
+    }
+
+    #[test]
+    fn whatever_tells_tokens_apart_is_looked_at() {
+        let (cache, slot) = cache(None);
+        assert!(Arc::ptr_eq(&slot, &find(&cache, 0)));
+        let TokenKey { grant, scopes, resources } = &key();
+        let same = Sought { grant, scopes, resources, edition: Edition(0) };
+        let jane = &GrantKey { subject: Subject::new("jane").unwrap(), ..grant.clone() };
+        for other in [
+            Sought { grant: jane, ..same },
+            Sought { scopes: &Scopes::new(["read"]).unwrap(), ..same },
+            Sought { resources: &Resources::new(["urn:a"]).unwrap(), ..same },
+            Sought { edition: Edition(1), ..same },
+        ] {
+            let found = cache.slot(&other, place);
+            assert!(!Arc::ptr_eq(&slot, &found), "{other:?}");
+            assert!(Arc::ptr_eq(&found, &cache.slot(&other, place)), "{other:?}");
+            assert_eq!((&found.key, found.edition), (&other.to_key().0, other.edition));
+        }
     }
 
     #[test]

@@ -252,11 +252,6 @@ impl Permit {
         &self.token
     }
 
-    /// The same, when nothing else of the permit is needed any more.
-    pub fn into_token(self) -> TokenKey {
-        self.token
-    }
-
     /// What may be called.
     pub fn call(&self) -> Option<&Called> {
         self.call.as_ref()

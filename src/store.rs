@@ -71,8 +71,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an answer beside a grant whose revision moved before the answer could be committed: its refresh token may be
     /// the only living one. [`Written::Moved`], and nothing is kept, if there is no such grant, if another one was handed
     /// over since the answer was asked for, or if this very answer was stored and replaced, as far as that is remembered
-    /// ([`record::MAX_PAST`]): then its refresh token was presented since. An answer of a newer revision that is kept already stays. It goes with the
-    /// next commit, adoption or import.
+    /// ([`record::MAX_PAST`]): then its refresh token was presented since. An answer of a newer revision that is kept
+    /// already stays. It goes with the next commit, adoption or import.
     async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError>;
 
     /// Gives a grant another refresh token, if the revision is still the expected one: what was kept in quarantine, the

@@ -52,7 +52,7 @@ static ASKED: LazyLock<Moment> = LazyLock::new(Moment::now);
 static PLACE: LazyLock<Place> = LazyLock::new(|| {
     let grant = GrantKey { credential: CredentialName::new("fuzz").unwrap(), subject: Subject::default() };
     let key = TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };
-    Names::new(&[7; 32]).place(Unit::Token(&key), &key)
+    Names::new(&[7; 32]).place(Unit::Token { key: &key, binding: "https://as.example/token fuzz" }, &key)
 });
 const REVISION: Generation = Generation::new(7);
 const NOW: u64 = 1_700_000_000_000_000;

@@ -15,6 +15,7 @@ use tokio_util::time::DelayQueue;
 use super::{Core, Error, Target, decide};
 use crate::{
     cache::Slot,
+    clock::Moment,
     failure::FailureCause,
     token::{Generation, Token, Wanted},
 };
@@ -69,17 +70,10 @@ pub(super) async fn run(core: Weak<Core>, mut incoming: mpsc::UnboundedReceiver<
 
 impl Core {
     /// Sets the timer of a token.
-    pub(super) fn schedule_ahead(&self, target: &Target, token: &Token) {
-        if let Some(wait) = self.due_in(target, token, self.jitter()) {
+    pub(super) fn schedule_ahead(&self, target: &Target, token: &Token, now: &Moment) {
+        if let Some(wait) = due_in(target, token, now, self.jitter()) {
             self.ahead.after(wait, &target.slot, token.generation, None);
         }
-    }
-
-    /// What is left until a token should be refreshed; `None` if it never should.
-    fn due_in(&self, target: &Target, token: &Token, jitter: f64) -> Option<Duration> {
-        let expiry = token.expiry?;
-        let remaining = expiry.deadline.remaining(&self.now());
-        decide::ahead(expiry.lifetime, remaining, target.credential.refresh_ahead, jitter)
     }
 
     fn timer_ended(self: &Arc<Self>, due: Due) {
@@ -103,9 +97,9 @@ impl Core {
     }
 
     /// On the way of every served token: asks for a refresh if its time has come and its timer found it unused.
-    pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token) {
+    pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token, now: &Moment) {
         // Without jitter the moment is the latest at which the timer ends, so the timer always comes first.
-        if self.due_in(target, token, 1.0).is_some_and(|wait| wait.is_zero()) {
+        if due_in(target, token, now, 1.0).is_some_and(|wait| wait.is_zero()) {
             self.refresh_ahead(target, token.generation, None);
         }
     }
@@ -151,4 +145,10 @@ impl Core {
         let known = self.load(target).await?;
         Ok(decide::may_replace_ahead(known.loaded.record.as_ref(), &self.recovery(&target.credential)))
     }
+}
+
+/// What is left until a token should be refreshed; `None` if it never should.
+fn due_in(target: &Target, token: &Token, now: &Moment, jitter: f64) -> Option<Duration> {
+    let expiry = token.expiry?;
+    decide::ahead(expiry.lifetime, expiry.deadline.remaining(now), target.credential.refresh_ahead, jitter)
 }

@@ -10,6 +10,7 @@ use super::{
     decide::{self, Circumstances, Fate, Plan},
     proof::{self, Requests},
     quarantine,
+    under_way::Mark,
 };
 use crate::{
     clock::Deadline,
@@ -29,6 +30,8 @@ pub(super) struct Hold {
     pub(super) record: Option<GrantRecord>,
     /// The generation that a commit makes.
     pub(super) next: Generation,
+    /// Once the refresh token is about to be sent.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Hold {
@@ -95,7 +98,7 @@ pub(super) async fn work(
         return ask(core, target, hold, requests, recovering, send_by).await;
     }
     // The lease of another flight of this process may have ended; its answer is waited for and not asked for again.
-    let Some(_mark) = core.under_way.mark(&target.slot.place.unit) else {
+    let Some(mark) = core.under_way.mark(&target.slot.place.unit) else {
         release(core, target, &hold).await;
         return Err(Error::RefreshInProgress { left: LOOK_AGAIN });
     };
@@ -107,7 +110,7 @@ pub(super) async fn work(
     if recovering {
         warn!(credential = %credential.name, "an earlier refresh went unanswered; its refresh token is tried again");
     }
-    ask(core, target, hold, requests, recovering, send_by).await
+    ask(core, target, Hold { mark: Some(mark), ..hold }, requests, recovering, send_by).await
 }
 
 /// What a caller is told to wait while somebody else's try is not settled.

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Broker, Core, Credential, Error, Rejected, Target, invalidate_token::Replaced};
+use super::{
+    Broker, Core, Credential, Error, Target,
+    report::{About, Replaced},
+};
 use crate::{
     grant::{Grant, StaticForm},
     policy::{Called, Permit},
@@ -64,7 +67,7 @@ impl Broker {
     pub async fn call_through(&self, permit: Permit, call: Call) -> Result<Answered, Error> {
         let (timeout, replay) = (call.timeout, call.replay);
         let (called, limits_methods) = (permit.call().cloned().unwrap_or_default(), permit.limits_methods());
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         let prepared = prepare(&target.credential, &called, limits_methods, call)?;
         let longest = target.credential.call_timeout;
         let deadline = Instant::now() + timeout.map_or(longest, |wanted| wanted.min(longest));
@@ -117,20 +120,20 @@ impl Core {
             return Ok(self.counted(target, first));
         }
         // Whether or not this caller wants its call repeated, the next one shall find a better token.
-        let (newer, refreshed) =
-            match self.report(target, &Rejected::Generation(first.token.generation), deadline).await {
-                Ok(Replaced::With(_, newer)) => (newer, true),
-                // Some providers need a moment until a new token is known everywhere.
-                Ok(Replaced::HeldBack(_)) => {
-                    sleep_until((Instant::now() + PROPAGATION).min(deadline)).await;
-                    (Arc::clone(&first.token), false)
-                }
-                // No other token can be had, and the upstream's own answer says the most about why.
-                Err(error) => {
-                    tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
-                    return Ok(self.counted(target, first));
-                }
-            };
+        let rejected = About::Generation(first.token.generation);
+        let (newer, refreshed) = match self.report(target, rejected, deadline).await {
+            Ok(Replaced::With(_, newer)) => (newer, true),
+            // Some providers need a moment until a new token is known everywhere.
+            Ok(Replaced::HeldBack(_)) => {
+                sleep_until((Instant::now() + PROPAGATION).min(deadline)).await;
+                (Arc::clone(&first.token), false)
+            }
+            // No other token can be had, and the upstream's own answer says the most about why.
+            Err(error) => {
+                tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
+                return Ok(self.counted(target, first));
+            }
+        };
         match replay {
             Replay::Never => Ok(self.counted(target, Answered { refreshed, ..first })),
             Replay::AfterRejection => {

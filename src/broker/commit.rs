@@ -9,13 +9,16 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
-    quarantine,
+    quarantine, spooled,
 };
 use crate::{
     clock::Moment,
     failpoint::{self, Step},
     grant::{Grant, answer::Granted, lifetime},
-    store::{Commit, GrantRecord, GrantSecrets, Material, StoreError, Written, spool::Spool},
+    store::{
+        Commit, GrantRecord, GrantSecrets, Material, StoreError, Written,
+        spool::{Spool, Spooled},
+    },
     token::{Generation, Token},
 };
 
@@ -49,6 +52,9 @@ pub(super) async fn store(
     let written = commit_until_stored(core, harmless, &commit).await;
     if written.is_err() {
         attempt::release(core, target, &hold).await;
+        if !harmless {
+            spooled::try_again_later(core, Spooled::from(&commit), hold.mark);
+        }
     }
     match written? {
         Written::Done => {
@@ -93,8 +99,8 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no
-/// limit to that but a record that cannot be read, and it goes into the spool, in case this process ends before; a token
-/// that can simply be asked for again is given up after the commit's budget.
+/// limit to that but a record that cannot be read, and it goes into the spool, in case this process ends before it is
+/// stored; a token that can simply be asked for again is given up after the commit's budget.
 pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Commit<'_>) -> Result<Written, Error> {
     let budget = Instant::now() + core.timing.commit_budget;
     let spool = core.spool.as_ref().filter(|_| !harmless);
@@ -114,7 +120,7 @@ pub(super) async fn commit_until_stored(core: &Core, harmless: bool, commit: &Co
                 }
                 warn!(unit = ?commit.place.unit, %cause, "a token cannot be stored yet; trying again");
             }
-            // Trying again mends no record, but whoever mends it finds the answer in the spool.
+            // Trying again mends no record, and the caller need not wait until somebody does.
             Err(error @ (StoreError::Unreadable(_) | StoreError::Open(_))) => {
                 keep(commit, spool, &mut kept).await;
                 return Err(error.into());

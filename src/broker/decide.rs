@@ -4,7 +4,7 @@ pub(super) use self::{
     ahead::ahead,
     fate::{Circumstances, Fate, fate},
     plan::{Plan, may_replace_ahead, plan, spare},
-    report::{ReportPlan, damp, report},
+    report::{ReportPlan, damp, refused, report},
 };
 
 mod ahead;
@@ -14,4 +14,4 @@ mod interleavings;
 mod plan;
 mod report;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;

@@ -37,7 +37,7 @@ impl Broker {
     ///
     /// [`Error`], when the credential does not exist or the store cannot be read.
     pub async fn describe_grant(&self, permit: Permit) -> Result<Description, Error> {
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();

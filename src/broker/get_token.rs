@@ -7,7 +7,10 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-use super::{Broker, Core, Error, Rejected, Target, invalidate_token::Replaced, refresh};
+use super::{
+    Broker, Core, Error, Target, refresh,
+    report::{About, Replaced},
+};
 use crate::{
     policy::Permit,
     token::{Generation, Token, Wanted},
@@ -37,7 +40,7 @@ impl Broker {
     /// A token that is as fresh as wanted, from this replica's memory: nothing is waited for and nothing is to be said.
     /// `None`: [`Self::get_token`] knows what to do.
     pub fn at_hand(&self, permit: &Permit, wanted: &Wanted) -> Option<Served> {
-        let target = self.core.target(&self.roster, permit.token().clone()).ok()?;
+        let target = self.core.target(&self.roster, permit.token()).ok()?;
         let token = self.core.at_hand(&target, wanted)?;
         Some(Served::new(&target, token))
     }
@@ -48,7 +51,7 @@ impl Broker {
     ///
     /// [`Error`], when there is none and none can be had.
     pub async fn get_token(&self, permit: Permit, wanted: Wanted) -> Result<Served, Error> {
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         let deadline = Instant::now() + self.core.timing.max_wait;
         let token = self.core.wanted_token(&target, wanted, deadline).await?;
         Ok(Served::new(&target, token))
@@ -56,7 +59,7 @@ impl Broker {
 }
 
 impl Core {
-    /// A token as a caller wants it. To refuse the current generation is to report it.
+    /// A token as a caller wants it. To refuse the current generation, or a newer one, is to report it.
     async fn wanted_token(
         self: &Arc<Self>,
         target: &Target,
@@ -65,7 +68,7 @@ impl Core {
     ) -> Result<Arc<Token>, Error> {
         let refuses = wanted.refused > Generation::ZERO;
         if refuses && target.slot.fresh(&wanted, &self.now()).is_none() {
-            match self.report(target, &Rejected::Generation(wanted.refused), deadline).await? {
+            match self.report(target, About::Refused(wanted.refused), deadline).await? {
                 Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
                 // Whether that token is what is wanted is seen below.
                 Replaced::With(_, _) => {}
@@ -88,7 +91,7 @@ impl Core {
         if let Some(token) = target.slot.valid(&wanted, &self.now())
             && let Some(token) = self.look(target, &wanted, token).await
         {
-            self.consider_ahead(target, &token);
+            self.consider_ahead(target, &token, &self.now());
             return Ok(token);
         }
         for _ in 0..FLIGHTS {
@@ -102,9 +105,11 @@ impl Core {
     }
 
     fn at_hand(self: &Arc<Self>, target: &Target, wanted: &Wanted) -> Option<Arc<Token>> {
-        let token = target.slot.fresh(wanted, &self.now())?;
+        // Read once: on this way the clocks are a good part of the work.
+        let now = self.now();
+        let token = target.slot.fresh(wanted, &now)?;
         target.slot.found.get_or_init(|| self.lookups(target, "memory")).inc();
-        self.consider_ahead(target, &token);
+        self.consider_ahead(target, &token, &now);
         Some(token)
     }
 
@@ -136,8 +141,9 @@ impl Core {
 
     fn use_now(self: &Arc<Self>, target: &Target, token: Arc<Token>) -> Arc<Token> {
         // Marks the slot as used, so that the token is refreshed ahead of its end.
-        let _ = target.slot.valid(&Wanted::default(), &self.now());
-        self.consider_ahead(target, &token);
+        let now = self.now();
+        let _ = target.slot.valid(&Wanted::default(), &now);
+        self.consider_ahead(target, &token, &now);
         token
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Broker, Error, Target, seed};
 use crate::{
-    grant::{Grant, static_secret},
+    grant::{Grant, StaticForm, static_secret},
     name::Scopes,
     policy::Permit,
     secret::{ExposeSecret, SecretString},
@@ -22,6 +22,7 @@ pub struct Imported {
 /// Others may write at the same moment; that often in a row they do not.
 const TRIES: usize = 8;
 
+/// In bytes. A store reads records up to a limit only, so what it could not read back must not get in.
 const MAX_SECRET: usize = 64 * 1024;
 
 impl Broker {
@@ -31,7 +32,7 @@ impl Broker {
     ///
     /// [`Error`], when the credential does not take such a secret, or the store does not.
     pub async fn import_grant(&self, permit: Permit, import: Imported) -> Result<Generation, Error> {
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         check(&target.credential.grant, &import.material)?;
         for _ in 0..TRIES {
             let loaded = self.core.load(&target).await?.loaded;
@@ -70,9 +71,7 @@ impl Broker {
 fn check(grant: &Grant, material: &Material) -> Result<(), Error> {
     match (grant, material) {
         (Grant::RefreshToken { .. }, Material::RefreshToken(token)) => check_refresh_token(token),
-        (Grant::Static { form, first: _ }, Material::Static(secret)) => static_secret::present(form, secret)
-            .map(drop)
-            .map_err(|error| Error::invalid("static_secret", error.to_string())),
+        (Grant::Static { form, first: _ }, Material::Static(secret)) => check_static_secret(form, secret),
         (Grant::RefreshToken { .. }, Material::Static(_) | Material::Nothing) => {
             Err(Error::invalid("secret", "this credential takes a refresh_token"))
         }
@@ -85,9 +84,39 @@ fn check(grant: &Grant, material: &Material) -> Result<(), Error> {
     }
 }
 
+fn check_static_secret(form: &StaticForm, secret: &SecretString) -> Result<(), Error> {
+    if secret.expose_secret().len() > MAX_SECRET {
+        return Err(Error::invalid("static_secret", "has at most 65536 bytes"));
+    }
+    let fits = static_secret::present(form, secret).map(drop);
+    fits.map_err(|error| Error::invalid("static_secret", error.to_string()))
+}
+
 /// RFC 6749, appendix A.17: visible characters and spaces.
 fn check_refresh_token(token: &SecretString) -> Result<(), Error> {
     let text = token.expose_secret();
     let good = !text.is_empty() && text.len() <= MAX_SECRET && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
     if good { Ok(()) } else { Err(Error::invalid("refresh_token", "has 1 to 65536 printable ASCII characters")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::decide::samples::rotating;
+
+    #[test]
+    fn a_secret_is_taken_up_to_a_length() {
+        let fixed = |form| Grant::Static { form, first: None };
+        let header = http::HeaderName::from_static("x-api-key");
+        for (grant, material) in [
+            (rotating(), Material::RefreshToken as fn(SecretString) -> Material),
+            (fixed(StaticForm::Bearer), Material::Static),
+            (fixed(StaticForm::ApiKey { header }), Material::Static),
+            (fixed(StaticForm::Basic { username: "demo".to_owned() }), Material::Static),
+        ] {
+            let taken = |length| check(&grant, &material("s".repeat(length).into())).is_ok();
+            let lengths = [0, 1, MAX_SECRET, MAX_SECRET + 1];
+            assert_eq!(lengths.map(taken), [false, true, true, false], "{grant:?}");
+        }
+    }
 }

@@ -1,26 +1,16 @@
 //! `InvalidateToken`: an upstream rejected a token; exactly one replica gets a new one, for everybody.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{
-    Broker, Core, Error, Served, Target,
-    decide::{self, ReportPlan},
-    load::Known,
-    outage, static_secret,
-};
+use super::{Broker, Error, Served, report::Replaced};
 use crate::{
     clock::Moment,
-    grant::Grant,
     policy::Permit,
     rejection::{self, Verdict},
-    secret::{ExposeSecret, SecretString, same},
-    telemetry::CredentialLabels,
-    token::{Generation, Token, Wanted},
+    secret::SecretString,
+    token::Generation,
 };
 
 /// A report of a rejected token.
@@ -78,14 +68,6 @@ pub struct Reported {
     pub next_attempt_at: Option<SystemTime>,
 }
 
-/// What came of a report inside.
-pub(super) enum Replaced {
-    /// This token is to be used now.
-    With(Outcome, Arc<Token>),
-    /// The rejected token is too young to be replaced.
-    HeldBack(Duration),
-}
-
 impl Broker {
     /// Takes in a report.
     ///
@@ -93,7 +75,7 @@ impl Broker {
     ///
     /// [`Error`], when the token was rejected and no other one can be had.
     pub async fn invalidate_token(&self, permit: Permit, report: Report) -> Result<Reported, Error> {
-        let target = self.target(permit)?;
+        let target = self.target(&permit)?;
         if let Some(evidence) = &report.evidence
             && let Verdict::NotTokenRejected(why) = target.credential.rejected_when.judge(&evidence.as_seen())
         {
@@ -102,7 +84,7 @@ impl Broker {
             return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail, next_attempt_at: None });
         }
         let deadline = Instant::now() + self.core.timing.max_wait;
-        let (outcome, token) = match self.core.report(&target, &report.rejected, deadline).await? {
+        let (outcome, token) = match self.core.report(&target, report.rejected.into(), deadline).await? {
             Replaced::With(outcome, token) => (outcome, token),
             Replaced::HeldBack(wait) => return Ok(held_back(wait, &self.core.now())),
         };
@@ -134,130 +116,6 @@ impl Evidence {
             status: self.status,
             www_authenticate: self.www_authenticate.iter().map(String::as_str).collect(),
             body: &self.body,
-        }
-    }
-}
-
-impl Core {
-    /// Acts on a report: nothing if the token was replaced already, else the one flight that everybody shares.
-    pub(super) async fn report(
-        self: &Arc<Self>,
-        target: &Target,
-        rejected: &Rejected,
-        deadline: Instant,
-    ) -> Result<Replaced, Error> {
-        if let Rejected::Generation(generation) = rejected
-            && let Some(newer) = target.slot.fresh(&newer_than(*generation), &self.now())
-        {
-            self.count_report(target, "already_replaced");
-            return Ok(Replaced::With(Outcome::AlreadyReplaced, newer));
-        }
-        // Memory may be behind the store, so what a report means is read there. But a token that is gone from the store may
-        // still be served from memory, and is then known by its value here only.
-        let held = target.slot.valid(&Wanted::default(), &self.now());
-        let known = self.load(target).await;
-        if known.as_ref().is_err_and(|error| outage::is_bridged(target, error)) {
-            return self.report_alone(target, rejected, held.as_deref(), deadline).await;
-        }
-        let Known { mut loaded, token, epoch: _ } = known?;
-        if let Grant::Static { form, first: _ } = &target.credential.grant {
-            let current = static_secret::token(target, form, &loaded, &Wanted::default())?;
-            loaded.token = Some(Token::clone(&current));
-        }
-        let known = [loaded.token.as_ref(), token.as_deref(), held.as_deref()];
-        let generation = match rejected {
-            Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, known),
-        };
-        match decide::report(generation, &loaded, target.credential.min_age()) {
-            ReportPlan::Reject { strikes } => self.reject(target, generation, strikes, deadline).await,
-            ReportPlan::HeldBack { wait } => {
-                self.count_report(target, "held_back");
-                Ok(Replaced::HeldBack(wait))
-            }
-            ReportPlan::AlreadyReplaced => self.stand_by(target, "already_replaced", deadline).await,
-            // The store was away when this replica made that token, and knows nothing of it.
-            ReportPlan::NeverIssued if target.slot.alone.lock().generation == generation => {
-                self.report_alone(target, rejected, held.as_deref(), deadline).await
-            }
-            // Whoever makes up generations gets a token that is valid anyway, and moves nothing.
-            ReportPlan::NeverIssued => self.stand_by(target, "never_issued", deadline).await,
-        }
-    }
-
-    async fn reject(
-        self: &Arc<Self>,
-        target: &Target,
-        generation: Generation,
-        strikes: u32,
-        deadline: Instant,
-    ) -> Result<Replaced, Error> {
-        self.count_report(target, "rejected");
-        // A static secret has no successor to wait for: it stays, and whoever reports it is told who must act.
-        if !matches!(target.credential.grant, Grant::Static { .. }) {
-            let place = &target.slot.place;
-            self.lately.rejected(&place.unit, &place.token, generation);
-            self.store.reject(place, generation, strikes).await?;
-            target.slot.raise_floor(generation);
-        }
-        let token = self.token(target, newer_than(generation), deadline).await?;
-        Ok(Replaced::With(Outcome::Refreshed, token))
-    }
-
-    pub(super) async fn stand_by(
-        self: &Arc<Self>,
-        target: &Target,
-        result: &'static str,
-        deadline: Instant,
-    ) -> Result<Replaced, Error> {
-        self.count_report(target, result);
-        let token = self.token(target, Wanted::default(), deadline).await?;
-        Ok(Replaced::With(Outcome::AlreadyReplaced, token))
-    }
-
-    pub(super) fn count_report(&self, target: &Target, result: &'static str) {
-        let credential = target.credential.name.clone();
-        self.telemetry.reports.get_or_create(&CredentialLabels { credential, result }).inc();
-    }
-}
-
-/// The generation of a token that was named by itself. One that nobody knows counts as an older one.
-pub(super) fn generation_of(value: &SecretString, known: [Option<&Token>; 3]) -> Generation {
-    known
-        .into_iter()
-        .flatten()
-        .find(|token| same(token.value.expose_secret(), value.expose_secret()))
-        .map_or(Generation::ZERO, |token| token.generation)
-}
-
-/// A token that is newer than a rejected one.
-pub(super) fn newer_than(refused: Generation) -> Wanted {
-    Wanted { refused, min_remaining: Duration::ZERO }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::Scopes;
-    use crate::token::TokenType;
-
-    #[test]
-    fn a_token_is_known_by_its_value_wherever_it_is() {
-        let token = |value: &str, generation| Token {
-            value: value.into(),
-            kind: TokenType::Bearer,
-            generation: Generation::new(generation),
-            scopes: Scopes::default(),
-            expiry: None,
-        };
-        let (stored, held) = (token("new", 8), token("old", 7));
-        for (value, known, generation) in [
-            ("new", [Some(&stored), Some(&stored), Some(&held)], 8),
-            ("old", [Some(&stored), None, Some(&held)], 7),
-            ("old", [None, None, Some(&held)], 7),
-            ("other", [Some(&stored), None, Some(&held)], 0),
-        ] {
-            assert_eq!(generation_of(&value.into(), known), Generation::new(generation), "{value}");
         }
     }
 }

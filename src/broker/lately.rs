@@ -76,12 +76,13 @@ impl Lately {
         self.remember(unit, attempt, next, secrets, None);
     }
 
-    /// Notes that a token of this generation is dead: the grant may be written again, but the token may not.
+    /// Notes that tokens up to this generation are dead: the grant may be written again, but such a token may not. A commit of
+    /// another replica says so of the generation before its own, whatever that was.
     pub(super) fn rejected(&self, unit: &UnitName, token: &TokenName, generation: Generation) {
         let writes = self.writes.lock();
         let Some(write) = writes.newest.get(unit) else { return };
         let is_it = write.token.as_ref().is_some_and(|(place, _)| place.token == *token);
-        if is_it && write.revision == generation {
+        if is_it && write.revision <= generation {
             write.rejected.store(true, Ordering::Relaxed);
         }
     }
@@ -206,12 +207,40 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{name::Scopes, token::TokenType};
 
     fn write(lately: &Lately, unit: &str, revision: u64) {
         let (unit, attempt) = (&UnitName::from(unit), &AttemptId::random());
         let secrets = &GrantSecrets { material: Material::RefreshToken("rt".into()), ..GrantSecrets::default() };
         let (expected, next) = (Generation::ZERO, Generation::new(revision));
         lately.imported(&Import { unit, attempt, expected, next, secrets });
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_written_again_that_was_rejected_or_replaced() {
+        let place = Place { unit: UnitName::from("crm/a"), token: TokenName::from("t") };
+        let secrets = &GrantSecrets { material: Material::RefreshToken("rt".into()), ..GrantSecrets::default() };
+        let (attempt, next) = (&AttemptId::random(), Generation::new(7));
+        let token = &Token {
+            value: "at".into(),
+            kind: TokenType::Bearer,
+            generation: next,
+            scopes: Scopes::default(),
+            expiry: None,
+        };
+        for (unit, name, floor, written_again) in [
+            ("crm/a", "t", 6, true),
+            ("crm/a", "t", 7, false),
+            ("crm/a", "t", 8, false),
+            ("crm/a", "other", 8, true),
+            ("crm/b", "t", 8, true),
+        ] {
+            let lately = Lately::default();
+            lately.committed(&Commit { place: &place, attempt, expected: Generation::ZERO, next, secrets, token });
+            lately.rejected(&UnitName::from(unit), &TokenName::from(name), Generation::new(floor));
+            let write = lately.newer_than(&place.unit, Generation::ZERO).unwrap();
+            assert_eq!(write.acknowledged().token.is_some(), written_again, "{unit} {name} {floor}");
+        }
     }
 
     fn known(lately: &Lately, unit: &str, read: u64) -> Option<u64> {

@@ -37,8 +37,9 @@ impl Core {
 
     /// Keeps a token in memory and has it refreshed in time.
     pub(super) fn keep(&self, target: &Target, token: &Arc<Token>, epoch: Epoch) {
-        if target.slot.put(token, epoch, &self.now()) {
-            self.schedule_ahead(target, token);
+        let now = self.now();
+        if target.slot.put(token, epoch, &now) {
+            self.schedule_ahead(target, token, &now);
         }
     }
 }

@@ -7,14 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Core, Error, Outcome, Rejected, StoreOutage, Target, attempt, commit,
+    Core, Error, StoreOutage, Target, attempt, commit,
     decide::{self, Circumstances, Fate, ReportPlan},
-    invalidate_token::{Replaced, generation_of, newer_than},
     proof,
+    report::{About, Judged, generation_of},
 };
 use crate::{
     cache::Epoch,
@@ -102,53 +101,32 @@ fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> A
 }
 
 impl Core {
-    /// Acts on a report that the store can say nothing about, because it is away, or was when this replica made the token:
-    /// what it means is read from this replica's memory.
-    pub(super) async fn report_alone(
-        self: &Arc<Self>,
-        target: &Target,
-        rejected: &Rejected,
-        held: Option<&Token>,
-        deadline: Instant,
-    ) -> Result<Replaced, Error> {
-        let generation = match rejected {
-            Rejected::Generation(generation) => *generation,
-            Rejected::AccessToken(value) => generation_of(value, [held, None, None]),
+    /// What follows from a report that the store can say nothing about, because it is away, or was when this replica made
+    /// the token: it is read from this replica's memory.
+    pub(super) fn judge_alone(&self, target: &Target, about: &About, held: Option<&Token>) -> Judged {
+        let generation = match about {
+            // None that is newer than what is known here is asked for without the store.
+            About::Generation(generation) | About::Refused(generation) => *generation,
+            About::AccessToken(value) => generation_of(value, [held, None, None]),
         };
         match held {
-            Some(token) if token.generation > generation => self.stand_by(target, "already_replaced", deadline).await,
+            Some(token) if token.generation > generation => Judged::Nothing("already_replaced"),
             Some(token) if token.generation == generation => {
                 let strikes = target.slot.alone.lock().strikes;
                 match decide::damp(self.age(token), strikes, target.credential.min_age()) {
-                    ReportPlan::HeldBack { wait } => {
-                        self.count_report(target, "held_back");
-                        Ok(Replaced::HeldBack(wait))
-                    }
+                    ReportPlan::HeldBack { wait } => Judged::HeldBack(wait),
                     ReportPlan::Reject { strikes } => {
                         target.slot.alone.lock().strikes = strikes;
                         target.slot.raise_floor(generation);
-                        self.replace_alone(target, generation, deadline).await
+                        Judged::Rejected(generation)
                     }
-                    ReportPlan::AlreadyReplaced | ReportPlan::NeverIssued => {
-                        self.stand_by(target, "already_replaced", deadline).await
-                    }
+                    ReportPlan::AlreadyReplaced | ReportPlan::NeverIssued => Judged::Nothing("already_replaced"),
                 }
             }
             // It was rejected a moment ago, and the flight for its successor is under way.
-            None if generation <= target.slot.newest_known() => self.replace_alone(target, generation, deadline).await,
-            Some(_) | None => self.stand_by(target, "never_issued", deadline).await,
+            None if generation <= target.slot.newest_known() => Judged::Rejected(generation),
+            Some(_) | None => Judged::Nothing("never_issued"),
         }
-    }
-
-    async fn replace_alone(
-        self: &Arc<Self>,
-        target: &Target,
-        generation: Generation,
-        deadline: Instant,
-    ) -> Result<Replaced, Error> {
-        self.count_report(target, "rejected");
-        let token = self.token(target, newer_than(generation), deadline).await?;
-        Ok(Replaced::With(Outcome::Refreshed, token))
     }
 
     /// How old a token is, by this process's clocks: its life less what is left of it.

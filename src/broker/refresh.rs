@@ -12,7 +12,9 @@ use super::{
     Core, Error, Target,
     attempt::{self, Hold},
     load::Known,
-    outage, quarantine, seed, static_secret,
+    outage, quarantine,
+    report::never_issued,
+    seed, static_secret,
 };
 use crate::{
     grant::{Grant, rotation::Need},
@@ -39,7 +41,7 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
     // Generations are not ahead of the store's clock: such a one was never issued, and asking the provider for one that
     // is newer still would go on for ever.
     if wanted.refused >= loaded.next {
-        return Err(Error::invalid("refused_generation", "no token of this generation was ever issued"));
+        return Err(never_issued());
     }
     if let Some(token) = &token {
         if token.satisfies(&wanted, &core.now()) {
@@ -119,7 +121,9 @@ async fn refresh(
                 // Looked at anew under each lease: another try may have gone unanswered since this one was allowed to begin.
                 let ahead = target.slot.is_good(wanted.refused, &core.now());
                 let need = if ahead { Need::Ahead } else { Need::Now };
-                if let Some(token) = attempt::work(core, target, Hold { attempt, record, next }, need).await? {
+                if let Some(token) =
+                    attempt::work(core, target, Hold { attempt, record, next, mark: None }, need).await?
+                {
                     return Ok(token);
                 }
                 if Instant::now() >= give_up {

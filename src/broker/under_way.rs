@@ -2,30 +2,30 @@
 //! while its holder stands still, or waits for the store; and whoever takes it then may be another flight of the same
 //! process, for another token of the same grant. That one need not wait and guess: it can know.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::store::UnitName;
 
 /// The grants whose refresh token this replica has sent, or is about to send, without having noted what came of it.
-#[derive(Default)]
-pub(super) struct UnderWay(Mutex<HashSet<UnitName>>);
+#[derive(Clone, Default)]
+pub(super) struct UnderWay(Arc<Mutex<HashSet<UnitName>>>);
 
-/// Marks a grant until it is dropped.
-pub(super) struct Mark<'a> {
-    all: &'a UnderWay,
+/// Marks a grant until it is dropped. It goes along with the answer, to whoever stores that.
+pub(super) struct Mark {
+    all: UnderWay,
     unit: UnitName,
 }
 
 impl UnderWay {
     /// Marks a grant; `None` if it is marked already.
-    pub(super) fn mark(&self, unit: &UnitName) -> Option<Mark<'_>> {
-        self.0.lock().insert(unit.clone()).then(|| Mark { all: self, unit: unit.clone() })
+    pub(super) fn mark(&self, unit: &UnitName) -> Option<Mark> {
+        self.0.lock().insert(unit.clone()).then(|| Mark { all: self.clone(), unit: unit.clone() })
     }
 }
 
-impl Drop for Mark<'_> {
+impl Drop for Mark {
     fn drop(&mut self) {
         self.all.0.lock().remove(&self.unit);
     }

@@ -26,8 +26,14 @@ pub(super) const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revis
 pub enum Unit<'a> {
     /// All tokens of a grant.
     Grant(&'a GrantKey),
-    /// One token.
-    Token(&'a TokenKey),
+    /// One token of one provider and client.
+    Token {
+        /// The token.
+        key: &'a TokenKey,
+        /// Its grant's binding. Replicas whose configurations name different providers, as during a roll-out, must not take
+        /// each other's tokens, leases and back-offs for their own.
+        binding: &'a str,
+    },
 }
 
 /// The name of a unit: `credential/hash`.
@@ -52,7 +58,7 @@ pub struct Place {
 pub struct EndpointName(Arc<str>);
 
 /// A keyed hash of a secret: equal for equal secrets, and useless to whoever reads the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(String);
 
 /// The maker of names. Its key is drawn at random when a store is first used and kept in it, sealed.
@@ -88,14 +94,20 @@ impl Names {
             Unit::Grant(GrantKey { credential, subject }) => {
                 (credential, self.hash(&[b"grant", credential.as_str().as_bytes(), subject.as_str().as_bytes()]))
             }
-            Unit::Token(key) => (&key.grant.credential, self.token_hash(b"unit", key)),
+            Unit::Token { key, binding } => {
+                (&key.grant.credential, self.token_hash(&[b"unit", binding.as_bytes()], key))
+            }
         };
         UnitName(format!("{credential}/{hash}").into())
     }
 
     /// The place of a token.
     pub fn place(&self, unit: Unit<'_>, key: &TokenKey) -> Place {
-        Place { unit: self.unit(unit), token: TokenName(self.token_hash(b"token", key).into()) }
+        let token = match unit {
+            Unit::Grant(_) => self.token_hash(&[b"token"], key),
+            Unit::Token { key: _, binding } => self.token_hash(&[b"bound token", binding.as_bytes()], key),
+        };
+        Place { unit: self.unit(unit), token: TokenName(token.into()) }
     }
 
     /// The name of a token endpoint and client, given as a grant's binding.
@@ -113,10 +125,11 @@ impl Names {
         Fingerprint(self.hash(&[b"fingerprint", secret.expose_secret().as_bytes()]))
     }
 
-    fn token_hash(&self, kind: &[u8], key: &TokenKey) -> String {
+    fn token_hash(&self, head: &[&[u8]], key: &TokenKey) -> String {
         // Destructured without `..`: a new field that changes the token cannot be forgotten here.
         let TokenKey { grant: GrantKey { credential, subject }, scopes, resources } = key;
-        let mut parts = vec![kind, credential.as_str().as_bytes(), subject.as_str().as_bytes(), b"scopes"];
+        let mut parts = head.to_vec();
+        parts.extend([credential.as_str().as_bytes(), subject.as_str().as_bytes(), b"scopes"]);
         parts.extend(scopes.iter().map(str::as_bytes));
         parts.push(b"resources");
         parts.extend(resources.iter().map(str::as_bytes));
@@ -231,7 +244,10 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for key in &keys {
             assert!(seen.insert(names.place(Unit::Grant(&key.grant), key).token), "{key:?}");
-            assert!(seen.insert(TokenName(names.unit(Unit::Token(key)).0)), "{key:?}");
+            for binding in ["https://as.example/token a", "https://as.example/token b"] {
+                let Place { unit, token } = names.place(Unit::Token { key, binding }, key);
+                assert!(seen.insert(TokenName(unit.0)) && seen.insert(token), "{key:?} {binding}");
+            }
         }
     }
 

@@ -38,7 +38,7 @@ struct Inner {
     ring: Ring,
 }
 
-/// An answer that a process could not store.
+/// An answer that could not be stored yet.
 #[derive(Debug)]
 pub struct Spooled {
     place: Place,
@@ -192,6 +192,14 @@ impl Inner {
             next: entry.next,
             place,
         })
+    }
+}
+
+impl From<&Commit<'_>> for Spooled {
+    fn from(commit: &Commit<'_>) -> Self {
+        let Commit { place, attempt, expected, next, secrets, token } = *commit;
+        let (place, attempt, secrets, token) = (place.clone(), attempt.clone(), secrets.clone(), token.clone());
+        Self { place, attempt, expected, next, secrets, token }
     }
 }
 

@@ -1,16 +1,19 @@
 //! `InvalidateToken`: one refresh for everybody, nothing for late or made-up reports, and rejection rules for evidence.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bearerd::{
     proto::{
         GetTokenRequest, InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Rejection,
         invalidate_token_request::Rejected,
     },
-    sandbox::Options,
+    sandbox::{Options, Sandbox},
 };
 
-use crate::support::house::{House, ROTATING, reason};
+use crate::support::{
+    Redis,
+    house::{House, ROTATING, reason},
+};
 
 fn reporting(rejected: Rejected) -> InvalidateTokenRequest {
     InvalidateTokenRequest {
@@ -42,6 +45,38 @@ async fn two_hundred_reports_at_once_make_one_refresh() {
     assert_eq!(tokens.len(), 1);
     assert!(tokens.iter().all(|generation| *generation > first.generation));
     assert_eq!(house.asked(), 2);
+}
+
+/// What a report means is found out once for all who report the same at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_at_once_are_one_rejection_in_the_store() {
+    let slow = Options { latency: Duration::from_secs(1), ..Options::default() };
+    let (redis, sandbox) = (Redis::start().await, Arc::new(Sandbox::start(slow).await.unwrap()));
+    let house = House::beside(&redis, &sandbox, ROTATING).await;
+    let scripts = async || {
+        let statistics: String = redis.cli(&["INFO", "commandstats"]).await;
+        let calls = statistics.lines().filter_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        calls.filter_map(|line| line.split(',').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    for by_value in [false, true] {
+        let first = house.get("demo").await.unwrap();
+        let (value, generation) = (&first.access_token, first.generation);
+        let rejected = || match by_value {
+            true => Rejected::AccessToken(value.clone()),
+            false => Rejected::Generation(generation),
+        };
+        let before = (rejections(&redis), scripts().await, house.asked());
+        let all = futures_util::future::join_all((0..200).map(|_| house.report_whole(reporting(rejected())))).await;
+        assert!(all.into_iter().all(|answer| answer.unwrap().1.unwrap().generation > generation));
+        assert_eq!(rejections(&redis) - before.0, 1, "{by_value}");
+        assert!(scripts().await - before.1 < 20, "{by_value}: {} scripts", scripts().await - before.1);
+        assert_eq!(house.asked() - before.2, 1, "{by_value}");
+    }
+}
+
+/// How often a token was rejected in the store: each time its strikes are noted.
+fn rejections(redis: &Redis) -> usize {
+    redis.changes().iter().filter(|command| command.iter().any(|word| word == "strikes")).count()
 }
 
 #[tokio::test]
@@ -149,6 +184,23 @@ async fn a_fresh_token_is_not_replaced_and_the_wait_is_told() {
         };
         let (code, word, wait) = reason(&house.ask(refusing).await.unwrap_err());
         assert_eq!((code, word.as_str()), (tonic::Code::FailedPrecondition, "TOKEN_REJECTED_REPEATEDLY"));
+        assert!(wait.unwrap() <= Duration::from_secs(10));
+    }
+    assert_eq!(house.asked(), 1);
+    assert!(house.get("demo").await.unwrap() == first, "it goes on being served");
+}
+
+/// Whoever may get tokens can name any generation; a newer one than the current one is no way past `min_age`.
+#[tokio::test]
+async fn a_made_up_generation_that_is_refused_is_damped_like_the_current_one() {
+    let house = House::with(&ROTATING.replace("min_age = \"0s\"", "")).await;
+    let first = house.get("demo").await.unwrap();
+    for ahead in [1, 1_000] {
+        let refused_generation = first.generation + ahead;
+        let refusing =
+            GetTokenRequest { credential: "demo".to_owned(), refused_generation, ..GetTokenRequest::default() };
+        let (code, word, wait) = reason(&house.ask(refusing).await.unwrap_err());
+        assert_eq!((code, word.as_str()), (tonic::Code::FailedPrecondition, "TOKEN_REJECTED_REPEATEDLY"), "{ahead}");
         assert!(wait.unwrap() <= Duration::from_secs(10));
     }
     assert_eq!(house.asked(), 1);

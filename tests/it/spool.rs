@@ -14,6 +14,9 @@ use crate::support::{
     replicas::{configuration, files},
 };
 
+/// Where a record is kept that is damaged.
+const ASIDE: &str = "aside";
+
 /// A replica with a spool, and a strict provider that keeps its answers back, so that something can happen meanwhile.
 struct Scene {
     provider: Provider,
@@ -72,6 +75,19 @@ impl Scene {
         self.redis.keys().await.into_iter().find(|key| key.ends_with(":grant")).unwrap()
     }
 
+    /// Damages the record while the provider answers; the answer goes into the spool then. The record as it was is kept aside.
+    async fn answer_for_a_damaged_record(&self) -> String {
+        let asking = self.ask().await;
+        self.has_acted().await;
+        let grant = self.grant().await;
+        let _: () = self.redis.cli(&["RENAME", &grant, ASIDE]).await;
+        let _: () = self.redis.cli(&["SET", &grant, "of another type"]).await;
+        let (code, word, _) = reason(&asking.await.unwrap().unwrap_err());
+        assert_eq!((code, word.as_str()), (Code::DataLoss, "RECORD_UNREADABLE"));
+        assert_eq!(self.answers().len(), 1);
+        grant
+    }
+
     async fn start_again(mut self) -> Self {
         self.bearerd = self.bearerd.start_again(&self.config).await;
         self
@@ -81,21 +97,38 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_for_a_record_that_cannot_be_read_is_there_when_it_was_mended() {
     let scene = Scene::new().await;
-    let asking = scene.ask().await;
-    scene.has_acted().await;
-    let grant = scene.grant().await;
-    let _: () = scene.redis.cli(&["SET", &grant, "of another type"]).await;
-    let (code, word, _) = reason(&asking.await.unwrap().unwrap_err());
-    assert_eq!((code, word.as_str()), (Code::DataLoss, "RECORD_UNREADABLE"));
+    let grant = scene.answer_for_a_damaged_record().await;
+    // Also for a process that was started meanwhile.
+    let scene = scene.start_again().await;
+    eventually(PATIENCE, async || scene.bearerd.log().contains("an answer that waits cannot be stored yet")).await;
     assert_eq!(scene.answers().len(), 1);
 
     let _: () = scene.redis.cli(&["DEL", &grant]).await;
-    let scene = scene.start_again().await;
     eventually(PATIENCE, async || scene.answers().is_empty()).await;
     let token = scene.get().await;
     assert!(scene.provider.introspect(&token.access_token).await);
     assert_eq!(scene.provider.log().await.len(), 1, "the token is the one of the answer that was kept");
     assert!(scene.provider.alive(&scene.first).await);
+}
+
+/// The record is put back as it was, with the refresh token that the answer replaces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_record_comes_back_does_not_present_the_spent_refresh_token() {
+    let scene = Scene::new().await;
+    let grant = scene.answer_for_a_damaged_record().await;
+    let _: () = scene.redis.cli(&["RENAME", ASIDE, &grant]).await;
+    eventually(PATIENCE, async || match scene.ask().await.await.unwrap() {
+        Ok(token) => scene.provider.introspect(&token.access_token).await,
+        Err(status) => {
+            let word = reason(&status).1;
+            assert!(matches!(&*word, "REFRESH_IN_PROGRESS" | "REFRESH_OUTCOME_UNKNOWN"), "{word}");
+            false
+        }
+    })
+    .await;
+    assert_eq!(scene.provider.log().await.len(), 1, "it was presented once");
+    assert!(scene.provider.alive(&scene.first).await);
+    eventually(PATIENCE, async || scene.answers().is_empty()).await;
 }
 
 /// As if the process had been killed between the commit and the removal of the file.

@@ -6,6 +6,7 @@ use crate::{store::Loaded, token::Generation};
 
 /// An upstream that was mended is noticed no later than this.
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
+
 /// What a report of a rejected generation means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum ReportPlan {
@@ -37,6 +38,14 @@ pub(in crate::broker) fn report(rejected: Generation, loaded: &Loaded, min_age: 
     }
 }
 
+/// The generation that somebody reports who refuses this one: the current one, if that is older. To refuse a generation is to
+/// refuse all before it, so whoever makes up a newer one is held back like everybody who refuses a token. `None`: there was
+/// never such a generation, because generations are not ahead of the store's clock.
+pub(in crate::broker) fn refused(refused: Generation, loaded: &Loaded) -> Option<Generation> {
+    let reported = loaded.token.as_ref().map_or(refused, |current| current.generation.min(refused));
+    (refused < loaded.next).then_some(reported)
+}
+
 /// A generation is the store's time, in µs, at which its token was asked for.
 fn age(generation: Generation, loaded: &Loaded) -> Duration {
     Duration::from_micros(loaded.next.get().saturating_sub(generation.get()))
@@ -65,8 +74,8 @@ mod tests {
         token::{Token, TokenType},
     };
 
-    #[test]
-    fn reports_are_read_against_the_store() {
+    /// Revision 7, the store's time is 10.
+    fn loaded(generation: Option<u64>) -> Loaded {
         let token = |generation| Token {
             value: "t".into(),
             kind: TokenType::Bearer,
@@ -74,11 +83,15 @@ mod tests {
             scopes: Scopes::default(),
             expiry: None,
         };
-        let loaded = |generation: Option<u64>| Loaded {
+        Loaded {
             record: Some(GrantRecord { revision: Generation::new(7), ..record(None) }),
             token: generation.map(token),
-            next: Generation::new(8),
-        };
+            next: Generation::new(10),
+        }
+    }
+
+    #[test]
+    fn reports_are_read_against_the_store() {
         let reject = ReportPlan::Reject { strikes: 0 };
         for (rejected, current, expected) in [
             (6, Some(7), ReportPlan::AlreadyReplaced),
@@ -91,6 +104,23 @@ mod tests {
         ] {
             let plan = report(Generation::new(rejected), &loaded(current), Duration::ZERO);
             assert_eq!(plan, expected, "{rejected} {current:?}");
+        }
+    }
+
+    #[test]
+    fn who_refuses_a_newer_generation_refuses_the_current_one() {
+        for (generation, current, reported) in [
+            (6, Some(7), Some(6)),
+            (7, Some(7), Some(7)),
+            (8, Some(7), Some(7)),
+            (9, Some(7), Some(7)),
+            (9, None, Some(9)),
+            (10, Some(7), None),
+            (10, None, None),
+            (u64::MAX, Some(7), None),
+        ] {
+            let read = refused(Generation::new(generation), &loaded(current));
+            assert_eq!(read, reported.map(Generation::new), "{generation} {current:?}");
         }
     }
 

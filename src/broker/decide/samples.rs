@@ -14,7 +14,7 @@ pub(super) fn endpoint() -> Endpoint {
     }
 }
 
-pub(super) fn rotating() -> Grant {
+pub(in crate::broker) fn rotating() -> Grant {
     Grant::RefreshToken { endpoint: endpoint(), first: None }
 }
 

@@ -108,10 +108,7 @@ impl Temper {
 
     /// The credential as it is configured. The service's own refresh token stands in the configuration.
     pub fn credential(&self, providers: &Providers) -> Credential {
-        let name = &self.credential;
-        let client = Client { id: name.clone(), auth: ClientAuth::None };
-        let token_url = "https://provider.example/token".parse().unwrap();
-        let endpoint = Endpoint { token_url, client, parameters: Vec::new() };
+        let (name, endpoint) = (&self.credential, self.endpoint());
         let grant = match self.rotation {
             Some(rotation) => {
                 let first = providers.authorize(name, "", rotation, self.lifetime);
@@ -141,6 +138,12 @@ impl Temper {
         }
     }
 
+    fn endpoint(&self) -> Endpoint {
+        let client = Client { id: self.credential.clone(), auth: ClientAuth::None };
+        let token_url = "https://provider.example/token".parse().unwrap();
+        Endpoint { token_url, client, parameters: Vec::new() }
+    }
+
     /// Its tokens. Those of the subject come from a grant that has to be imported.
     pub fn keys(&self, names: &Names) -> Vec<Key> {
         let subjects = if self.rotation.is_some() { &["", "jane"][..] } else { &[""] };
@@ -157,7 +160,8 @@ impl Temper {
             scopes: Scopes::new(scopes.split(' ')).unwrap(),
             resources: Resources::default(),
         };
-        let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token(&token) };
+        let binding = &self.endpoint().binding();
+        let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token { key: &token, binding } };
         let request = Request::new(Action::Get, credential, grant.subject.clone());
         let request = Request { scopes: token.scopes.clone(), ..request };
         let permit = Policy::local_only().permit(&Caller::Local, request);
