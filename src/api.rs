@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use self::status::Refusal;
 use crate::{
     audit::Audit,
-    broker::Broker,
+    broker::{Broker, Error},
     identity::Identity,
     limit::{Damper, Excess, Limits, SHORT_WAIT},
     policy::Policy,
@@ -47,6 +47,8 @@ pub struct Api {
     unproven: Arc<Damper>,
     /// Of denials, which cost their sender nothing either; each has its record in the audit log.
     denied: Arc<Damper>,
+    /// Of requests that can be carried out for nobody. Some are refused before anybody knows or counts who sends them.
+    malformed: Arc<Damper>,
 }
 
 impl Api {
@@ -61,10 +63,10 @@ impl Api {
         telemetry: Arc<Telemetry>,
     ) -> Self {
         let (policy, limits) = (Arc::new(policy), Arc::new(limits));
-        let (unproven, denied) = (Arc::default(), Arc::default());
+        let (unproven, denied, malformed) = (Arc::default(), Arc::default(), Arc::default());
         let (rpc, result) = USUAL;
         let usual = telemetry.requests.get_or_create_owned(&RequestLabels { rpc, result });
-        Self { broker, identity, policy, limits, audit, telemetry, usual, unproven, denied }
+        Self { broker, identity, policy, limits, audit, telemetry, usual, unproven, denied, malformed }
     }
 
     fn count(&self, rpc: &'static str, result: &'static str) {
@@ -83,6 +85,9 @@ impl Api {
             Refusal::Overloaded(_) => debug!(reason, "refused"),
             Refusal::Unproven(_) => damped(&self.unproven, reason, refusal),
             Refusal::Denied => damped(&self.denied, reason, refusal),
+            Refusal::Failed(Error::InvalidRequest { .. } | Error::Target(_)) => {
+                damped(&self.malformed, reason, refusal);
+            }
             Refusal::Failed(_) => warn!(reason, cause = %refusal, "refused"),
         }
     }

@@ -3,10 +3,15 @@
 use bearerd::proto::GetTokenRequest;
 use prost::Message;
 use reqwest::{Client, header::CONTENT_TYPE};
-
 use tokio::net::TcpListener;
 
-use crate::support::house::{CLIENT_CREDENTIALS, House, ROTATING};
+use crate::{
+    identity::configuration,
+    support::{
+        Bearerd, PATIENCE, eventually,
+        house::{CLIENT_CREDENTIALS, House, ROTATING},
+    },
+};
 
 const OK: &str = "0";
 const INVALID_ARGUMENT: &str = "3";
@@ -14,16 +19,16 @@ const DEADLINE_EXCEEDED: &str = "4";
 
 /// Asks for the token, with these values of `grpc-timeout` as they stand on the wire; the status and its text. A gRPC client
 /// would look at the clock itself before it asks the server.
-async fn get_within(house: &House, values: &[&str]) -> (String, String) {
-    get_of_within(house, "demo", values).await
+async fn get_within(address: &str, values: &[&str]) -> (String, String) {
+    get_of_within(address, "demo", values).await
 }
 
-async fn get_of_within(house: &House, credential: &str, values: &[&str]) -> (String, String) {
+async fn get_of_within(address: &str, credential: &str, values: &[&str]) -> (String, String) {
     let message = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() }.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
     let mut request = client
-        .post(format!("http://{}/bearerd.v1.TokenService/GetToken", house.address()))
+        .post(format!("http://{address}/bearerd.v1.TokenService/GetToken"))
         .header(CONTENT_TYPE, "application/grpc")
         .header("te", "trailers")
         .body([&[0], length.as_slice(), &message].concat());
@@ -40,7 +45,7 @@ async fn get_of_within(house: &House, credential: &str, values: &[&str]) -> (Str
 async fn case_32_no_time_at_all_costs_nothing() {
     let house = House::with(ROTATING).await;
     for value in ["0n", "0u", "0m", "0S", "0M", "0H", "00000000n"] {
-        let (status, text) = get_within(&house, &[value]).await;
+        let (status, text) = get_within(&house.address(), &[value]).await;
         assert_eq!(status, DEADLINE_EXCEEDED, "{value}: {text}");
     }
     assert_eq!(house.asked(), 0, "no refresh token is spent for somebody who has gone");
@@ -60,7 +65,7 @@ async fn case_32_what_is_no_time_is_told() {
         &["99999999999999999999H"],
         &["1S", "2S"],
     ] {
-        let (status, text) = get_within(&house, values).await;
+        let (status, text) = get_within(&house.address(), values).await;
         assert_eq!(status, INVALID_ARGUMENT, "{values:?}: {text}");
         assert!(text.contains("grpc-timeout"), "{values:?}: {text}");
     }
@@ -71,7 +76,7 @@ async fn case_32_what_is_no_time_is_told() {
 async fn case_32_years_are_as_good_as_no_limit() {
     let house = House::with(ROTATING).await;
     for value in ["99999999H", "99999999M", "99999999S"] {
-        let (status, text) = get_within(&house, &[value]).await;
+        let (status, text) = get_within(&house.address(), &[value]).await;
         assert_eq!(status, OK, "{value}: {text}");
     }
     assert_eq!(house.asked(), 1);
@@ -82,6 +87,32 @@ async fn who_waits_is_told_when_the_time_is_over() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let token_url = format!("http://{}/token", silent.local_addr().unwrap());
     let house = House::with(&CLIENT_CREDENTIALS.replace("{token_url}", &token_url)).await;
-    let (status, text) = get_of_within(&house, "cc", &["200m"]).await;
+    let (status, text) = get_of_within(&house.address(), "cc", &["200m"]).await;
     assert_eq!(status, DEADLINE_EXCEEDED, "{text}");
+}
+
+/// A process of its own, for its log and its metrics.
+async fn process() -> Bearerd {
+    let config = configuration("local", "listen = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n")
+        .replace("{ env = \"S\" }", "{ file = \"@DIR@/secret\" }");
+    Bearerd::start(&config, &[("secret", "hunter2")]).await
+}
+
+fn address(bearerd: &Bearerd) -> String {
+    bearerd.grpc().replace("http://", "")
+}
+
+#[tokio::test]
+async fn case_32_what_is_no_time_is_counted_and_does_not_fill_the_log() {
+    let mut bearerd = process().await;
+    let address = address(&bearerd);
+    for _ in 0..100 {
+        assert_eq!(get_within(&address, &["x"]).await.0, INVALID_ARGUMENT);
+    }
+    let series = "bearerd_requests_total{rpc=\"GetToken\",result=\"INVALID_REQUEST\"}";
+    assert_eq!(bearerd.metric(series).await, 100.0);
+    bearerd.process().signal("TERM");
+    eventually(PATIENCE, async || bearerd.log().contains("stopped") && bearerd.process().ended().is_some()).await;
+    let told = bearerd.log().matches("grpc-timeout").count();
+    assert!((1..50).contains(&told), "{told} lines, where one a second is enough");
 }
