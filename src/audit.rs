@@ -31,6 +31,8 @@ mod record;
 mod sink;
 mod time;
 
+pub use self::record::CANCELLED;
+
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {

@@ -17,7 +17,7 @@ use super::{
     status::{self, Refusal},
 };
 use crate::{
-    audit::Entry,
+    audit::{CANCELLED, Entry},
     caller::Caller,
     identity::{Proof, Remote},
     limit::{Counted, Slot},
@@ -114,7 +114,10 @@ where
     let mut call = Rpc { api, rpc, trace, caller: None, entry };
     let (left, place) = match (deadline::of(&metadata), call.api.limits.enter()) {
         // Its record says that the caller did not wait for the end.
-        (Deadline::Over, _) => return Box::pin(ready(Err(deadline::exceeded()))),
+        (Deadline::Over, _) => {
+            call.api.count(rpc, CANCELLED);
+            return Box::pin(ready(Err(deadline::exceeded())));
+        }
         (_, Err(excess)) => return call.refused(excess),
         (Deadline::Malformed, Ok(_)) => return call.refused(deadline::malformed()),
         (Deadline::Ahead(left), Ok(place)) => (left, place),

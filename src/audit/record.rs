@@ -16,7 +16,7 @@ use crate::{
 const SCHEMA: &str = "bearerd.audit.v1";
 
 /// The result of an rpc whose caller did not wait for it.
-const CANCELLED: &str = "CANCELLED";
+pub const CANCELLED: &str = "CANCELLED";
 
 /// The most bytes of a caller's own text: enough for any real one, so that a record cannot be made huge.
 const LONGEST_TEXT: usize = 2048;

@@ -116,3 +116,12 @@ async fn case_32_what_is_no_time_is_counted_and_does_not_fill_the_log() {
     let told = bearerd.log().matches("grpc-timeout").count();
     assert!((1..50).contains(&told), "{told} lines, where one a second is enough");
 }
+
+#[tokio::test]
+async fn case_32_no_time_at_all_is_counted() {
+    let bearerd = process().await;
+    for _ in 0..3 {
+        assert_eq!(get_within(&address(&bearerd), &["0n"]).await.0, DEADLINE_EXCEEDED);
+    }
+    assert_eq!(bearerd.metric("bearerd_requests_total{rpc=\"GetToken\",result=\"CANCELLED\"}").await, 3.0);
+}
