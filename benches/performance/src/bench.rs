@@ -57,9 +57,18 @@ impl Bench {
         env::current_exe().map_err(cannot("find this program"))
     }
 
+    /// The same with bearerd's allocator.
+    pub fn itself_with_mimalloc(&self) -> Result<PathBuf, Error> {
+        self.built_beside("bearerd-bench-mimalloc")
+    }
+
     /// The `bearerd` that was built beside it.
     pub fn bearerd(&self) -> Result<PathBuf, Error> {
-        let program = self.itself()?.with_file_name("bearerd");
+        self.built_beside("bearerd")
+    }
+
+    fn built_beside(&self, name: &str) -> Result<PathBuf, Error> {
+        let program = self.itself()?.with_file_name(name);
         if program.is_file() { Ok(program) } else { Err(failed(format!("{} is not built", program.display()))) }
     }
 

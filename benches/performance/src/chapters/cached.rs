@@ -3,13 +3,13 @@
 use crate::{
     bench::Bench,
     error::Error,
-    load::Load,
-    pair::take_turns,
+    load::{Load, Loaded},
+    pair::{Pair, take_turns},
     parts::{
         How,
         bearerd::{Bearerd, Source},
         certificates::Certificates,
-        echo::Echo,
+        echo::{Allocator, Echo, MIMALLOC},
     },
     row::{Goal, Row},
 };
@@ -21,18 +21,31 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     Ok([rate, p99].into_iter().chain(rest).collect())
 }
 
-/// Throughput, the slowest hundredth, and processor time, with or without certificates on both sides.
-pub fn measured(bench: &Bench, tls: Option<&Certificates>) -> Result<[Row; 3], Error> {
+/// Throughput, the slowest hundredth, processor time, and throughput beside an echo with bearerd's allocator; with or without
+/// certificates on both sides.
+pub fn measured(bench: &Bench, tls: Option<&Certificates>) -> Result<[Row; 4], Error> {
     let bearerd = Bearerd::start(bench, &How::Plainly, Source::Memory, tls)?;
-    let echo = Echo::start(bench, &How::Plainly, bearerd.prime()?, tls)?;
+    let sizes = bearerd.prime()?;
     let load = Load { connections: 10, streams: 10, requests: bench.requests };
-    let pairs = take_turns(bench.rounds, || load.on(bench, &bearerd, tls), || load.on(bench, &echo, tls))?;
+    let beside = |allocator| {
+        let echo = Echo::start(bench, &How::Plainly, allocator, sizes, tls)?;
+        take_turns(bench.rounds, || load.on(bench, &bearerd, tls), || load.on(bench, &echo, tls))
+    };
+    let (pairs, alike) = (beside(Allocator::System)?, beside(Allocator::Mimalloc)?);
     let peer = if tls.is_some() { "bare tonic echo, mutual TLS" } else { "bare tonic echo" };
-    let busy = pairs.iter().all(|pair| pair.ours.is_the_servers_limit() && pair.theirs.is_the_servers_limit());
-    let doubt = (!busy).then_some("not known: a server waited for the machine");
+    let rate = |pairs: &[Pair<Loaded>], peer| {
+        Row::of("calls a second, one server core", peer, pairs, "/s", |loaded| loaded.rate).doubted(doubt(pairs))
+    };
     Ok([
-        Row::of("calls a second, one server core", peer, &pairs, "/s", |loaded| loaded.rate).doubted(doubt),
-        Row::of("p99, 100 calls under way", peer, &pairs, "µs", |loaded| loaded.p99).doubted(doubt),
+        rate(&pairs, peer),
+        Row::of("p99, 100 calls under way", peer, &pairs, "µs", |loaded| loaded.p99).doubted(doubt(&pairs)),
         Row::of("the server's processor time for one call", peer, &pairs, "µs", |loaded| loaded.cpu),
+        rate(&alike, MIMALLOC),
     ])
+}
+
+/// Whether the rates are those of the servers.
+fn doubt(pairs: &[Pair<Loaded>]) -> Option<&'static str> {
+    let busy = pairs.iter().all(|pair| pair.ours.is_the_servers_limit() && pair.theirs.is_the_servers_limit());
+    (!busy).then_some("not known: a server waited for the machine")
 }

@@ -11,7 +11,7 @@ use crate::{
     parts::{
         How, Sizes,
         bearerd::{Bearerd, Source},
-        echo::Echo,
+        echo::{Allocator, Echo, MIMALLOC},
         redis::Redis,
     },
     row::{Beside, Figure, Goal, Row},
@@ -21,6 +21,8 @@ use crate::{
 pub const CACHED: &str = "cached_get_token";
 /// The bare echo.
 pub const ECHO: &str = "bare_echo";
+/// The same with bearerd's allocator.
+pub const ECHO_MIMALLOC: &str = "bare_echo_mimalloc";
 /// `GetToken` that reads the sealed record from Redis and opens it.
 pub const SEALED: &str = "sealed_record_read";
 /// Reading one answer's `WWW-Authenticate`.
@@ -40,16 +42,18 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         Ok::<_, Error>(Figure::exactly(*count, "instructions"))
     };
     let (cached, echo, sealed) = (figure(CACHED)?, figure(ECHO)?, figure(SEALED)?);
-    let beside = |ours: Figure| {
-        Some(Beside {
-            name: "bare tonic echo".to_owned(),
-            figure: echo,
-            ratio: Figure::exactly(ours.median / echo.median, ""),
-        })
+    let alike = figure(ECHO_MIMALLOC)?;
+    let beside = |name: &str, ours: Figure, figure: Figure| {
+        Some(Beside { name: name.to_owned(), figure, ratio: Figure::exactly(ours.median / figure.median, "") })
     };
+    let (bare, from_memory) = ("bare tonic echo", "`GetToken` from memory");
     Ok(vec![
-        Row { beside: beside(cached), ..Row::alone("`GetToken` from memory", cached) }.with_goal(Goal::AtMost(1.25)),
-        Row { beside: beside(sealed), ..Row::alone("`GetToken` that reads the sealed record from Redis", sealed) },
+        Row { beside: beside(bare, cached, echo), ..Row::alone(from_memory, cached) }.with_goal(Goal::AtMost(1.25)),
+        Row { beside: beside(MIMALLOC, cached, alike), ..Row::alone(from_memory, cached) },
+        Row {
+            beside: beside(bare, sealed, echo),
+            ..Row::alone("`GetToken` that reads the sealed record from Redis", sealed)
+        },
         Row::alone("reading `WWW-Authenticate` (two lines, three challenges)", figure(CHALLENGE)?),
     ])
 }
@@ -66,7 +70,8 @@ pub fn counts(bench: &Bench) -> Result<BTreeMap<&'static str, f64>, Error> {
     let from_redis = Source::Redis(redis.port());
     Ok(BTreeMap::from([
         (CACHED, per_call(bench, |how| primed(how, Source::Memory).map(|(bearerd, _)| bearerd))?),
-        (ECHO, per_call(bench, |how| Echo::start(bench, how, sizes, None))?),
+        (ECHO, per_call(bench, |how| Echo::start(bench, how, Allocator::System, sizes, None))?),
+        (ECHO_MIMALLOC, per_call(bench, |how| Echo::start(bench, how, Allocator::Mimalloc, sizes, None))?),
         (SEALED, per_call(bench, |how| primed(how, from_redis).map(|(bearerd, _)| bearerd))?),
         (CHALLENGE, per_turn(bench, "read-challenges")?),
     ]))

@@ -13,7 +13,7 @@ use crate::{
     pair::take_turns,
     parts::{
         How, Sizes,
-        echo::{Echo, say},
+        echo::{Allocator, Echo, say},
         replica::{Home, get_token, token_of},
         settings::{Settings, static_secret},
     },
@@ -53,7 +53,7 @@ fn bearerd(bench: &Bench, home: &Home) -> Result<(f64, Sizes), Error> {
 /// Until the first text is answered, in ms. It is looked for in the same way, though it would say when it listens.
 fn echo(bench: &Bench, sizes: Sizes) -> Result<f64, Error> {
     let began = Instant::now();
-    let echo = Echo::start(bench, &How::Plainly, sizes, None)?;
+    let echo = Echo::start(bench, &How::Plainly, Allocator::System, sizes, None)?;
     let address = echo.address().replace("http://", "");
     listens(&address, began)?;
     bench.runtime.block_on(async { say(connect(&address).await?, sizes).await })?;

@@ -9,7 +9,7 @@ use crate::{
     parts::{
         How,
         bearerd::{Bearerd, Source},
-        echo::Echo,
+        echo::{Allocator, Echo},
         redis::Redis,
     },
     row::{Goal, Row},
@@ -19,7 +19,7 @@ use crate::{
 pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let redis = Redis::start(bench)?;
     let bearerd = Bearerd::start(bench, &How::Plainly, Source::Redis(redis.port()), None)?;
-    let echo = Echo::start(bench, &How::Plainly, bearerd.prime()?, None)?;
+    let echo = Echo::start(bench, &How::Plainly, Allocator::System, bearerd.prime()?, None)?;
     let load = Load { connections: 1, streams: 1, requests: bench.requests / 10 };
     let ours = || Ok(load.on(bench, &bearerd, None)?.p50);
     let theirs = || Ok(load.on(bench, &echo, None)?.p50 + redis.round_trip(bench, load.requests)?);

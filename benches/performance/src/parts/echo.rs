@@ -1,9 +1,10 @@
 //! The least that a gRPC server written with tonic does: it decodes a text and answers with another one, both as long
-//! as bearerd's messages. It is this same program, started once more.
+//! as bearerd's messages. It is this same program, started once more, with the system's allocator or with bearerd's.
 
 use std::{
     convert::Infallible,
     future::Future,
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc,
@@ -38,6 +39,27 @@ use crate::{
     error::{Error, cannot, failed},
 };
 
+/// What an echo allocates with.
+#[derive(Clone, Copy, Debug)]
+pub enum Allocator {
+    /// glibc's, as a program has it that asks for no other.
+    System,
+    /// bearerd's.
+    Mimalloc,
+}
+
+/// What tables call the second one.
+pub const MIMALLOC: &str = "the same echo with bearerd's allocator";
+
+impl Allocator {
+    fn program(self, bench: &Bench) -> Result<PathBuf, Error> {
+        match self {
+            Self::System => bench.itself(),
+            Self::Mimalloc => bench.itself_with_mimalloc(),
+        }
+    }
+}
+
 /// A running echo.
 pub struct Echo {
     child: Child,
@@ -47,9 +69,15 @@ pub struct Echo {
 
 impl Echo {
     /// Starts one for messages of these sizes; with certificates, it asks callers for theirs.
-    pub fn start(bench: &Bench, how: &How, sizes: Sizes, tls: Option<&Certificates>) -> Result<Self, Error> {
+    pub fn start(
+        bench: &Bench,
+        how: &How,
+        allocator: Allocator,
+        sizes: Sizes,
+        tls: Option<&Certificates>,
+    ) -> Result<Self, Error> {
         let request = Text::that_takes(sizes.request)?.encode_to_vec();
-        let mut command = how.command(bench, &bench.itself()?.to_string_lossy());
+        let mut command = how.command(bench, &allocator.program(bench)?.to_string_lossy());
         command.args(["serve-echo", &sizes.response.to_string()]).args(tls.map(Certificates::directory));
         let child = Child::start(&mut command, "the echo")?;
         let scheme = if tls.is_some() { "https" } else { "http" };
