@@ -1,4 +1,4 @@
-//! What was measured on, and with which versions.
+//! What was measured, what on, and with which versions.
 
 use std::{fs, process::Command};
 
@@ -11,7 +11,6 @@ pub fn describe() -> Vec<String> {
     vec![
         format!("{}, {cores} cores, {}", field("/proc/cpuinfo", "model name\t: "), memory()),
         format!("{os}, Linux {}", first_line("uname", &["-r"])),
-        format!("bearerd {} ({}), release profile", version(), commit()),
         [
             first_line("rustc", &["--version"]),
             first_line("h2load", &["--version"]),
@@ -34,14 +33,24 @@ pub fn today() -> String {
     first_line("date", &["-u", "+%Y-%m-%d"])
 }
 
+/// Which bearerd was measured: its version, its commit and how it was built.
+pub fn bearerd() -> String {
+    format!("bearerd {} ({}), `dist` profile", version(), commit())
+}
+
 /// As the root's `Cargo.toml` says it.
 fn version() -> String {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     field(manifest, "version = ").trim_matches('"').to_owned()
 }
 
+/// With a mark if something in the tree is another. The document is left out of that: each chapter before has written into it.
 fn commit() -> String {
-    first_line("git", &["describe", "--always", "--dirty"])
+    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let commit = first_line("git", &["-C", tree, "describe", "--always"]);
+    let others = ["-C", tree, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs/performance.md"];
+    let clean = Command::new("git").args(others).status().is_ok_and(|status| status.success());
+    if clean { commit } else { format!("{commit}-dirty") }
 }
 
 fn redis() -> String {

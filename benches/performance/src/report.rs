@@ -67,13 +67,14 @@ fn in_thousands(digits: &str) -> String {
     text
 }
 
-/// Puts a chapter's table into the document, with the machine and the commands of this run.
+/// Puts a chapter's table into the document, with what was measured when and the commands of this run; the machine is that
+/// of the whole document.
 pub fn write(bench: &Bench, chapter: &str, table: &str) -> Result<(), Error> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance.md");
     let text = fs::read_to_string(&file).map_err(cannot("read docs/performance.md"))?;
     let (commands, rounds) = (bench.take_commands().join("\n"), bench.rounds);
-    let (today, cores) = (machine::today(), bench.cores.describe());
-    let when = format!("{today}: {cores}; a figure with its ends is of {rounds} rounds.");
+    let (today, bearerd, cores) = (machine::today(), machine::bearerd(), bench.cores.describe());
+    let when = format!("{today}, {bearerd}: {cores};\na figure with its ends is of {rounds} rounds.");
     let lines = format!("{table}\n\n{when}\n\n```sh\n{commands}\n```");
     let text = replaced(&text, chapter, &lines)?;
     let list = machine::describe().iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n");
