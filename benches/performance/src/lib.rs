@@ -70,9 +70,8 @@ fn measure(names: &[&str]) -> Result<(), Error> {
     for chapter in chapters::ALL.iter().filter(|chapter| names.is_empty() || names.contains(&chapter.name)) {
         say(&format!("{}: {}", chapter.name, chapter.what));
         let rows = (chapter.run)(&bench)?;
-        let table = report::table(&rows);
-        say(&table);
-        report::write(&bench, chapter.name, &table)?;
+        say(&report::table(&rows));
+        report::write(&bench, chapter.name, &rows)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The tables of `docs/performance.md`. What stands between marks there is written here; the rest is for people to write.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use crate::{
     bench::Bench,
@@ -37,13 +37,28 @@ fn line(row: &Row) -> String {
 
 /// The median, and the ends where they differ.
 fn figure(figure: &Figure) -> String {
-    let Figure { median, min, max, unit } = *figure;
+    let Figure { median, min, max, unit, .. } = *figure;
     let value = |value: f64| if unit.is_empty() { format!("{value:.2}") } else { grouped(value) };
     let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
-    if min == max {
+    if !has_ends(figure) {
         return format!("{}{unit}", value(median));
     }
     format!("{}{unit} ({}–{})", value(median), value(min), value(max))
+}
+
+fn has_ends(figure: &Figure) -> bool {
+    figure.min != figure.max
+}
+
+/// How many rounds the figures of a table are of, where that makes a difference.
+fn rounds(rows: &[Row]) -> String {
+    let figures = rows.iter().flat_map(Row::figures).filter(|figure| has_ends(figure));
+    let numbers: BTreeSet<usize> = figures.map(|figure| figure.of).collect();
+    let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    if numbers.is_empty() {
+        return String::new();
+    }
+    format!(";\na figure with its ends is of {} rounds", numbers.join(" or "))
 }
 
 /// A number with its thousands apart; small ones keep one place after the point.
@@ -69,13 +84,13 @@ fn in_thousands(digits: &str) -> String {
 
 /// Puts a chapter's table into the document, with what was measured when and the commands of this run; the machine is that
 /// of the whole document.
-pub fn write(bench: &Bench, chapter: &str, table: &str) -> Result<(), Error> {
+pub fn write(bench: &Bench, chapter: &str, rows: &[Row]) -> Result<(), Error> {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance.md");
     let text = fs::read_to_string(&file).map_err(cannot("read docs/performance.md"))?;
-    let (commands, rounds) = (bench.take_commands().join("\n"), bench.rounds);
+    let (commands, rounds) = (bench.take_commands().join("\n"), rounds(rows));
     let (today, bearerd, cores) = (machine::today(), machine::bearerd(), bench.cores.describe());
-    let when = format!("{today}, {bearerd}: {cores};\na figure with its ends is of {rounds} rounds.");
-    let lines = format!("{table}\n\n{when}\n\n```sh\n{commands}\n```");
+    let when = format!("{today}, {bearerd}: {cores}{rounds}.");
+    let lines = format!("{}\n\n{when}\n\n```sh\n{commands}\n```", table(rows));
     let text = replaced(&text, chapter, &lines)?;
     let list = machine::describe().iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n");
     fs::write(file, replaced(&text, "machine", &list)?).map_err(cannot("write docs/performance.md"))
@@ -98,8 +113,8 @@ mod tests {
         for (figure, text) in [
             (Figure::exactly(74_960.4, "instructions"), "74,960 instructions"),
             (Figure::exactly(1_234_567.0, ""), "1234567.00"),
-            (Figure { median: 12.34, min: 9.0, max: 120.0, unit: "µs" }, "12.3 µs (9.0–120)"),
-            (Figure { median: 0.954, min: 0.9, max: 1.0, unit: "" }, "0.95 (0.90–1.00)"),
+            (Figure::of(vec![120.0, 9.0, 12.34], "µs"), "12.3 µs (9.0–120)"),
+            (Figure::of(vec![0.954, 0.9, 1.0], ""), "0.95 (0.90–1.00)"),
         ] {
             assert_eq!(super::figure(&figure), text);
         }
@@ -114,6 +129,22 @@ mod tests {
         assert_eq!(met(row.clone().with_goal(Goal::AtMost(1.0))), "yes");
         assert_eq!(met(row.clone().with_goal(Goal::AtLeast(1.01))), "**no**");
         assert_eq!(met(row.with_goal(Goal::AtMost(1.0)).doubted(Some("not known"))), "not known");
+    }
+
+    #[test]
+    fn a_table_says_of_how_many_rounds_its_figures_are() {
+        let row = |times: &[f64]| Row::alone("", Figure::of(times.to_vec(), "ms"));
+        for (rows, text) in [
+            (vec![], ""),
+            (vec![row(&[1.0]), row(&[2.0, 2.0])], ""),
+            (vec![row(&[1.0]), row(&[1.0, 2.0, 3.0])], ";\na figure with its ends is of 3 rounds"),
+            (
+                vec![row(&[1.0, 2.0]), row(&[1.0; 12]), row(&[1.0, 2.0, 3.0])],
+                ";\na figure with its ends is of 2 or 3 rounds",
+            ),
+        ] {
+            assert_eq!(rounds(&rows), text);
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Figure {
     pub max: f64,
     /// What they are counted in; empty for a ratio.
     pub unit: &'static str,
+    /// How many measurements there were.
+    pub of: usize,
 }
 
 impl Figure {
@@ -20,13 +22,14 @@ impl Figure {
     pub fn of(mut measurements: Vec<f64>, unit: &'static str) -> Self {
         measurements.sort_by(f64::total_cmp);
         let at = |index: usize| measurements.get(index).copied().unwrap_or_default();
-        let last = measurements.len().saturating_sub(1);
-        Self { median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), min: at(0), max: at(last), unit }
+        let of = measurements.len();
+        let last = of.saturating_sub(1);
+        Self { median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), min: at(0), max: at(last), unit, of }
     }
 
     /// Of something that comes out the same each time.
     pub fn exactly(value: f64, unit: &'static str) -> Self {
-        Self { median: value, min: value, max: value, unit }
+        Self { median: value, min: value, max: value, unit, of: 1 }
     }
 }
 
@@ -101,6 +104,12 @@ impl Row {
         Self { doubt, ..self }
     }
 
+    /// All figures of the line.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        let beside = self.beside.iter().flat_map(|beside| [&beside.figure, &beside.ratio]);
+        [&self.ours].into_iter().chain(beside)
+    }
+
     /// Whether the goal is met, where there is one.
     pub fn is_met(&self) -> Option<bool> {
         Some(self.goal?.is_met(self.beside.as_ref()?.ratio.median))
@@ -119,7 +128,7 @@ mod tests {
             (vec![9.0, 1.0, 4.0], 4.0, 1.0, 9.0),
             (vec![9.0, 1.0, 4.0, 5.0], 4.5, 1.0, 9.0),
         ] {
-            let expected = Figure { median, min, max, unit: "µs" };
+            let expected = Figure { median, min, max, unit: "µs", of: measurements.len() };
             assert_eq!(Figure::of(measurements, "µs"), expected);
         }
     }
