@@ -38,27 +38,29 @@ impl Crowd {
         channel.ok_or_else(|| failed("there are no connections"))
     }
 
-    /// All callers ask at once: how long until the last one was served, and what all of them got.
+    /// All callers ask at once: how long from the first question until the last one was served, and what all of them got. The
+    /// callers look at the clock themselves: whoever let them go has its turn late where all cores have work.
     pub async fn at_once<F, T>(&self, callers: usize, ask: impl Fn(Channel) -> F) -> Result<(Duration, Vec<T>), Error>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {
-        let start = Arc::new(Barrier::new(callers + 1));
+        let start = Arc::new(Barrier::new(callers));
         let mut tasks = JoinSet::new();
         for caller in 0..callers {
             let (asking, start) = (ask(self.channel(caller)?), Arc::clone(&start));
             tasks.spawn(async move {
                 start.wait().await;
+                let asked = Instant::now();
                 let answer = asking.await?;
-                Ok::<_, Error>((Instant::now(), answer))
+                Ok::<_, Error>((asked, Instant::now(), answer))
             });
         }
-        start.wait().await;
-        let began = Instant::now();
         let answers = tasks.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let last = answers.iter().map(|(served, _)| *served).max().unwrap_or(began);
-        Ok((last.duration_since(began), answers.into_iter().map(|(_, answer)| answer).collect()))
+        let first = answers.iter().map(|(asked, ..)| *asked).min();
+        let last = answers.iter().map(|(_, served, _)| *served).max();
+        let (first, last) = first.zip(last).ok_or_else(|| failed("nobody asked"))?;
+        Ok((last.duration_since(first), answers.into_iter().map(|(.., answer)| answer).collect()))
     }
 
     /// Does something for each number below this one, with so many under way at a time.
