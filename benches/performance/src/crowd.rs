@@ -1,6 +1,7 @@
 //! Callers of the harness' own, for what h2load cannot tell: who was served last, by which replica, with which token.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,8 +14,13 @@ use tonic::transport::Channel;
 
 use crate::{
     error::{Error, failed},
-    parts::replica::Replica,
+    parts::replica::{Replica, get_token, import},
 };
+
+/// The subject with this number.
+pub fn subject(number: usize) -> String {
+    format!("tenant-{number:07}")
+}
 
 /// Connections to some replicas, in turn: any run of them is spread evenly.
 #[derive(Clone)]
@@ -63,10 +69,21 @@ impl Crowd {
         Ok((last.duration_since(first), answers.into_iter().map(|(.., answer)| answer).collect()))
     }
 
-    /// Does something for each number below this one, with so many under way at a time.
-    pub async fn for_each<F>(
+    /// Imports the grants of these subjects, with so many under way at a time.
+    pub async fn import(&self, numbers: Range<usize>, under_way: usize) -> Result<(), Error> {
+        let work = |channel, number| async move { import(channel, &subject(number)).await };
+        self.for_each(numbers, under_way, work).await
+    }
+
+    /// Gets the tokens of these subjects, with so many under way at a time.
+    pub async fn get_tokens(&self, numbers: Range<usize>, under_way: usize) -> Result<(), Error> {
+        let work = |channel, number| async move { get_token(channel, &subject(number)).await.map(|_| ()) };
+        self.for_each(numbers, under_way, work).await
+    }
+
+    async fn for_each<F>(
         &self,
-        numbers: std::ops::Range<usize>,
+        numbers: Range<usize>,
         under_way: usize,
         work: impl Fn(Channel, usize) -> F + Clone + Send + 'static,
     ) -> Result<(), Error>

@@ -39,8 +39,13 @@ const BUSY: f64 = 0.85;
 impl Loaded {
     /// Whether the server worked as much as it could, so that the rate is its own.
     pub fn is_the_servers_limit(&self) -> bool {
-        self.rate * self.cpu / 1e6 >= BUSY
+        is_busy(self.rate, self.cpu)
     }
+}
+
+/// Whether a server that answered so many calls a second, for so many µs of processor time each, worked as much as it could.
+pub fn is_busy(rate: f64, cpu: f64) -> bool {
+    rate * cpu / 1e6 >= BUSY
 }
 
 impl Load {

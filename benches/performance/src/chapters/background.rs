@@ -10,7 +10,7 @@ use crate::{
         How,
         provider::Provider,
         redis::Redis,
-        replica::{Replica, get_token, import},
+        replica::Replica,
         settings::{Settings, refresh_token},
     },
     report::whole,
@@ -39,10 +39,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let grants = GRANTS.min(bench.grants);
     bench.runtime.block_on(async {
         let crowd = Crowd::connect(&[&replica], 8).await?;
-        let work = |channel, number| async move { import(channel, &subject(number)).await };
-        crowd.for_each(0..grants, UNDER_WAY, work).await?;
-        let work = |channel, number| async move { get_token(channel, &subject(number)).await.map(|_| ()) };
-        crowd.for_each(0..grants, UNDER_WAY, work).await
+        crowd.import(0..grants, UNDER_WAY).await?;
+        crowd.get_tokens(0..grants, UNDER_WAY).await
     })?;
     let (before, began) = (provider.asked()?, replica.process().cpu()?);
     thread::sleep(WATCH);
@@ -73,8 +71,4 @@ fn rows(grants: usize, seconds: &[u64], requests: f64, cpu: f64) -> Vec<Row> {
         Row::alone("processor time of all that", busy),
         Row::alone("processor time for one refresh", each),
     ]
-}
-
-fn subject(number: usize) -> String {
-    format!("tenant-{number:07}")
 }

@@ -7,15 +7,16 @@ use std::{
 
 use crate::{
     bench::Bench,
-    crowd::Crowd,
+    crowd::{Crowd, subject},
     error::{Error, failed},
     flood::flood,
+    load::is_busy,
     pair::take_turns,
     parts::{
         How,
         provider::Provider,
         redis::Redis,
-        replica::{Replica, get_token, import},
+        replica::Replica,
         settings::{Settings, refresh_token},
     },
     report::whole,
@@ -63,7 +64,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let all = Arc::new((0..TOKENS.min(bench.grants)).map(subject).collect::<Vec<_>>());
     let first = Arc::new(vec![subject(0)]);
     let pairs = take_turns(bench.rounds, || many.flood(bench, &all), || one.flood(bench, &first))?;
-    let busy = pairs.iter().all(|pair| [&pair.ours, &pair.theirs].iter().all(|turn| turn.rate * turn.cpu > 0.85e6));
+    let busy = pairs.iter().all(|pair| [&pair.ours, &pair.theirs].iter().all(|turn| is_busy(turn.rate, turn.cpu)));
     let doubt = (!busy).then_some("not known: a server waited for the machine");
     let (what, peer) =
         (format!("with {} grants, {} of them in memory", whole(bench.grants), whole(all.len())), "one grant");
@@ -84,10 +85,6 @@ fn beside(what: &str, ours: f64, unit: &'static str, name: &str, theirs: f64) ->
 fn rate(what: &str, number: usize, began: Instant) -> Row {
     let rate = Figure::exactly(number as f64 / began.elapsed().as_secs_f64(), "/s");
     Row::alone(&format!("{what}, {} of them, {UNDER_WAY} under way", whole(number)), rate)
-}
-
-fn subject(number: usize) -> String {
-    format!("tenant-{number:07}")
 }
 
 impl Side {
@@ -113,8 +110,7 @@ impl Side {
         let mut rows = Vec::new();
         for (from, to) in [(0, few), (few, grants)].into_iter().filter(|(from, to)| from < to) {
             let (before, began) = (self.redis.memory()?, Instant::now());
-            let work = |channel, number| async move { import(channel, &subject(number)).await };
-            bench.runtime.block_on(self.crowd.for_each(from..to, UNDER_WAY, work))?;
+            bench.runtime.block_on(self.crowd.import(from..to, UNDER_WAY))?;
             rows.push(rate("grants imported a second", to - from, began));
             let each = (self.redis.memory()? - before) / (to - from) as f64;
             rows.push(Row::alone(
@@ -131,8 +127,7 @@ impl Side {
         let mut rows = Vec::new();
         for (from, to) in [(0, few), (few, tokens)].into_iter().filter(|(from, to)| from < to) {
             let (before, began) = (self.memory()?, Instant::now());
-            let work = |channel, number| async move { get_token(channel, &subject(number)).await.map(|_| ()) };
-            bench.runtime.block_on(self.crowd.for_each(from..to, UNDER_WAY, work))?;
+            bench.runtime.block_on(self.crowd.get_tokens(from..to, UNDER_WAY))?;
             rows.push(rate("refreshes a second", to - from, began));
             let each = (self.memory()? - before) / (to - from) as f64;
             rows.push(Row::alone(
