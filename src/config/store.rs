@@ -107,10 +107,10 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     }
     let allowed = reader.optional("allow_insecure", boolean).unwrap_or(false);
     let guarded = address.is_encrypted() || address.has_password() || reader.value("password").is_some();
-    if !guarded && !address.is_loopback() && !allowed {
+    if !guarded && !address.stays_on_this_host() && !allowed {
         reader.misfit(
             "url",
-            "leads to other hosts with neither a password nor TLS, and whoever reaches that Redis can delete every grant",
+            "can lead to other hosts with neither a password nor TLS, and whoever reaches that Redis can delete every grant",
             "add a password, write rediss://, or allow_insecure = true if nobody else can reach it",
         );
     }

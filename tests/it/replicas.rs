@@ -161,8 +161,10 @@ async fn redis_holds_no_secret_and_no_subject_and_forgets_in_time() {
 async fn killing_the_one_process_of_an_embedded_store_loses_no_grant() {
     let provider = Provider::start(&[("ACCESS_TTL", "3600"), ("ROTATE", "1")]).await;
     let first = provider.mint_refresh_token("service", "offline_access read").await;
-    let config = configuration("", &provider.token_url())
-        .replace("kind = \"redis\"\nurl = \"\"", "kind = \"embedded\"\npath = \"@DIR@/bearerd.redb\"");
+    let config = configuration("", &provider.token_url()).replace(
+        "kind = \"redis\"\nurl = \"\"\nallow_insecure = true",
+        "kind = \"embedded\"\npath = \"@DIR@/bearerd.redb\"",
+    );
     let mut bearerd = Bearerd::start(&config, &files(&first)).await;
     let mut generation = 0;
     for _ in 0..5 {

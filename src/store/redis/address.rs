@@ -141,9 +141,10 @@ impl Address {
         self.login.password().is_some()
     }
 
-    /// Whether all hosts that it names are this one.
-    pub fn is_loopback(&self) -> bool {
-        self.endpoints.iter().all(Endpoint::is_loopback)
+    /// Whether what is kept there stays on this host. Sentinels and nodes of a cluster that do run here can name any other
+    /// host as the one that has the data.
+    pub fn stays_on_this_host(&self) -> bool {
+        self.kind == Kind::Server && self.endpoints.iter().all(Endpoint::is_loopback)
     }
 
     /// The server, the Sentinels or the first nodes.
@@ -272,16 +273,16 @@ mod tests {
 
     #[test]
     fn this_host_is_known_by_all_its_names() {
-        for (text, loopback) in [
+        for (text, stays) in [
             ("redis://localhost", true),
             ("redis://LOCALHOST:7000/1", true),
             ("redis://127.0.0.1", true),
             ("redis://127.9.9.9", true),
             ("redis://[::1]", true),
             ("redis://[::ffff:127.0.0.1]", true),
-            ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", true),
+            ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", false),
             ("redis+cluster://127.0.0.1,redis-1", false),
-            ("redis+sentinel://localhost/mymaster", true),
+            ("redis+sentinel://localhost/mymaster", false),
             ("redis+sentinel://sentinel/mymaster", false),
             ("redis://redis", false),
             ("redis://localhost.example", false),
@@ -290,7 +291,7 @@ mod tests {
             ("redis://10.0.0.1", false),
             ("redis://[fd00::1]", false),
         ] {
-            assert_eq!(Address::parse(text).unwrap().is_loopback(), loopback, "{text}");
+            assert_eq!(Address::parse(text).unwrap().stays_on_this_host(), stays, "{text}");
         }
         for (text, password) in [("redis://h", false), ("redis://me@h", false), ("redis://:pw@h", true)] {
             assert_eq!(Address::parse(text).unwrap().has_password(), password, "{text}");

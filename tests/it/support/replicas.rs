@@ -123,7 +123,8 @@ pub fn files(first: &str) -> [(&str, &str); 3] {
     [("seal", SEAL_KEY), ("client-secret", "web-secret"), ("refresh-token", first)]
 }
 
-/// What a replica is configured with; more keys of the credential can follow.
+/// What a replica is configured with; more keys of the credential can follow. Sentinels and clusters of tests have no
+/// passwords, and no other host knows them.
 pub fn configuration(redis: &str, token_url: &str) -> String {
     format!(
         r#"
@@ -134,6 +135,7 @@ admin_listen = "@ADMIN@"
 [store]
 kind = "redis"
 url = "{redis}"
+allow_insecure = true
 
 [seal]
 keys = [{{ id = "test", file = "seal" }}]
