@@ -81,7 +81,7 @@ pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option
 }
 
 /// The HTTP/2 library writes a warning for each answer to a ping that was not sent, so anybody who can connect could fill
-/// the log. What stands in the configuration about the same module counts more.
+/// the log. What stands in the configuration about exactly this module counts more.
 const UNASKED: &str = "h2::proto::ping_pong=error";
 
 /// Writes the log to stderr from here on.

@@ -30,7 +30,10 @@ pub(super) fn read(reader: &Reader<'_>) -> Log {
     let right = "write a level, error, warn, info, debug or trace, or levels per module: \"info,bearerd=debug\"";
     let filter = reader.optional("filter", |value| {
         parsed(value, "is not a log filter", |text| {
-            EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|_| right)
+            // One that says nothing would be taken for the wish to hear of errors alone, or of nothing.
+            let says_something = text.split(',').any(|part| !part.trim().is_empty());
+            let filter = EnvFilter::builder().parse(text).ok().filter(|_| says_something);
+            filter.map(|_| text.to_owned()).ok_or(right)
         })
     });
     Log {

@@ -286,6 +286,10 @@ fn policies_times_and_logs() {
         ("[cache]\nmax_tokens = 0", "is out of range"),
         ("[cache]\nmax_age = \"5\"", "is not a duration"),
         ("[log]\nfilter = \"bearerd=loud\"", "is not a log filter"),
+        ("[log]\nfilter = \"\"", "is empty"),
+        ("[log]\nfilter = \",\"", "is not a log filter"),
+        ("[log]\nfilter = \" \"", "is not a log filter"),
+        ("[log]\nfilter = \" , \"", "is not a log filter"),
         ("[log]\nformat = \"xml\"", "\"text\" or \"json\""),
     ]);
 }
