@@ -15,9 +15,12 @@ use bearerd::{
 };
 use tonic::Code;
 
-use crate::support::{
-    PATIENCE, Redis, eventually,
-    house::{House, ROTATING, reason},
+use crate::{
+    store_redis::settings,
+    support::{
+        PATIENCE, Redis, eventually,
+        house::{House, ROTATING, reason},
+    },
 };
 
 /// A provider that keeps its answers back, so that there is time for something else to happen.
@@ -35,17 +38,7 @@ struct Rival {
 impl Rival {
     async fn new(redis: &Redis, sandbox: &Sandbox) -> Self {
         let ring = Ring::new([("test", (0..32).collect::<Vec<u8>>().as_slice())]).unwrap();
-        let settings = RedisConfig {
-            url: redis.url().as_str().into(),
-            username: None,
-            password: None,
-            sentinel_username: None,
-            sentinel_password: None,
-            prefix: "bearerd".into(),
-            ca: None,
-            wait_replicas: 0,
-            wait_fsync: false,
-        };
+        let settings = RedisConfig { prefix: "bearerd".into(), ..settings(&redis.url()) };
         let store = RedisStore::open(&settings, ring).await.unwrap();
         let grant = GrantKey { credential: CredentialName::new("demo").unwrap(), subject: Subject::default() };
         let scopes = Scopes::new(["read"]).unwrap();

@@ -18,6 +18,8 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     store_contract::{Desk, beside, refreshable},
+    store_embedded::ring,
+    store_redis::settings,
     support::{Bearerd, Cluster, PATIENCE, Provider, Redis, eventually},
 };
 
@@ -197,25 +199,6 @@ fn rows(path: &std::path::Path) -> Vec<u8> {
         }
     }
     all
-}
-
-fn ring(ids: &[(&str, u8)]) -> Ring {
-    let keys: Vec<(&str, [u8; 32])> = ids.iter().map(|(id, byte)| (*id, [*byte; 32])).collect();
-    Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap()
-}
-
-fn settings(url: &str) -> RedisConfig {
-    RedisConfig {
-        url: url.into(),
-        username: None,
-        password: None,
-        sentinel_username: None,
-        sentinel_password: None,
-        prefix: "test".into(),
-        wait_replicas: 0,
-        wait_fsync: false,
-        ca: None,
-    }
 }
 
 /// A whole pass, and how many steps it took.

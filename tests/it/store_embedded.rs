@@ -17,7 +17,8 @@ use crate::{
 
 const GRANTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("grants");
 
-fn ring(keys: &[(&str, u8)]) -> Ring {
+/// A ring of keys, each of this byte alone; the first one seals.
+pub fn ring(keys: &[(&str, u8)]) -> Ring {
     let keys: Vec<_> = keys.iter().map(|(id, byte)| (*id, [*byte; 32])).collect();
     Ring::new(keys.iter().map(|(id, key)| (*id, key.as_slice()))).unwrap()
 }

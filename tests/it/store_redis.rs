@@ -35,7 +35,8 @@ fn ring(id: &str, byte: u8) -> Ring {
     Ring::new([(id, [byte; 32].as_slice())]).unwrap()
 }
 
-fn settings(url: &str) -> RedisConfig {
+/// The usual settings for the Redis behind this URL.
+pub fn settings(url: &str) -> RedisConfig {
     RedisConfig {
         url: url.into(),
         username: None,
