@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
+import queue
 import resource
 import secrets
 import shutil
@@ -26,8 +27,9 @@ import attacks
 # What `deploy/` gives a pod, in MiB. Whoever cannot prove who they are must not be able to get it killed.
 MOST_MEMORY = 256
 
-# How long each attack lasts, and how long the server is left alone after it.
-SECONDS, REST = 8, 4
+# How long each attack lasts, and how long the server is left alone after it: longer than an honest call can take, so
+# that each one that the attack made fail is seen.
+SECONDS, REST = 8, 7
 
 # Enough for both ends of 10,000 connections, in two processes.
 FILES = 12_000
@@ -104,8 +106,9 @@ class Server:
         honest = Path(__file__).with_name("honest.py")
         self.caller = subprocess.Popen([sys.executable, honest, f"127.0.0.1:{self.port}", token, *authority],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.calls = []
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.calls = queue.SimpleQueue()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
 
     def certificate(self):
         subprocess.run(
@@ -127,7 +130,18 @@ class Server:
 
     def listen(self):
         for line in self.caller.stdout:
-            self.calls.append(json.loads(line))
+            self.calls.put(json.loads(line))
+
+    def ended(self):
+        """The honest calls that have ended since this was last asked."""
+        return [self.calls.get() for _ in range(self.calls.qsize())]
+
+    def last_calls(self):
+        """Has the honest caller finish what it does. The calls that have ended since."""
+        self.caller.stdin.close()
+        self.caller.wait(60)
+        self.listener.join()
+        return self.ended()
 
     def memory(self):
         """What it holds in memory, in MiB; 0 once it has ended."""
@@ -160,9 +174,10 @@ def work(attack, target, seconds, told):
 
 
 def attacked(server, attack):
-    """Makes an attack; what was sent, and what the server held in memory before, at most, and after."""
+    """Makes an attack; what was sent, what the server held in memory before, at most, and after, and the honest calls
+    since the last attack."""
     time.sleep(1)
-    began, before, peak = time.monotonic(), server.memory(), 0.0
+    before, peak = server.memory(), 0.0
     told, tells = multiprocessing.Pipe(duplex=False)
     attacker = multiprocessing.Process(target=work, args=(attack, ("127.0.0.1", server.port), SECONDS, tells))
     attacker.start()
@@ -171,21 +186,28 @@ def attacked(server, attack):
         attacker.join(0.1)
     sent = told.recv() if told.poll() else "the attack itself failed"
     time.sleep(REST)
-    calls = [call for call in list(server.calls) if call["at"] >= began]
-    return sent, (before, max(peak, before), server.memory()), calls
+    return sent, (before, max(peak, before), server.memory()), server.ended()
 
 
 def row(name, sent, memory, calls):
     """Prints what came of an attack; whether it did no harm."""
-    failed = [call for call in calls if call["failed"]]
+    failed = failures(calls)
     slowest = max((call["ms"] for call in calls), default=0.0)
     mib = " ".join(f"{size:6.0f}" for size in memory)
     print(f"{name:26} {sent:44} {mib}  {len(calls) - len(failed):5} {len(failed):6} {slowest:7.0f} ms", flush=True)
-    for why in sorted({f"{call['way']} connection: {call['failed']}" for call in failed}):
-        print(f"{'':26} {why}", flush=True)
+    explain(failed)
     if memory[1] > MOST_MEMORY:
         print(f"{'':26} more than {MOST_MEMORY} MiB of memory", flush=True)
     return bool(calls) and not failed and 0 < memory[1] <= MOST_MEMORY and memory[2] > 0
+
+
+def failures(calls):
+    return [call for call in calls if call["failed"]]
+
+
+def explain(failed):
+    for why in sorted({f"{call['way']} connection: {call['failed']}" for call in failed}):
+        print(f"{'':26} {why}", flush=True)
 
 
 def main():
@@ -207,6 +229,9 @@ def main():
                 for attack, needs, name in chosen:
                     if needs == lines:
                         harmless &= row(name, *attacked(server, attack))
+                failed = failures(server.last_calls())
+                explain(failed)
+                harmless &= not failed
             finally:
                 server.close()
             log = (Path(directory) / "log").stat().st_size
