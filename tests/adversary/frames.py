@@ -41,6 +41,11 @@ def field(name, value):
     return b"\0" + text(name) + text(value)
 
 
+def begun_field(name, length):
+    """A field that goes into no table, up to its value, which is to have this length."""
+    return b"\0" + text(name) + integer(length, 7)
+
+
 def indexed(name, value):
     """A field that is put into the table, and is number 62 there afterwards."""
     return b"\x40" + text(name) + text(value)

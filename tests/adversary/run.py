@@ -1,7 +1,7 @@
 """Attacks a real bearerd, one attack after the other, while an honest caller asks for a token every 100 ms.
 
-Prints what was sent, what it cost, and what the honest caller saw of it. Exits 1 if one of its calls failed, or if memory
-grew beyond the bound. Everything is on loopback, and ends with this process.
+Prints what was sent, what it cost, and what the honest caller saw of it. Exits 1 if one of its calls failed, if memory
+grew beyond the bound, or if an attack did not happen. Everything is on loopback, and ends with this process.
 
   run.py BEARERD [NAME …]      BEARERD is the binary; with names, only these attacks
 """
@@ -174,8 +174,8 @@ def work(attack, target, seconds, told):
 
 
 def attacked(server, attack):
-    """Makes an attack; what was sent, what the server held in memory before, at most, and after, and the honest calls
-    since the last attack."""
+    """Makes an attack; what was sent, how much of it, what the server held in memory before, at most, and after, and
+    the honest calls since the last attack."""
     time.sleep(1)
     before, peak = server.memory(), 0.0
     told, tells = multiprocessing.Pipe(duplex=False)
@@ -184,21 +184,23 @@ def attacked(server, attack):
     while attacker.is_alive():
         peak = max(peak, server.memory())
         attacker.join(0.1)
-    sent = told.recv() if told.poll() else "the attack itself failed"
+    sent, amount = told.recv() if told.poll() else ("the attack itself failed", 0)
     time.sleep(REST)
-    return sent, (before, max(peak, before), server.memory()), server.ended()
+    return sent, amount, (before, max(peak, before), server.memory()), server.ended()
 
 
-def row(name, sent, memory, calls):
+def row(name, sent, amount, memory, calls):
     """Prints what came of an attack; whether it did no harm."""
     failed = failures(calls)
     slowest = max((call["ms"] for call in calls), default=0.0)
     mib = " ".join(f"{size:6.0f}" for size in memory)
     print(f"{name:26} {sent:44} {mib}  {len(calls) - len(failed):5} {len(failed):6} {slowest:7.0f} ms", flush=True)
     explain(failed)
+    if amount <= 0:
+        print(f"{'':26} nothing of it was taken, so it shows nothing", flush=True)
     if memory[1] > MOST_MEMORY:
         print(f"{'':26} more than {MOST_MEMORY} MiB of memory", flush=True)
-    return bool(calls) and not failed and 0 < memory[1] <= MOST_MEMORY and memory[2] > 0
+    return amount > 0 and bool(calls) and not failed and 0 < memory[1] <= MOST_MEMORY and memory[2] > 0
 
 
 def failures(calls):
