@@ -181,14 +181,17 @@ impl Policy {
         let (number, row) = numbered.find(|(_, row)| row.limits(&asked).next().is_none()).ok_or(Denied)?;
         let (limits_methods, row) = (row.methods.is_some(), RowId { number, name: row.name.clone() });
         let Request { action, credential, subject, scopes, resources, call } = request;
-        let (scopes, resources) = match self.chosen.get(&credential) {
+        let configured = self.chosen.get_key_value(&credential);
+        let (scopes, resources) = match configured {
             // What was compared with the row is what is asked for.
-            Some(Chosen::Token(default_scopes, default_resources)) if action.chooses_a_token() => (
+            Some((_, Chosen::Token(default_scopes, default_resources))) if action.chooses_a_token() => (
                 if scopes.is_empty() { default_scopes.clone() } else { scopes },
                 if resources.is_empty() { default_resources.clone() } else { resources },
             ),
-            Some(Chosen::Token(_, _) | Chosen::Secret) | None => (scopes, resources),
+            Some((_, Chosen::Token(_, _) | Chosen::Secret)) | None => (scopes, resources),
         };
+        // All that is kept for a credential then has one text for its name.
+        let credential = configured.map_or(credential, |(name, _)| name.clone());
         let token = TokenKey { grant: GrantKey { credential, subject }, scopes, resources };
         Ok(Permit { token, action, call, limits_methods, row })
     }

@@ -74,9 +74,11 @@ pub(super) async fn store(
 
 /// What was granted, as a token of this generation.
 pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation: Generation) -> Token {
+    let asked = &target.slot.key.scopes;
     Token {
         expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
-        scopes: granted.scopes.unwrap_or_else(|| target.slot.key.scopes.clone()),
+        // Mostly the provider repeats what was asked for, which is there already.
+        scopes: granted.scopes.filter(|scopes| scopes != asked).unwrap_or_else(|| asked.clone()),
         value: granted.access_token,
         kind: granted.kind,
         generation,
