@@ -6,11 +6,10 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Live,
-    answer::{Answer, Worked, answer},
+    answer::{Answer, Use, Worked, answer},
     grants, token,
 };
 use crate::{
-    api::answer::Use,
     identity::Remote,
     proto::{
         CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,

@@ -1,20 +1,20 @@
-//! A connection that is served, with all requests on it, by one task.
+//! A connection that is served. A request runs on its connection's task as long as it waits for nothing, and then on a task of
+//! its own.
 //!
-//! A token from memory is there at once. A task for each request would cost as much as its answer, and what each task answers is
-//! sent by itself, with a system call; what one task answers is sent together. Work that is long, or that others wait for, has
-//! tasks of its own elsewhere: refreshes, connections to upstreams, large answers.
+//! A token from memory is there at once. A task for it would cost as much as the answer, and what each task answers is sent by
+//! itself, with a system call; what is answered in place is sent together with all that was asked together.
 
 use std::{
     convert::Infallible,
     future::Future,
-    panic::AssertUnwindSafe,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{FutureExt, Stream, future::CatchUnwind, stream::FuturesUnordered};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -32,8 +32,8 @@ use super::connection::Connection;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request, until all of its answer is handed to the connection. Its panic is nobody else's, as if it had a task of its own.
-type UnderWay = CatchUnwind<AssertUnwindSafe<Pin<Box<dyn Future<Output = ()> + Send>>>>;
+/// A request, until all of its answer is handed to the connection.
+type UnderWay = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Requests that came in and did not begin yet. The HTTP/2 library takes it for what runs tasks.
 #[derive(Clone, Default)]
@@ -41,8 +41,7 @@ struct New(Arc<Mutex<Vec<UnderWay>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for New {
     fn execute(&self, request: F) {
-        let request: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(request);
-        self.0.lock().push(AssertUnwindSafe(request).catch_unwind());
+        self.0.lock().push(Box::pin(request));
     }
 }
 
@@ -61,7 +60,8 @@ impl<S> Services for S where
 pub(super) struct Serving<S: Services> {
     connection: Pin<Box<http2::Connection<TokioIo<Connection>, S, New>>>,
     new: New,
-    under_way: FuturesUnordered<UnderWay>,
+    /// An empty list that takes the place of the one that is worked on.
+    spare: Vec<UnderWay>,
 }
 
 impl<S: Services> Serving<S> {
@@ -76,7 +76,7 @@ impl<S: Services> Serving<S> {
             // gRPC has no use for it.
             .auto_date_header(false);
         let connection = Box::pin(http.serve_connection(TokioIo::new(connection), services));
-        Self { connection, new, under_way: FuturesUnordered::new() }
+        Self { connection, new, spare: Vec::new() }
     }
 
     /// Asks the client to go, and takes no more requests.
@@ -84,14 +84,15 @@ impl<S: Services> Serving<S> {
         self.connection.as_mut().graceful_shutdown();
     }
 
-    /// Goes on with every request that can go on; tells whether anything changed for the connection.
-    fn go_on(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut changed = false;
-        self.under_way.extend(self.new.0.lock().drain(..));
-        while let Poll::Ready(Some(_)) = Pin::new(&mut self.under_way).poll_next(cx) {
-            changed = true;
+    /// Begins what came in; tells whether there was anything.
+    fn begin(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut new = mem::replace(&mut *self.new.0.lock(), mem::take(&mut self.spare));
+        let any = !new.is_empty();
+        for request in new.drain(..) {
+            begin(request, cx);
         }
-        changed
+        self.spare = new;
+        any
     }
 }
 
@@ -102,10 +103,18 @@ impl<S: Services> Future for Serving<S> {
         loop {
             let connection = self.connection.as_mut().poll(cx);
             // What was answered meanwhile is sent when the connection is looked at again.
-            if connection.is_ready() || !self.go_on(cx) {
+            if !self.begin(cx) || connection.is_ready() {
                 return connection;
             }
         }
+    }
+}
+
+/// Begins a request. As on a task of its own, its panic would be nobody else's.
+fn begin(mut request: UnderWay, cx: &mut Context<'_>) {
+    match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => drop(tokio::spawn(request)),
+        Ok(Poll::Ready(())) | Err(_) => {}
     }
 }
 
