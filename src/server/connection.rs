@@ -117,8 +117,12 @@ impl AsyncWrite for Connection {
         self.sent(cx, written)
     }
 
+    /// The HTTP/2 library asks this first before anything was read, to know what to copy: where the answer is yes, whatever
+    /// has 256 bytes ends a write, and what follows it needs another one; else only what has 1 KiB does. Most answers are in
+    /// between, and it is cheaper to copy them and to send all that are there at once. What is larger is sent from where it
+    /// is, as far as the answer is yes later.
     fn is_write_vectored(&self) -> bool {
-        self.bytes.is_write_vectored()
+        self.silent.is_none() && self.bytes.is_write_vectored()
     }
 }
 

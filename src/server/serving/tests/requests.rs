@@ -1,7 +1,8 @@
 //! Where requests run, and what that means for the others on their connection.
 
 use std::{
-    io,
+    convert::Infallible,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc,
@@ -10,8 +11,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -37,12 +40,42 @@ impl AsyncWrite for Counting {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    /// As a socket says.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A message as large as one with a token, and the trailers after it.
+struct Message(bool);
+
+impl http_body::Body for Message {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = match std::mem::replace(&mut self.0, true) {
+            false => Frame::data(Bytes::from_static(&[b'x'; 400])),
+            true => Frame::trailers(HeaderMap::new()),
+        };
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -59,7 +92,7 @@ async fn connected() -> (SendRequest<Body>, Arc<Notify>, Arc<AtomicUsize>) {
                 "/panic" => panic!("as asked"),
                 _ => {}
             }
-            Ok(Response::new(Body::empty()))
+            Ok(Response::new(Body::new(Message(false))))
         }
     });
     let (requests, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
