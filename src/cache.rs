@@ -1,12 +1,15 @@
 //! The tokens that this replica holds in memory.
 //!
 //! Each token has a slot. A slot has a floor: tokens of that generation and older are dead, and a late insert of one is
-//! refused, so an invalidation can never be undone by a load that began before it. The floor is raised before the
-//! token is dropped, and looked at again after a token was put in; whichever comes last sees the other.
+//! refused, so an invalidation can never be undone by a load that began before it.
+//!
+//! A hundred thousand tokens do not fit into a processor's caches, and then what a call costs more is the pieces of memory
+//! that it touches. So the key of a slot stands in the slot alone, and so does what is known of its token.
 
 use std::{
     convert::Infallible,
     hash::{Hash, Hasher},
+    mem,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,8 +17,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::{DefaultHashBuilder, Equivalent, UnitWeighter};
 
 use self::index::Index;
@@ -55,7 +57,9 @@ pub struct Cache {
     trust: Arc<Trust>,
 }
 
-type SlotKey = (TokenKey, Edition);
+/// A slot by what tells it from others.
+#[derive(Clone)]
+struct SlotKey(Arc<Slot>);
 
 /// A token that is looked for: its key in borrowed parts, so that whoever finds it has copied nothing.
 #[derive(Clone, Copy, Debug)]
@@ -85,12 +89,8 @@ pub struct Slot {
     pub edition: Edition,
     /// Where it is in the store.
     pub place: Place,
-    floor: AtomicU64,
-    held: ArcSwapOption<Held>,
-    used: AtomicBool,
-    degraded: AtomicBool,
-    /// What this replica did for the token while the store was away.
-    pub alone: Mutex<Alone>,
+    state: Mutex<State>,
+    alone: OnceLock<Box<Mutex<Alone>>>,
     /// How often tokens of this credential were found in memory, once that was asked.
     pub found: OnceLock<Counter>,
     trust: Arc<Trust>,
@@ -109,16 +109,29 @@ pub struct Alone {
     pub strikes: u32,
 }
 
+/// What is known of a token. Whoever has the lock only reads and notes.
+#[derive(Default)]
+struct State {
+    /// Tokens of this generation and older are dead.
+    floor: Generation,
+    /// Newer than the floor.
+    held: Option<Held>,
+    /// The token was used.
+    used: bool,
+    /// Refreshing fails while the token is still valid.
+    degraded: bool,
+}
+
 struct Held {
     token: Arc<Token>,
-    epoch: u64,
+    epoch: Epoch,
     believed_until: Option<Deadline>,
     /// Set once per token: refreshing it ahead of time was asked for.
-    ahead_asked: AtomicBool,
+    ahead_asked: bool,
 }
 
 /// When a load began; a token from it is believed only if no event was missed since.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Cache {
@@ -134,14 +147,16 @@ impl Cache {
 
     /// The slot of a token; it is made if there is none.
     pub fn slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        self.slots.get(sought).unwrap_or_else(|| self.make(sought.to_key(), place))
+        self.slots.get(sought).unwrap_or_else(|| self.make(sought, place))
     }
 
-    fn make(&self, key: SlotKey, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        let place = place(&key.0);
-        let made = Arc::new(Slot::new(key.0.clone(), key.1, place, Arc::clone(&self.trust)));
+    fn make(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        let key = sought.to_key();
+        let place = place(&key);
+        let made = Arc::new(Slot::new(key, sought.edition, place, Arc::clone(&self.trust)));
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
+        let key = SlotKey(Arc::clone(&made));
         let Ok(slot) = self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::clone(&made)));
         if !Arc::ptr_eq(&slot, &made) {
             self.index.remove(&made);
@@ -183,13 +198,33 @@ impl Cache {
 }
 
 impl Sought<'_> {
-    fn to_key(self) -> SlotKey {
-        let Self { grant, scopes, resources, edition } = self;
-        (TokenKey { grant: grant.clone(), scopes: scopes.clone(), resources: resources.clone() }, edition)
+    fn to_key(self) -> TokenKey {
+        let Self { grant, scopes, resources, edition: _ } = self;
+        TokenKey { grant: grant.clone(), scopes: scopes.clone(), resources: resources.clone() }
     }
 }
 
-/// As the key in whose place it stands.
+impl SlotKey {
+    fn sought(&self) -> Sought<'_> {
+        let Slot { key: TokenKey { grant, scopes, resources }, edition, .. } = &*self.0;
+        Sought { grant, scopes, resources, edition: *edition }
+    }
+}
+
+impl Hash for SlotKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.sought().hash(state);
+    }
+}
+
+impl PartialEq for SlotKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.sought().equivalent(other)
+    }
+}
+
+impl Eq for SlotKey {}
+
 impl Hash for Sought<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self { grant, scopes, resources, edition } = self;
@@ -201,9 +236,9 @@ impl Hash for Sought<'_> {
 }
 
 impl Equivalent<SlotKey> for Sought<'_> {
-    fn equivalent(&self, (key, edition): &SlotKey) -> bool {
-        let TokenKey { grant, scopes, resources } = key;
-        (self.edition, self.grant, self.scopes, self.resources) == (*edition, grant, scopes, resources)
+    fn equivalent(&self, key: &SlotKey) -> bool {
+        let Sought { grant, scopes, resources, edition } = key.sought();
+        (self.edition, self.grant, self.scopes, self.resources) == (edition, grant, scopes, resources)
     }
 }
 
@@ -213,154 +248,136 @@ impl Trust {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::SeqCst))
+    }
+
     fn covers(&self, held: &Held, now: &Moment) -> bool {
         self.hearing.load(Ordering::SeqCst)
-            && held.epoch == self.epoch.load(Ordering::SeqCst)
+            && held.epoch == self.epoch()
             && held.believed_until.is_none_or(|until| !until.has_passed(now))
     }
 }
 
 impl Slot {
     fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
-        Self {
-            key,
-            edition,
-            place,
-            floor: AtomicU64::new(0),
-            held: ArcSwapOption::empty(),
-            used: AtomicBool::new(false),
-            degraded: AtomicBool::new(false),
-            alone: Mutex::default(),
-            found: OnceLock::new(),
-            trust,
-        }
+        let (state, alone, found) = (Mutex::default(), OnceLock::new(), OnceLock::new());
+        Self { key, edition, place, state, alone, found, trust }
     }
 
     /// The token, if it may be served without a look into the store.
     pub fn fresh(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
-        let held = self.held.load();
-        let held = held.as_ref().filter(|held| self.trust.covers(held, now))?;
-        self.servable(held, wanted, now)
+        self.state.lock().serve(|held| self.trust.covers(held, now) && held.token.satisfies(wanted, now))
     }
 
     /// The token, if it is valid as far as this replica knows: for times when the store cannot be asked.
     pub fn valid(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
-        self.servable(self.held.load().as_ref()?, wanted, now)
-    }
-
-    fn servable(&self, held: &Held, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
-        let alive = held.token.generation > self.floor() && held.token.satisfies(wanted, now);
-        alive.then(|| {
-            if !self.used.load(Ordering::Relaxed) {
-                self.used.store(true, Ordering::Relaxed);
-            }
-            Arc::clone(&held.token)
-        })
+        self.state.lock().serve(|held| held.token.satisfies(wanted, now))
     }
 
     /// Whether the token of this generation is held and good for anybody who comes now, without marking it as used.
     pub fn is_good(&self, generation: Generation, now: &Moment) -> bool {
-        let held = self.held.load();
-        let held = held.as_ref().filter(|held| held.token.generation == generation && generation > self.floor());
-        held.is_some_and(|held| held.token.satisfies(&Wanted::default(), now))
+        self.state.lock().held_of(generation).is_some_and(|held| held.token.satisfies(&Wanted::default(), now))
     }
 
     /// To be called before a load begins.
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.trust.epoch.load(Ordering::SeqCst))
+        self.trust.epoch()
     }
 
     /// Puts a token in, unless it is dead or older than the one that is there. Tells whether it went in.
     pub fn put(&self, token: &Arc<Token>, epoch: Epoch, now: &Moment) -> bool {
-        if token.generation <= self.floor() {
+        let believed_until = self.trust.max_age.map(|age| now.after(age));
+        let mut state = self.state.lock();
+        if let Some(same) = state.held_of(token.generation) {
+            same.epoch = epoch;
+            same.believed_until = believed_until;
             return false;
         }
-        let held = Arc::new(Held {
-            token: Arc::clone(token),
-            epoch: epoch.0,
-            believed_until: self.trust.max_age.map(|age| now.after(age)),
-            ahead_asked: AtomicBool::new(false),
-        });
-        let mut new = false;
-        self.held.rcu(|current| match current {
-            Some(older) if older.token.generation > token.generation => {
-                new = false;
-                Some(Arc::clone(older))
-            }
-            Some(same) if same.token.generation == token.generation => {
-                new = false;
-                Some(Arc::new(Held {
-                    token: Arc::clone(&same.token),
-                    epoch: held.epoch,
-                    believed_until: held.believed_until,
-                    ahead_asked: AtomicBool::new(same.ahead_asked.load(Ordering::Relaxed)),
-                }))
-            }
-            Some(_) | None => {
-                new = true;
-                Some(Arc::clone(&held))
-            }
-        });
-        self.drop_dead();
+        let new = token.generation > state.newest_known();
         if new {
-            self.degraded.store(false, Ordering::Relaxed);
+            state.held = Some(Held { token: Arc::clone(token), epoch, believed_until, ahead_asked: false });
+            state.degraded = false;
         }
         new
     }
 
     /// Declares tokens of this generation and older dead.
     pub fn raise_floor(&self, floor: Generation) {
-        self.floor.fetch_max(floor.get(), Ordering::SeqCst);
-        self.drop_dead();
+        let mut state = self.state.lock();
+        state.floor = state.floor.max(floor);
+        let dead = state.held.take_if(|held| held.token.generation <= floor);
+        // Whoever drops a token last wipes it, which others need not wait for.
+        drop(state);
+        drop(dead);
     }
 
     /// The generation at and below which tokens are dead.
     pub fn floor(&self) -> Generation {
-        Generation::new(self.floor.load(Ordering::SeqCst))
-    }
-
-    fn drop_dead(&self) {
-        let floor = self.floor();
-        self.held.rcu(|current| current.as_ref().filter(|held| held.token.generation > floor).cloned());
+        self.state.lock().floor
     }
 
     /// The newest generation that this replica knows of.
     pub fn newest_known(&self) -> Generation {
-        self.floor().max(self.generation().unwrap_or(Generation::ZERO))
+        self.state.lock().newest_known()
     }
 
     /// Whether the token was used since this was last asked.
     pub fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+        mem::take(&mut self.state.lock().used)
     }
 
     /// Claims the right to have this generation refreshed ahead of time; only the first caller gets it.
     pub fn ask_ahead(&self, generation: Generation) -> bool {
-        let held = self.held.load();
-        let held = held.as_ref().filter(|held| held.token.generation == generation);
-        held.is_some_and(|held| !held.ahead_asked.swap(true, Ordering::Relaxed))
+        self.state.lock().held_of(generation).is_some_and(|held| !mem::replace(&mut held.ahead_asked, true))
     }
 
     /// Gives that right back after a failure.
     pub fn unask_ahead(&self, generation: Generation) {
-        if let Some(held) = self.held.load().as_ref().filter(|held| held.token.generation == generation) {
-            held.ahead_asked.store(false, Ordering::Relaxed);
+        if let Some(held) = self.state.lock().held_of(generation) {
+            held.ahead_asked = false;
         }
     }
 
     /// The generation that is held.
     pub fn generation(&self) -> Option<Generation> {
-        self.held.load().as_ref().map(|held| held.token.generation)
+        self.state.lock().generation()
     }
 
     /// Whether refreshing fails while the token is still valid.
     pub fn is_degraded(&self) -> bool {
-        self.degraded.load(Ordering::Relaxed)
+        self.state.lock().degraded
     }
 
     /// Notes whether refreshing fails.
     pub fn set_degraded(&self, degraded: bool) {
-        self.degraded.store(degraded, Ordering::Relaxed);
+        self.state.lock().degraded = degraded;
+    }
+
+    /// What this replica did for the token while the store was away.
+    pub fn alone(&self) -> MutexGuard<'_, Alone> {
+        self.alone.get_or_init(Box::default).lock()
+    }
+}
+
+impl State {
+    /// The token, if it is good for that; it counts as used then.
+    fn serve(&mut self, is_good: impl FnOnce(&Held) -> bool) -> Option<Arc<Token>> {
+        let held = self.held.as_ref().filter(|held| is_good(held))?;
+        self.used = true;
+        Some(Arc::clone(&held.token))
+    }
+
+    fn held_of(&mut self, generation: Generation) -> Option<&mut Held> {
+        self.held.as_mut().filter(|held| held.token.generation == generation)
+    }
+
+    fn generation(&self) -> Option<Generation> {
+        self.held.as_ref().map(|held| held.token.generation)
+    }
+
+    fn newest_known(&self) -> Generation {
+        self.floor.max(self.generation().unwrap_or(Generation::ZERO))
     }
 }
 
@@ -516,7 +533,7 @@ mod tests {
             let found = cache.slot(&other, place);
             assert!(!Arc::ptr_eq(&slot, &found), "{other:?}");
             assert!(Arc::ptr_eq(&found, &cache.slot(&other, place)), "{other:?}");
-            assert_eq!((&found.key, found.edition), (&other.to_key().0, other.edition));
+            assert_eq!((&found.key, found.edition), (&other.to_key(), other.edition));
         }
     }
 

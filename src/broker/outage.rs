@@ -51,7 +51,7 @@ pub(super) async fn obtain(
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering: false,
-        failures: target.slot.alone.lock().failures,
+        failures: target.slot.alone().failures,
         jitter: core.jitter(),
     };
     match decide::fate(answer, &around) {
@@ -69,7 +69,7 @@ pub(super) async fn obtain(
 }
 
 fn own_rest(core: &Core, target: &Target) -> Option<Error> {
-    let (cause, until) = target.slot.alone.lock().failure?;
+    let (cause, until) = target.slot.alone().failure?;
     let left = until.remaining(&core.now());
     (!left.is_zero()).then_some(Error::Failed { cause, retry_after: Some(left) })
 }
@@ -77,7 +77,7 @@ fn own_rest(core: &Core, target: &Target) -> Option<Error> {
 fn failed(core: &Core, target: &Target, cause: FailureCause, wait: Duration) -> Error {
     attempt::count(core, target, cause.word());
     target.slot.set_degraded(true);
-    let mut alone = target.slot.alone.lock();
+    let mut alone = target.slot.alone();
     alone.failures = alone.failures.saturating_add(1);
     alone.failure = Some((cause, core.now().after(wait)));
     Error::Failed { cause, retry_after: Some(wait) }
@@ -88,7 +88,7 @@ fn keep(core: &Arc<Core>, target: &Target, granted: Granted, sent: &Moment) -> A
     let generation = Generation::new(slot.newest_known().get().saturating_add(1));
     let token = Arc::new(commit::token(target, granted, sent, generation));
     {
-        let mut alone = slot.alone.lock();
+        let mut alone = slot.alone();
         (alone.generation, alone.failure, alone.failures) = (generation, None, 0);
     }
     core.keep(target, &token, slot.epoch());
@@ -112,11 +112,11 @@ impl Core {
         match held {
             Some(token) if token.generation > generation => Judged::Nothing("already_replaced"),
             Some(token) if token.generation == generation => {
-                let strikes = target.slot.alone.lock().strikes;
+                let strikes = target.slot.alone().strikes;
                 match decide::damp(self.age(token), strikes, target.credential.min_age()) {
                     ReportPlan::HeldBack { wait } => Judged::HeldBack(wait),
                     ReportPlan::Reject { strikes } => {
-                        target.slot.alone.lock().strikes = strikes;
+                        target.slot.alone().strikes = strikes;
                         target.slot.raise_floor(generation);
                         Judged::Rejected(generation)
                     }
@@ -139,7 +139,7 @@ impl Core {
     /// until there is one that the store knows too, which is asked for in the background. The look into the store counts
     /// as one for this token, so that meanwhile not every caller looks.
     pub(super) fn hand_back(self: &Arc<Self>, target: &Target, token: &Arc<Token>, epoch: Epoch) -> bool {
-        let is_own = target.slot.alone.lock().generation == token.generation;
+        let is_own = target.slot.alone().generation == token.generation;
         if is_own {
             target.slot.put(token, epoch, &self.now());
             if self.refresh_ahead(target, token.generation, None) {

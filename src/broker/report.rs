@@ -147,7 +147,7 @@ impl Core {
             loaded.token = Some(Token::clone(&current));
         }
         let known = [loaded.token.as_ref(), token.as_deref(), held.as_deref()];
-        let alone = target.slot.alone.lock().generation;
+        let alone = target.slot.alone().generation;
         let generation = match about {
             About::Generation(generation) => *generation,
             About::AccessToken(value) => generation_of(value, known),
