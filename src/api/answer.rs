@@ -111,13 +111,9 @@ where
     let (metadata, _extensions, message) = request.into_parts();
     let trace = trace(&metadata);
     let entry = api.audit.begin(rpc, remote.address.as_ref().map(|address| Arc::clone(&address.shown)), trace);
-    let mut call = Rpc { api, rpc, trace, caller: None, entry };
+    let mut call = Rpc { api, rpc, trace, caller: None, entry, ended: false };
     let (left, place) = match (deadline::of(&metadata), call.api.limits.enter()) {
-        // Its record says that the caller did not wait for the end.
-        (Deadline::Over, _) => {
-            call.api.count(rpc, CANCELLED);
-            return Box::pin(ready(Err(deadline::exceeded())));
-        }
+        (Deadline::Over, _) => return Box::pin(ready(Err(deadline::exceeded()))),
         (_, Err(excess)) => return call.refused(excess),
         (Deadline::Malformed, Ok(_)) => return call.refused(deadline::malformed()),
         (Deadline::Ahead(left), Ok(place)) => (left, place),
@@ -136,7 +132,7 @@ where
     }
 }
 
-/// An rpc that came in, until its end.
+/// An rpc that came in, until its end, or until nobody waits for that any more.
 struct Rpc {
     api: Arc<Api>,
     rpc: &'static str,
@@ -144,6 +140,16 @@ struct Rpc {
     /// Who calls, as soon as that is known.
     caller: Option<Caller>,
     entry: Entry,
+    ended: bool,
+}
+
+/// Its record says so too, by itself.
+impl Drop for Rpc {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.api.count(self.rpc, CANCELLED);
+        }
+    }
 }
 
 impl Rpc {
@@ -170,8 +176,9 @@ impl Rpc {
         }
     }
 
-    fn ends<A>(self, result: Result<A, Refusal>) -> Result<Response<A>, Status> {
+    fn ends<A>(mut self, result: Result<A, Refusal>) -> Result<Response<A>, Status> {
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
+        self.ended = true;
         self.entry.ends(word);
         self.api.count(self.rpc, word);
         result.map(Response::new).map_err(|refusal| {

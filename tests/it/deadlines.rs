@@ -1,9 +1,11 @@
 //! How much time a caller gives (`grpc-timeout`): none, years, and what is no time at all.
 
+use std::time::Duration;
+
 use bearerd::proto::GetTokenRequest;
 use prost::Message;
 use reqwest::{Client, header::CONTENT_TYPE};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     identity::configuration,
@@ -124,4 +126,27 @@ async fn case_32_no_time_at_all_is_counted() {
         assert_eq!(get_within(&address(&bearerd), &["0n"]).await.0, DEADLINE_EXCEEDED);
     }
     assert_eq!(bearerd.metric("bearerd_requests_total{rpc=\"GetToken\",result=\"CANCELLED\"}").await, 3.0);
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_for_the_end_is_counted() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let token_url = format!("http://{}/token", silent.local_addr().unwrap());
+    let server = "[server]\nlisten = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n[store]\npath = \"@DIR@/b.redb\"\n";
+    let secret = "{ file = \"@DIR@/secret\" }";
+    let credential =
+        CLIENT_CREDENTIALS.replace("{token_url}", &token_url).replace("{ env = \"CLIENT_SECRET\" }", secret);
+    let bearerd = Bearerd::start(&format!("{server}{credential}"), &[("secret", "s")]).await;
+    let address = address(&bearerd);
+    let cancelled = async || bearerd.metric("bearerd_requests_total{rpc=\"GetToken\",result=\"CANCELLED\"}").await;
+    // One whose time passes, and one who hangs up.
+    assert_eq!(get_of_within(&address, "cc", &["200m"]).await.0, DEADLINE_EXCEEDED);
+    eventually(PATIENCE, async || cancelled().await == 1.0).await;
+    // Until one of them was heard before he hung up.
+    eventually(PATIENCE, async || {
+        let gone = timeout(Duration::from_millis(200), get_of_within(&address, "cc", &[])).await;
+        assert!(gone.is_err(), "{gone:?}");
+        cancelled().await > 1.0
+    })
+    .await;
 }
