@@ -1,5 +1,5 @@
 -- ARGV: 1 owner, 2 lease in ms, 3 refused generation, 4 the longest wait that is believed, in µs.
-local fresh = token()
+local fresh = token(redis.call('HGET', KEYS[1], 'since'))
 if fresh and number(fresh[1]) > tonumber(ARGV[3]) then
   return view('newer', 0)
 end

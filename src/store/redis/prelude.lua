@@ -20,8 +20,8 @@ local LARGEST = 8 * 1024 * 1024
 
 local function bounded(values)
   local size = 0
-  for _, value in ipairs(values) do
-    size = size + #(value or '')
+  for index = 1, #values do
+    size = size + #(values[index] or '')
   end
   if size > LARGEST then
     error({ err = 'UNREADABLE a value is larger than any of ours' })
@@ -44,17 +44,26 @@ local function revision()
 end
 
 -- The token, unless it was made from a grant that was replaced since.
-local function token()
+local function token(since)
   local row = bounded(redis.call('HMGET', KEYS[3], 'gen', 'sealed'))
-  local since = number(redis.call('HGET', KEYS[1], 'since'))
-  if not row[1] or number(row[1]) < since then
+  if not row[1] or number(row[1]) < number(since) then
     return nil
   end
   return { row[1], row[2], redis.call('PTTL', KEYS[3]) }
 end
 
+-- What a field is among all of a key, names and values by turns: it is read already, and another command would take longer.
+local function among(fields, name)
+  for index = 1, #fields, 2 do
+    if fields[index] == name then
+      return fields[index + 1]
+    end
+  end
+end
+
 local function view(status, left)
-  return { status, left, bounded(redis.call('HGETALL', KEYS[1])), token() or {}, redis.call('TIME') }
+  local fields = bounded(redis.call('HGETALL', KEYS[1]))
+  return { status, left, fields, token(among(fields, 'since')) or {}, redis.call('TIME') }
 end
 
 -- Writes what is there already. A script that is repeated and finds its own effect does so, because whoever waits until a
