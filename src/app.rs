@@ -2,6 +2,7 @@
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     signal::unix::Signal,
     sync::watch,
@@ -106,7 +107,7 @@ impl App {
         let counted = Arc::clone(&telemetry);
         let serving = server::grpc(listeners, api.clone(), settings(&config), counted, is_ready.clone(), stopped());
         let probes = server::admin(admin_listener, Arc::clone(&telemetry), is_ready, stopped());
-        let servers = vec![tokio::spawn(serving), tokio::spawn(probes)];
+        let servers = vec![tokio::spawn(serving.map(Ok)), tokio::spawn(probes)];
         announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
         let change = Some(Change { started: config, opened, ring, spool, api, telemetry });

@@ -21,6 +21,7 @@ mod admin;
 mod arriving;
 mod connection;
 mod frames;
+mod reflection;
 mod room;
 mod services;
 mod serving;
@@ -58,9 +59,6 @@ pub enum ServerError {
     /// The certificate, key or authority does not work.
     #[error("server.tls: {0}")]
     Tls(#[from] TlsError),
-    /// The descriptions for reflection do not fit together.
-    #[error("reflection: {0}")]
-    Reflection(String),
     /// An address cannot be listened on, or no more.
     #[error("the listener broke: {0}")]
     Listener(String),
@@ -68,10 +66,6 @@ pub enum ServerError {
 
 /// Serves gRPC until `shutdown`, and then until the requests under way are answered. If this is dropped before, those
 /// requests end as if their clients had gone.
-///
-/// # Errors
-///
-/// [`ServerError::Reflection`], before anything is served.
 pub async fn grpc(
     listeners: Listeners,
     api: Live,
@@ -79,8 +73,8 @@ pub async fn grpc(
     telemetry: Arc<Telemetry>,
     ready: watch::Receiver<bool>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), ServerError> {
-    let (services, following) = Services::new(api, &config, ready)?;
+) {
+    let (services, following) = Services::new(api, &config, ready);
     let acceptor = Acceptor::new(services, &config, telemetry);
     let _cut = acceptor.cut_when_dropped();
     let tcp = async {
@@ -103,7 +97,6 @@ pub async fn grpc(
     }
     acceptor.finish().await;
     following.abort();
-    Ok(())
 }
 
 /// Binds an address.

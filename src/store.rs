@@ -328,6 +328,9 @@ pub struct Rest {
     pub left: Duration,
 }
 
+/// How many events a slow listener may lag behind before it is told of a gap. Room for all of them is taken at the start.
+const EVENT_BACKLOG: usize = 1_024;
+
 /// Something changed in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

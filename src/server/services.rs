@@ -1,4 +1,4 @@
-//! The gRPC services as one connection reaches them: bearerd's own, health and reflection.
+//! The gRPC services as one connection reaches them: bearerd's own, health, and those that describe them.
 
 use std::{
     convert::Infallible,
@@ -19,21 +19,21 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service as _;
 
 use super::{
-    ServerConfig, ServerError,
+    ServerConfig,
     arriving::Arriving,
+    reflection::Reflection,
     room::{Held, Room},
 };
 use crate::{
     api::{self, Live, Session},
     identity::Remote,
     proto::{
-        self,
         grant_admin_server::{GrantAdminServer, SERVICE_NAME as GRANT_ADMIN},
         token_service_server::{SERVICE_NAME as TOKEN_SERVICE, TokenServiceServer},
     },
 };
 
-/// The largest question for a description, in bytes.
+/// The largest question for health, in bytes.
 const QUESTION: usize = 16 * 1024;
 
 /// The question for health that has one answer: probes ask it, and are not to suffer from those who converse.
@@ -46,8 +46,9 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + 
 #[derive(Clone)]
 pub(super) struct Services {
     api: Live,
-    /// Those that need no caller.
-    open: Routes,
+    health: Routes,
+    /// `None`: nobody is told.
+    reflection: Option<Reflection>,
     room: Arc<Room>,
     max_message_bytes: usize,
 }
@@ -56,29 +57,22 @@ pub(super) struct Services {
 pub(super) struct ConnectionServices {
     tokens: TokenServiceServer<Session>,
     grants: GrantAdminServer<Session>,
-    open: Routes,
+    health: Routes,
+    reflection: Option<Reflection>,
     room: Arc<Room>,
     address: Option<IpAddr>,
 }
 
 impl Services {
     /// All of them. Health follows readiness until the handle ends it.
-    pub fn new(
-        api: Live,
-        config: &ServerConfig,
-        ready: watch::Receiver<bool>,
-    ) -> Result<(Self, AbortHandle), ServerError> {
+    pub fn new(api: Live, config: &ServerConfig, ready: watch::Receiver<bool>) -> (Self, AbortHandle) {
         let (reporter, health) = tonic_health::server::health_reporter();
-        let mut open = Routes::builder();
-        open.add_service(health.max_decoding_message_size(QUESTION));
-        if config.reflection {
-            open.add_service(reflection()?.max_decoding_message_size(QUESTION))
-                .add_service(reflection_before_v1()?.max_decoding_message_size(QUESTION));
-        }
+        let health = Routes::new(health.max_decoding_message_size(QUESTION)).prepare();
+        let reflection = config.reflection.then(Reflection::default);
         let max_message_bytes = config.max_message_bytes;
         let room = Arc::new(Room::new(max_message_bytes));
         let following = tokio::spawn(follow(reporter, ready)).abort_handle();
-        Ok((Self { api, open: open.routes().prepare(), room, max_message_bytes }, following))
+        (Self { api, health, reflection, room, max_message_bytes }, following)
     }
 
     /// What a connection from there reaches.
@@ -88,7 +82,8 @@ impl Services {
         ConnectionServices {
             tokens: TokenServiceServer::new(session.clone()).max_decoding_message_size(self.max_message_bytes),
             grants: GrantAdminServer::new(session).max_decoding_message_size(self.max_message_bytes),
-            open: self.open.clone(),
+            health: self.health.clone(),
+            reflection: self.reflection.clone(),
             room: Arc::clone(&self.room),
             address,
         }
@@ -105,8 +100,8 @@ impl Service<Request<Incoming>> for ConnectionServices {
         match service(path) {
             TOKEN_SERVICE => self.tokens.clone().call(self.arriving(request)),
             GRANT_ADMIN => self.grants.clone().call(self.arriving(request)),
-            _ if path == CHECK => Box::pin(self.open.clone().call(self.arriving(request))),
-            other => self.converse(other.starts_with("grpc.reflection."), request),
+            _ if path == CHECK => Box::pin(self.health.clone().call(self.arriving(request))),
+            _ => self.converse(request),
         }
     }
 }
@@ -117,13 +112,18 @@ impl ConnectionServices {
     }
 
     /// Answers what anybody may ask, for as long as the connection lasts.
-    fn converse(&self, is_stream: bool, request: Request<Incoming>) -> Answer {
+    fn converse(&self, request: Request<Incoming>) -> Answer {
         let Some(held) = self.room.conversations.take(self.address, 1) else {
             return Box::pin(ready(Ok(api::overloaded().into_http())));
         };
-        let mut open = self.open.clone();
-        // A stream of questions has no end to wait for; how large each may be is bounded where it is understood.
-        let answer = if is_stream { open.call(request) } else { open.call(self.arriving(request)) };
+        let answer = match &self.reflection {
+            // A stream of questions has no end to wait for; how large each may be is bounded where it is understood.
+            Some(reflection) if Reflection::is_asked(request.uri().path()) => match reflection.routes() {
+                Ok(mut routes) => routes.call(request),
+                Err(status) => return Box::pin(ready(Ok(status.into_http()))),
+            },
+            Some(_) | None => self.health.clone().call(self.arriving(request)),
+        };
         Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Conversation { body, _held: held }))) })
     }
 }
@@ -154,27 +154,6 @@ impl http_body::Body for Conversation {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-fn reflection() -> Result<
-    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
-    ServerError,
-> {
-    descriptions().build_v1().map_err(|error| ServerError::Reflection(error.to_string()))
-}
-
-/// Older tools know the protocol from before its first version only.
-fn reflection_before_v1() -> Result<
-    tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection>,
-    ServerError,
-> {
-    descriptions().build_v1alpha().map_err(|error| ServerError::Reflection(error.to_string()))
-}
-
-fn descriptions() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Health follows readiness, per service and for the whole.

@@ -12,8 +12,8 @@ use self::{
     rest::Rests,
 };
 use super::{
-    Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine, Rest,
-    Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import, Loaded,
+    Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{GrantRow, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
@@ -28,9 +28,6 @@ mod file;
 mod lease;
 mod reseal;
 mod rest;
-
-/// Events that a slow listener may lag behind before it is told of a gap.
-const EVENT_BACKLOG: usize = 1_024;
 
 /// The store in a file of this process.
 pub struct Embedded {

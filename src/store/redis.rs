@@ -14,8 +14,8 @@ use self::{
     script::{Call, Script, Scripts, Seen, View},
 };
 use super::{
-    Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Quarantine,
-    Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import,
+    Loaded, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
@@ -42,9 +42,6 @@ mod reseal;
 mod root;
 mod script;
 mod slot;
-
-/// Events that a slow listener may lag behind before it is told of a gap.
-const EVENT_BACKLOG: usize = 4_096;
 
 /// How to reach Redis.
 #[derive(Clone, Debug)]
