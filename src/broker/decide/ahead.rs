@@ -15,8 +15,9 @@ pub(in crate::broker) fn ahead(
     if lifetime < SHORTEST_LIFE {
         return None;
     }
-    // By chance up to a fifth later, never earlier: a margin can be the provider's limit.
-    let margin = (lifetime / 2).min(refresh_ahead).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
+    // By chance later, so that tokens which came together are not replaced together, and never earlier: a margin can be the
+    // provider's limit. Half of it is left for second attempts.
+    let margin = (lifetime / 2).min(refresh_ahead).mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
     Some(remaining.saturating_sub(margin).min(LONGEST_TIMER))
 }
 
@@ -29,7 +30,7 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(ahead(seconds(3600), seconds(3600), seconds(300), 0.0), Some(seconds(3300)));
         assert_eq!(ahead(seconds(10), seconds(10), seconds(300), 0.0), Some(seconds(5)));
-        assert_eq!(ahead(seconds(10), seconds(10), seconds(300), 1.0), Some(seconds(6)));
+        assert_eq!(ahead(seconds(10), seconds(10), seconds(300), 1.0), Some(Duration::from_millis(7500)));
         assert_eq!(ahead(seconds(3600), seconds(100), seconds(300), 0.0), Some(Duration::ZERO));
         assert_eq!(ahead(Duration::from_millis(900), seconds(1), seconds(300), 0.0), None);
         let century = seconds(100 * 365 * 86_400);

@@ -1,4 +1,4 @@
-//! Tokens that live a minute and are all kept alive: how evenly their provider is asked, and what that costs.
+//! Tokens that live four minutes and are all kept alive: how evenly their provider is asked, and what that costs.
 
 use std::{thread, time::Duration};
 
@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// How many grants; fewer where fewer are asked for.
-const GRANTS: usize = 10_000;
+const GRANTS: usize = 100_000;
 
 /// How long a token lives.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(240);
 
-/// How long the provider is watched: three waves of refreshes.
-const WATCH: Duration = Duration::from_secs(100);
+/// How long the provider is watched: two waves of refreshes.
+const WATCH: Duration = Duration::from_secs(330);
 
 /// How many calls are under way while grants and tokens are made.
 const UNDER_WAY: usize = 64;
@@ -34,7 +34,8 @@ const UNDER_WAY: usize = 64;
 pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let (provider, redis) = (Provider::start(bench, Duration::ZERO, LIFETIME)?, Redis::start(bench)?);
     let credential = format!("{}\nkeep_alive = true", refresh_token(&provider.token_url()));
-    let settings = Settings { redis: Some(redis.port()), tls: None, cache: "", credential: &credential };
+    let settings =
+        Settings { redis: Some(redis.port()), tls: None, cache: "max_tokens = 200_000", credential: &credential };
     let replica = Replica::start(bench, &How::Plainly, &settings)?;
     let grants = GRANTS.min(bench.grants);
     bench.runtime.block_on(async {
