@@ -38,5 +38,5 @@ pub const ALL: &[Chapter] = &[
     Chapter { name: "invalidation", what: "a report at one replica, seen at another", run: invalidation::run },
     Chapter { name: "scale", what: "many grants, and many tokens in memory", run: scale::run },
     Chapter { name: "start", what: "from exec to the first answer", run: start::run },
-    Chapter { name: "background", what: "tokens that are kept alive, for 100 seconds", run: background::run },
+    Chapter { name: "background", what: "tokens that are kept alive, for 330 seconds", run: background::run },
 ];
