@@ -17,7 +17,7 @@ use bearerd::{
 use super::{
     chance::Chance,
     provider::{DEFAULT_SCOPES, Providers, Rotation},
-    run::{AHEAD, LEASE, TAKEOVER, TIMING},
+    run::{LEASE, TAKEOVER, TIMING},
 };
 
 /// What a broker keeps of a grace period for the way to the provider.
@@ -35,6 +35,8 @@ pub struct Temper {
     pub profile: RotationProfile,
     pub lifetime: Duration,
     pub min_age: Duration,
+    /// Where it is long, a token outlives an attempt to replace it whose answer was lost.
+    pub ahead: Duration,
 }
 
 /// One token that callers want.
@@ -80,6 +82,7 @@ impl Temper {
             profile: if unknown { RotationProfile::Strict } else { profile },
             lifetime: chance.millis(40_000..240_000),
             min_age: Duration::from_secs(*chance.pick(&[0, 3, 10])),
+            ahead: Duration::from_secs(*chance.pick(&[30, 100])),
         }
     }
 
@@ -129,7 +132,7 @@ impl Temper {
             rejected_when: Rules::default(),
             default_lifetime: None,
             min_age: self.min_age,
-            refresh_ahead: AHEAD,
+            refresh_ahead: self.ahead,
             keep_alive: false,
             store_outage: StoreOutage::Fail,
             fence: Fence::default(),

@@ -18,7 +18,7 @@ use tokio::{task, time::Instant};
 use super::{
     keys::{Key, Temper},
     provider::{Effect, Family, Issued},
-    run::{AHEAD, MAX_AGE, TIMING},
+    run::{MAX_AGE, TIMING},
     wire::PATIENCE,
 };
 
@@ -284,7 +284,7 @@ impl Oracle {
             || self.forgotten.is_replaced(&place.unit, generation);
         // A replica that waited for the store's reply counts from when it asked.
         let left = left.saturating_sub(PATIENCE);
-        let due = left <= AHEAD.min(life / 2);
+        let due = left <= hold.temper.ahead.min(life / 2);
         let too_short = self.wanted_left.get(place).is_some_and(|wanted| left < *wanted);
         if !refused && !due && !too_short {
             self.fault(format!("G4: a lease was taken on {place:?}, where {generation} has {left:?} left"));

@@ -46,7 +46,6 @@ pub const TIMING: Timing = Timing {
 };
 pub const LEASE: Duration = Duration::from_secs(20);
 pub const MAX_AGE: Duration = Duration::from_secs(15);
-pub const AHEAD: Duration = Duration::from_secs(30);
 
 /// How long an intent that nobody settled is left alone: the lease, and twice the longest pause between two commits.
 pub const TAKEOVER: Duration = Duration::from_secs(24);
