@@ -4,7 +4,7 @@
 //! nothing is measured alone: bearerd and what stands beside it take turns, and what is reported is their ratio.
 //! Instructions are counted besides, which no neighbour disturbs; a baseline of them is kept in the repository.
 //!
-//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load`, `crowd`, `flood` and `callgrind`
+//! In reading order: `chapters` says what is compared, `parts` what runs, `pair`, `load`, `crowd` and `callgrind`
 //! how it is measured, `row`, `report` and `baseline` what becomes of it.
 //!
 //! There are two programs of it, which differ in their allocator alone: `main` has the system's, as most programs have, and
@@ -22,12 +22,12 @@ mod callgrind;
 mod chapters;
 mod crowd;
 mod error;
-mod flood;
 mod load;
 mod machine;
 mod pair;
 mod parts;
 mod pin;
+mod preload;
 mod report;
 mod row;
 

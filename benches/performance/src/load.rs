@@ -1,11 +1,13 @@
 //! Load by h2load, which is not of our making, and what came of it.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
     bench::Bench,
     error::{Error, cannot, failed},
+    pair::Pair,
     parts::{Answered, Protocol, Server, certificates::Certificates},
+    preload::library,
 };
 
 /// How much is asked for.
@@ -38,14 +40,16 @@ const BUSY: f64 = 0.85;
 
 impl Loaded {
     /// Whether the server worked as much as it could, so that the rate is its own.
-    pub fn is_the_servers_limit(&self) -> bool {
-        is_busy(self.rate, self.cpu)
+    fn is_the_servers_limit(self) -> bool {
+        self.rate * self.cpu / 1e6 >= BUSY
     }
 }
 
-/// Whether a server that answered so many calls a second, for so many µs of processor time each, worked as much as it could.
-pub fn is_busy(rate: f64, cpu: f64) -> bool {
-    rate * cpu / 1e6 >= BUSY
+/// Why nothing follows from the rates of these pairs, if nothing does.
+pub fn doubt<T>(pairs: &[Pair<T>], loaded: impl Fn(&T) -> Loaded) -> Option<&'static str> {
+    let sides = pairs.iter().flat_map(|pair| [&pair.ours, &pair.theirs]);
+    let all_busy = sides.map(loaded).all(Loaded::is_the_servers_limit);
+    (!all_busy).then_some("not known: who was measured waited for the machine")
 }
 
 impl Load {
@@ -69,8 +73,9 @@ impl Load {
         tls: Option<&Certificates>,
         log: &Path,
     ) -> Result<String, Error> {
+        let requests = server.requests().iter().map(|message| framed(message)).collect::<Result<Vec<_>, _>>()?;
         let body = bench.scratch().join("request.bin");
-        fs::write(&body, framed(&server.request())?).map_err(cannot("write a request"))?;
+        fs::write(&body, requests.first().map_or(&[][..], Vec::as_slice)).map_err(cannot("write a request"))?;
         // It appends to a log that is there.
         if log.exists() {
             fs::remove_file(log).map_err(cannot("remove an old log"))?;
@@ -91,7 +96,14 @@ impl Load {
         bench.note(&command, &[(&*body.to_string_lossy(), "request.bin"), (&authority(&server.url()), "$ADDRESS")]);
         command.arg("--log-file").arg(log);
         if let Some(certificates) = tls {
-            present(&mut command, bench, certificates)?;
+            command.env("LD_PRELOAD", library(bench, "client_certificate")?);
+            command.env("CLIENT_CERTIFICATE", certificates.directory().join("client"));
+            command.env("CLIENT_KEY", certificates.directory().join("client.key"));
+        }
+        if requests.len() > 1 {
+            let bodies = bench.scratch().join("requests.bin");
+            fs::write(&bodies, requests.concat()).map_err(cannot("write requests"))?;
+            command.env("LD_PRELOAD", library(bench, "varied_body")?).env("BODIES", bodies);
         }
         let output = command.output().map_err(cannot("start h2load (scripts/bench-setup installs it)"))?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -124,23 +136,4 @@ pub fn framed(message: &[u8]) -> Result<Vec<u8>, Error> {
 
 fn authority(url: &str) -> String {
     url.split('/').nth(2).unwrap_or_default().to_owned()
-}
-
-/// h2load has no option for a certificate of its own. A library of one function gives it one, in the place where OpenSSL
-/// makes the context of its connections.
-fn present(command: &mut Command, bench: &Bench, certificates: &Certificates) -> Result<(), Error> {
-    let library = bench.scratch().join("client_certificate.so");
-    if !library.exists() {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/client_certificate.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]);
-        let status = compiler.status().map_err(cannot("start the C compiler"))?;
-        if !status.success() {
-            return Err(failed("client_certificate.c cannot be compiled"));
-        }
-    }
-    command.env("LD_PRELOAD", library);
-    command.env("CLIENT_CERTIFICATE", certificates.directory().join("client"));
-    command.env("CLIENT_KEY", certificates.directory().join("client.key"));
-    Ok(())
 }

@@ -92,8 +92,8 @@ pub trait Server {
     /// The URL of the rpc, or of the resource.
     fn url(&self) -> String;
 
-    /// The request's message; a GET has none.
-    fn request(&self) -> Vec<u8>;
+    /// The messages of the requests, all equally long, which are sent in turn; a GET has none.
+    fn requests(&self) -> Vec<Vec<u8>>;
 
     /// What it has answered. The load generator takes every gRPC error for a success, so the server is asked.
     fn answered(&self) -> Result<Answered, Error>;

@@ -3,7 +3,7 @@
 use crate::{
     bench::Bench,
     error::Error,
-    load::{Load, Loaded},
+    load::{Load, Loaded, doubt},
     pair::{Pair, take_turns},
     parts::{
         How,
@@ -34,18 +34,14 @@ pub fn measured(bench: &Bench, tls: Option<&Certificates>) -> Result<[Row; 4], E
     let (pairs, alike) = (beside(Allocator::System)?, beside(Allocator::Mimalloc)?);
     let peer = if tls.is_some() { "bare tonic echo, mutual TLS" } else { "bare tonic echo" };
     let rate = |pairs: &[Pair<Loaded>], peer| {
-        Row::of("calls a second, one server core", peer, pairs, "/s", |loaded| loaded.rate).doubted(doubt(pairs))
+        Row::of("calls a second, one server core", peer, pairs, "/s", |loaded| loaded.rate)
+            .doubted(doubt(pairs, |loaded| *loaded))
     };
     Ok([
         rate(&pairs, peer),
-        Row::of("p99, 100 calls under way", peer, &pairs, "µs", |loaded| loaded.p99).doubted(doubt(&pairs)),
+        Row::of("p99, 100 calls under way", peer, &pairs, "µs", |loaded| loaded.p99)
+            .doubted(doubt(&pairs, |loaded| *loaded)),
         Row::of("the server's processor time for one call", peer, &pairs, "µs", |loaded| loaded.cpu),
         rate(&alike, MIMALLOC),
     ])
-}
-
-/// Whether the rates are those of the servers.
-fn doubt(pairs: &[Pair<Loaded>]) -> Option<&'static str> {
-    let busy = pairs.iter().all(|pair| pair.ours.is_the_servers_limit() && pair.theirs.is_the_servers_limit());
-    (!busy).then_some("not known: a server waited for the machine")
 }

@@ -3,7 +3,7 @@
 use crate::{
     bench::Bench,
     error::Error,
-    load::{Load, Loaded},
+    load::{Load, Loaded, doubt},
     pair::take_turns,
     parts::{Server, bearerd::sandbox, envoy::Envoy, nginx::Nginx, through::Through},
     row::{Goal, Row},
@@ -27,9 +27,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let pairs =
         take_turns(bench.rounds, || turn(bench, &bearerd, &upstream, 10), || turn(bench, &envoy, &upstream, 100))?;
     let peer = "Envoy, credential injector";
-    let busy =
-        pairs.iter().all(|pair| pair.ours.loaded.is_the_servers_limit() && pair.theirs.loaded.is_the_servers_limit());
-    let doubt = (!busy).then_some("not known: a proxy waited for the machine");
+    let doubt = doubt(&pairs, |turn| turn.loaded);
     let rate = Row::of("calls a second, one core for the proxy", peer, &pairs, "/s", |turn| turn.loaded.rate);
     let added = Row::of("added to the median of one call, one under way", peer, &pairs, "µs", |turn| turn.added);
     Ok(vec![

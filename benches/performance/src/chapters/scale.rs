@@ -1,22 +1,23 @@
 //! What a grant and a token cost in memory, and whether many of them make bearerd slower.
 
 use std::{
-    sync::Arc,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     time::{Duration, Instant},
 };
+
+use prost::Message;
 
 use crate::{
     bench::Bench,
     crowd::{Crowd, subject},
-    error::{Error, failed},
-    flood::flood,
-    load::is_busy,
+    error::Error,
+    load::{Load, Loaded, doubt},
     pair::take_turns,
     parts::{
-        How,
+        Answered, How, Server,
         provider::Provider,
         redis::Redis,
-        replica::Replica,
+        replica::{Replica, token_of},
         settings::{Settings, refresh_token},
     },
     report::whole,
@@ -28,6 +29,9 @@ const FEW: usize = 10_000;
 
 /// All tokens in memory.
 const TOKENS: usize = 100_000;
+
+/// Tokens that are in use while the others only lie in memory.
+const OFTEN: usize = 1_000;
 
 /// What bearerd may take before anybody asked, in MiB.
 const IDLE: f64 = 12.0;
@@ -44,36 +48,71 @@ struct Side {
     redis: Redis,
     replica: Replica,
     crowd: Crowd,
+    requests: Vec<Vec<u8>>,
     _provider: Provider,
-}
-
-/// What a turn of the flood shows.
-struct Turn {
-    rate: f64,
-    cpu: f64,
 }
 
 /// The table.
 pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let (many, one) = (Side::start(bench)?, Side::start(bench)?);
+    let (mut many, mut one) = (Side::start(bench)?, Side::start(bench)?);
     let idle = many.memory()?;
     let grants = many.import(bench, bench.grants)?;
     let tokens = many.fill(bench, TOKENS.min(bench.grants))?;
     one.import(bench, 1)?;
     one.fill(bench, 1)?;
-    let all = Arc::new((0..TOKENS.min(bench.grants)).map(subject).collect::<Vec<_>>());
-    let first = Arc::new(vec![subject(0)]);
-    let pairs = take_turns(bench.rounds, || many.flood(bench, &all), || one.flood(bench, &first))?;
-    let busy = pairs.iter().all(|pair| [&pair.ours, &pair.theirs].iter().all(|turn| is_busy(turn.rate, turn.cpu)));
-    let doubt = (!busy).then_some("not known: a server waited for the machine");
-    let (what, peer) =
-        (format!("with {} grants, {} of them in memory", whole(bench.grants), whole(all.len())), "one grant");
-    let rate = Row::of(&format!("calls a second {what}"), peer, &pairs, "/s", |turn| turn.rate);
-    let cpu = Row::of("the server's processor time for one call", peer, &pairs, "µs", |turn| turn.cpu);
     let idle = beside("memory in use before anybody asked", idle / 1_048_576.0, "MiB", "allowed", IDLE);
     let alone = [idle.with_goal(Goal::AtMost(1.0))].into_iter().chain(grants).chain(tokens);
-    let rate = rate.doubted(doubt).with_goal(Goal::AtLeast(LEAST));
-    Ok(alone.chain([rate, cpu.with_goal(Goal::AtMost(1.0 / LEAST))]).collect())
+    let held = TOKENS.min(bench.grants);
+    let what = format!("with {} grants, {} of them in memory", whole(bench.grants), whole(held));
+    let [rate, cpu] = beside_one(bench, &what, &mut many, &(0..held).collect::<Vec<_>>(), &mut one)?;
+    let goals = [rate.with_goal(Goal::AtLeast(LEAST)), cpu.with_goal(Goal::AtMost(1.0 / LEAST))];
+    let by_zipf = beside_one(bench, &format!("{what}, by Zipf's law"), &mut many, &skewed(held), &mut one)?;
+    let few = OFTEN.min(held);
+    let often = format!("{what}, {} in use", whole(few));
+    let often = beside_one(bench, &often, &mut many, &(0..few).collect::<Vec<_>>(), &mut one)?;
+    Ok(alone.chain(goals).chain(by_zipf).chain(often).collect())
+}
+
+/// Calls for these subjects, beside as many different requests for the only grant of the other side: so h2load does the same
+/// for both.
+fn beside_one(
+    bench: &Bench,
+    what: &str,
+    many: &mut Side,
+    subjects: &[usize],
+    one: &mut Side,
+) -> Result<[Row; 2], Error> {
+    many.ask_for(subjects);
+    one.ask_for(&vec![0; subjects.len()]);
+    let load = Load { connections: 10, streams: 10, requests: bench.requests };
+    let pairs = take_turns(bench.rounds, || load.on(bench, many, None), || load.on(bench, one, None))?;
+    let peer = "one grant";
+    let rate = Row::of(&format!("calls a second {what}"), peer, &pairs, "/s", |loaded: &Loaded| loaded.rate);
+    let cpu = Row::of("the server's processor time for one call", peer, &pairs, "µs", |loaded| loaded.cpu);
+    Ok([rate.doubted(doubt(&pairs, |loaded| *loaded)), cpu])
+}
+
+/// As many draws out of as many, by Zipf's law: the second one is drawn half as often as the first, the third a third as
+/// often. They are evenly spread draws, so the same ones come each time.
+fn skewed(number: usize) -> Vec<usize> {
+    let mut sums = Vec::with_capacity(number);
+    let total = (1..=number).fold(0.0, |sum, rank| {
+        sums.push(sum);
+        sum + 1.0 / rank as f64
+    });
+    let draw = |draw: usize| {
+        let drawn = total * (draw as f64 + 0.5) / number as f64;
+        sums.partition_point(|sum| *sum <= drawn).saturating_sub(1)
+    };
+    (0..number).map(draw).collect()
+}
+
+/// The same in an order in which nothing follows from what came before, and which is the same each time.
+fn mixed<T>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let by_chance = BuildHasherDefault::<DefaultHasher>::default();
+    let mut items: Vec<(usize, T)> = items.into_iter().enumerate().collect();
+    items.sort_by_cached_key(|(place, _)| by_chance.hash_one(place));
+    items.into_iter().map(|(_, item)| item).collect()
 }
 
 fn beside(what: &str, ours: f64, unit: &'static str, name: &str, theirs: f64) -> Row {
@@ -97,7 +136,12 @@ impl Side {
         let settings = Settings { redis: Some(redis.port()), tls: None, cache: &cache, credential: &credential };
         let replica = Replica::start(bench, &How::Plainly, &settings)?;
         let crowd = bench.runtime.block_on(Crowd::connect(&[&replica], 8))?;
-        Ok(Self { redis, replica, crowd, _provider: provider })
+        Ok(Self { redis, replica, crowd, requests: Vec::new(), _provider: provider })
+    }
+
+    /// From now on calls are for these subjects, in an order that jumps about.
+    fn ask_for(&mut self, subjects: &[usize]) {
+        self.requests = mixed(subjects.iter().map(|number| token_of(&subject(*number)).encode_to_vec()));
     }
 
     fn memory(&self) -> Result<f64, Error> {
@@ -137,20 +181,44 @@ impl Side {
         }
         Ok(rows)
     }
+}
 
-    /// Asks for tokens of these subjects, all of which must come from memory.
-    fn flood(&self, bench: &Bench, subjects: &Arc<Vec<String>>) -> Result<Turn, Error> {
-        let (before, began) = (self.served_from_memory()?, self.replica.process().cpu()?);
-        let rate = bench.runtime.block_on(flood(&self.replica.address(), subjects, bench.requests))?;
-        let (after, ended) = (self.served_from_memory()?, self.replica.process().cpu()?);
-        if after - before != bench.requests {
-            return Err(failed(format!("{} of {} calls were served from memory", after - before, bench.requests)));
-        }
-        Ok(Turn { rate, cpu: (ended - began).as_secs_f64() * 1e6 / bench.requests as f64 })
+impl Server for Side {
+    fn url(&self) -> String {
+        self.replica.get_token_url()
     }
 
-    fn served_from_memory(&self) -> Result<u64, Error> {
-        let meant = |series: &str| series.starts_with("bearerd_token_lookups_total{") && series.contains(r#""memory""#);
-        Ok(self.replica.metrics()?.sum(meant))
+    fn requests(&self) -> Vec<Vec<u8>> {
+        self.requests.clone()
+    }
+
+    fn answered(&self) -> Result<Answered, Error> {
+        self.replica.lookups("memory")
+    }
+
+    fn cpu(&self) -> Result<Duration, Error> {
+        self.replica.process().cpu()
+    }
+
+    fn stop(self) -> Result<(), Error> {
+        self.replica.stop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_by_zipf_s_law_are_skewed_as_it_says() {
+        let number = 10_000;
+        let draws = skewed(number);
+        let drawn = |rank| draws.iter().filter(|draw| **draw == rank).count();
+        let total: f64 = (1..=number).map(|rank| 1.0 / rank as f64).sum();
+        for rank in [0, 1, 9] {
+            let expected = number as f64 / total / (rank + 1) as f64;
+            assert!((drawn(rank) as f64 - expected).abs() <= 1.0, "{rank}: {} of {expected}", drawn(rank));
+        }
+        assert!(draws.iter().all(|draw| *draw < number) && draws.len() == number);
     }
 }

@@ -35,8 +35,6 @@ pub struct Bearerd {
     source: Source,
 }
 
-const PATH: &str = "/bearerd.v1.TokenService/GetToken";
-
 impl Bearerd {
     /// Starts one and waits until it is ready; with certificates, callers must show theirs.
     pub fn start(bench: &Bench, how: &How, source: Source, tls: Option<&Certificates>) -> Result<Self, Error> {
@@ -65,24 +63,19 @@ pub fn sandbox(bench: &Bench) -> Result<Sandbox, Error> {
 
 impl Server for Bearerd {
     fn url(&self) -> String {
-        format!("{}{PATH}", self.replica.address())
+        self.replica.get_token_url()
     }
 
-    fn request(&self) -> Vec<u8> {
-        token_of("").encode_to_vec()
+    fn requests(&self) -> Vec<Vec<u8>> {
+        vec![token_of("").encode_to_vec()]
     }
 
     /// As `/metrics` says it.
     fn answered(&self) -> Result<Answered, Error> {
-        let metrics = self.replica.metrics()?;
-        let source = match self.source {
-            Source::Memory => r#"result="memory""#,
-            Source::Redis(_) => r#"result="store""#,
-        };
-        let lookups = "bearerd_token_lookups_total{";
-        let well = metrics.sum(|series| series.starts_with(lookups) && series.contains(source));
-        let elsewhere = metrics.sum(|series| series.starts_with(lookups)) - well;
-        Ok(Answered { well, elsewhere, refused: metrics.refused(), unrecorded: metrics.unrecorded() })
+        self.replica.lookups(match self.source {
+            Source::Memory => "memory",
+            Source::Redis(_) => "store",
+        })
     }
 
     fn cpu(&self) -> Result<Duration, Error> {

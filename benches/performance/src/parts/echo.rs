@@ -95,8 +95,8 @@ impl Server for Echo {
         format!("{}{PATH}", self.address())
     }
 
-    fn request(&self) -> Vec<u8> {
-        self.request.clone()
+    fn requests(&self) -> Vec<Vec<u8>> {
+        vec![self.request.clone()]
     }
 
     fn answered(&self) -> Result<Answered, Error> {

@@ -71,7 +71,7 @@ impl Server for Envoy {
         format!("http://127.0.0.1:{}{PATH}", self.listen)
     }
 
-    fn request(&self) -> Vec<u8> {
+    fn requests(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
 

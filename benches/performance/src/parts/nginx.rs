@@ -63,7 +63,7 @@ impl Server for Nginx {
         format!("http://127.0.0.1:{}{PATH}", self.port)
     }
 
-    fn request(&self) -> Vec<u8> {
+    fn requests(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::{
-    How,
+    Answered, How,
     certificates::Certificates,
     free_port,
     process::Process,
@@ -64,6 +64,11 @@ impl Replica {
         format!("{scheme}://127.0.0.1:{}", self.grpc)
     }
 
+    /// Where `GetToken` is.
+    pub fn get_token_url(&self) -> String {
+        format!("{}/bearerd.v1.TokenService/GetToken", self.address())
+    }
+
     /// A new connection.
     pub async fn connect(&self) -> Result<Channel, Error> {
         self.endpoint()?.connect().await.map_err(|why| failed(format!("cannot connect to bearerd: {why:?}")))
@@ -83,6 +88,15 @@ impl Replica {
         let url = format!("http://127.0.0.1:{}/metrics", self.admin);
         let text = self.runtime.block_on(async { reqwest::get(url).await?.text().await });
         text.map(Metrics).map_err(|why| failed(format!("bearerd shows no metrics: {why}")))
+    }
+
+    /// The tokens that were looked up; well are those that came from `memory`, or from the `store`.
+    pub fn lookups(&self, source: &str) -> Result<Answered, Error> {
+        let metrics = self.metrics()?;
+        let (lookups, result) = ("bearerd_token_lookups_total{", format!("result=\"{source}\""));
+        let well = metrics.sum(|series| series.starts_with(lookups) && series.contains(&result));
+        let elsewhere = metrics.sum(|series| series.starts_with(lookups)) - well;
+        Ok(Answered { well, elsewhere, refused: metrics.refused(), unrecorded: metrics.unrecorded() })
     }
 
     /// The process.

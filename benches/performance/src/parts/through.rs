@@ -55,8 +55,8 @@ impl Server for Through {
         format!("{}/bearerd.v1.TokenService/CallThrough", self.0.address())
     }
 
-    fn request(&self) -> Vec<u8> {
-        asked().encode_to_vec()
+    fn requests(&self) -> Vec<Vec<u8>> {
+        vec![asked().encode_to_vec()]
     }
 
     /// As `/metrics` says it.
