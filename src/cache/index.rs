@@ -1,7 +1,7 @@
 //! Which slots an event is about.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Weak},
 };
 
@@ -11,47 +11,41 @@ use quick_cache::Lifecycle;
 use super::{Slot, SlotKey};
 use crate::store::names::{Place, TokenName, UnitName};
 
-/// The slots by what events call them: each unit's, and of these each token's. An event is about one token or one unit, so
-/// that no event makes anybody look at all that there is.
+/// The slots in the order of their places. An event is about one token or one unit, whose slots stand side by side, so that
+/// no event makes anybody look at all that there is.
 #[derive(Clone, Default)]
 pub(super) struct Index {
-    units: Arc<Mutex<HashMap<UnitName, Tokens>>>,
+    slots: Arc<Mutex<BTreeMap<Spot, Weak<Slot>>>>,
 }
 
-/// The slots of a unit. A token has several while an edition takes the place of another.
-type Tokens = HashMap<TokenName, Vec<Weak<Slot>>>;
+/// Where a slot is in that order.
+type Spot = (Place, Address);
+
+/// A token has several slots while an edition takes the place of another. Nothing else can come to be at a slot's address
+/// while its weak reference is kept.
+type Address = usize;
 
 impl Index {
     pub(super) fn add(&self, slot: &Arc<Slot>) {
-        let Place { unit, token } = &slot.place;
-        let mut units = self.units.lock();
-        units.entry(unit.clone()).or_default().entry(token.clone()).or_default().push(Arc::downgrade(slot));
+        self.slots.lock().insert(spot(slot), Arc::downgrade(slot));
     }
 
     pub(super) fn remove(&self, slot: &Arc<Slot>) {
-        let Place { unit, token } = &slot.place;
-        let mut units = self.units.lock();
-        let Some(tokens) = units.get_mut(unit) else { return };
-        let Some(slots) = tokens.get_mut(token) else { return };
-        slots.retain(|indexed| indexed.as_ptr() != Arc::as_ptr(slot));
-        if slots.is_empty() {
-            tokens.remove(token);
-        }
-        if tokens.is_empty() {
-            units.remove(unit);
-        }
+        self.slots.lock().remove(&spot(slot));
     }
 
     /// The slots of a token, or of all of a unit's.
     pub(super) fn of(&self, unit: &UnitName, token: Option<&TokenName>) -> Vec<Arc<Slot>> {
-        let units = self.units.lock();
-        let Some(tokens) = units.get(unit) else { return Vec::new() };
-        let upgraded = |slots: &Vec<Weak<Slot>>| slots.iter().filter_map(Weak::upgrade).collect();
-        match token {
-            Some(token) => tokens.get(token).map(upgraded).unwrap_or_default(),
-            None => tokens.values().flat_map(|slots| slots.iter().filter_map(Weak::upgrade)).collect(),
-        }
+        let first = Place { unit: unit.clone(), token: token.cloned().unwrap_or_else(|| TokenName::from("")) };
+        let is_meant = |place: &Place| place.unit == *unit && token.is_none_or(|token| place.token == *token);
+        let slots = self.slots.lock();
+        let meant = slots.range((first, Address::MIN)..).take_while(|((place, _), _)| is_meant(place));
+        meant.filter_map(|(_, slot)| slot.upgrade()).collect()
     }
+}
+
+fn spot(slot: &Arc<Slot>) -> Spot {
+    (slot.place.clone(), Arc::as_ptr(slot).addr())
 }
 
 /// What the cache has no room for any more is not told of events any more.
@@ -88,13 +82,12 @@ mod tests {
                 |_: &TokenKey| Place { unit: UnitName::from("crm/u"), token: TokenName::from(&*number.to_string()) };
             cache.slot(&Sought { grant, scopes, resources, edition: Edition(edition) }, place)
         };
-        let indexed =
-            || cache.index.units.lock().values().flat_map(HashMap::values).map(Vec::len).sum::<usize>() as u64;
+        let indexed = || cache.index.slots.lock().len() as u64;
         (0..most * 5).for_each(|number| drop(find(number, number % 2)));
         assert_eq!(indexed(), cache.len());
         assert!(cache.len() <= most);
         cache.retain(|_| false);
-        assert!(cache.is_empty() && cache.index.units.lock().is_empty());
+        assert!(cache.is_empty() && indexed() == 0);
 
         // An event about a token reaches all of its editions, and no other token.
         let slots = [find(0, 0), find(0, 1), find(1, 0)];
