@@ -37,7 +37,7 @@ use crate::{
     policy::Permit,
     provider::TokenEndpoint,
     rejection::Rules,
-    store::{Change, Event, Store, Unit, spool::Spool},
+    store::{Change, Event, Store, Unit, names::Place, spool::Spool},
     telemetry::{Counter, CredentialLabels, Telemetry},
     token::TokenKey,
     upstream::{Fence, Upstream},
@@ -254,16 +254,30 @@ impl Broker {
     fn target(&self, permit: &Permit) -> Result<Target, Error> {
         self.core.target(&self.roster, permit.token())
     }
+
+    /// The same for work on the grant that gets nobody a token: it takes no place in memory.
+    fn target_aside(&self, permit: &Permit) -> Result<Target, Error> {
+        self.core.target_in(&self.roster, permit.token(), |sought, place| self.core.cache.slot_aside(sought, place))
+    }
 }
 
 impl Core {
     fn target(&self, roster: &Roster, asked: &TokenKey) -> Result<Target, Error> {
+        self.target_in(roster, asked, |sought, place| self.cache.slot(sought, place))
+    }
+
+    fn target_in(
+        &self,
+        roster: &Roster,
+        asked: &TokenKey,
+        slot: impl FnOnce(&Sought<'_>, &dyn Fn(&TokenKey) -> Place) -> Arc<Slot>,
+    ) -> Result<Target, Error> {
         let (credential, edition) = roster.get(&asked.grant.credential).ok_or(Error::CredentialNotFound)?;
         if matches!(credential.grant, Grant::ClientCredentials(_)) && !asked.grant.subject.is_service() {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
-        let slot = self.cache.slot(&credential.sought(asked, edition), |key| {
+        let slot = slot(&credential.sought(asked, edition), &|key| {
             let binding = credential.binding();
             self.store.names().place(credential.unit(key, &binding), key)
         });

@@ -150,10 +150,19 @@ impl Cache {
         self.slots.get(sought).unwrap_or_else(|| self.make(sought, place))
     }
 
-    fn make(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+    /// The same for somebody who does not want the token: one that is made is nobody else's, and no token makes room for it.
+    pub fn slot_aside(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        self.slots.peek(sought).unwrap_or_else(|| self.new_slot(sought, place))
+    }
+
+    fn new_slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
         let key = sought.to_key();
         let place = place(&key);
-        let made = Arc::new(Slot::new(key, sought.edition, place, Arc::clone(&self.trust)));
+        Arc::new(Slot::new(key, sought.edition, place, Arc::clone(&self.trust)))
+    }
+
+    fn make(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
+        let made = self.new_slot(sought, place);
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
         let key = SlotKey(Arc::clone(&made));

@@ -37,8 +37,8 @@ impl Broker {
     ///
     /// [`Error`], when the credential does not exist or the store cannot be read.
     pub async fn describe_grant(&self, permit: Permit) -> Result<Description, Error> {
-        let target = self.target(&permit)?;
-        let Known { loaded, token, epoch: _ } = self.core.load(&target).await?;
+        let target = self.target_aside(&permit)?;
+        let Known { loaded, token, epoch: _ } = self.core.read(&target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();
         let failure = stored.and_then(|record| record.failure);

@@ -32,10 +32,10 @@ impl Broker {
     ///
     /// [`Error`], when the credential does not take such a secret, or the store does not.
     pub async fn import_grant(&self, permit: Permit, import: Imported) -> Result<Generation, Error> {
-        let target = self.target(&permit)?;
+        let target = self.target_aside(&permit)?;
         check(&target.credential.grant, &import.material)?;
         for _ in 0..TRIES {
-            let loaded = self.core.load(&target).await?.loaded;
+            let loaded = self.core.read(&target).await?.loaded;
             let secrets = self.secrets(&target, loaded.record.as_ref(), &import);
             let write = Import {
                 unit: &target.slot.place.unit,

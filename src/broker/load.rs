@@ -18,6 +18,17 @@ pub(super) struct Known {
 impl Core {
     /// Reads what the store knows, and keeps its token in memory.
     pub(super) async fn load(&self, target: &Target) -> Result<Known, Error> {
+        let known = self.read(target).await?;
+        if let Some(token) = &known.token {
+            self.keep(target, token, known.epoch);
+            let failing = known.loaded.record.as_ref().is_some_and(|record| record.failure.is_some());
+            target.slot.set_degraded(failing);
+        }
+        Ok(known)
+    }
+
+    /// Reads what the store knows.
+    pub(super) async fn read(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
         let place = &target.slot.place;
         let mut loaded = self.store.load(place).await?;
@@ -26,13 +37,7 @@ impl Core {
         }
         let token =
             loaded.token.clone().filter(|token| belongs(&loaded, target) && token.generation > target.slot.floor());
-        let token = token.map(Arc::new);
-        if let Some(token) = &token {
-            self.keep(target, token, epoch);
-            let failing = loaded.record.as_ref().is_some_and(|record| record.failure.is_some());
-            target.slot.set_degraded(failing);
-        }
-        Ok(Known { loaded, token, epoch })
+        Ok(Known { loaded, token: token.map(Arc::new), epoch })
     }
 
     /// Keeps a token in memory and has it refreshed in time.

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bearerd::{
-    proto::{GetTokenRequest, InvalidateTokenRequest, invalidate_token_request::Rejected},
+    proto::{
+        DescribeGrantRequest, GetTokenRequest, ImportGrantRequest, InvalidateTokenRequest, import_grant_request,
+        invalidate_token_request::Rejected,
+    },
     sandbox::{DEMO_API_KEY, Fault, Options, Outcome, Rotation},
 };
 use tonic::Code;
@@ -287,14 +290,32 @@ async fn a_grant_that_ended_says_so_and_lives_again_after_an_import() {
         assert_eq!(reason(&status), (Code::FailedPrecondition, "REAUTHORIZATION_REQUIRED".to_owned(), None));
     }
     assert_eq!(house.asked(), 1, "a dead grant is not asked for again");
-    let secret = bearerd::proto::import_grant_request::Secret::RefreshToken(house.sandbox.mint_refresh_token("demo"));
-    let import = bearerd::proto::ImportGrantRequest {
-        credential: "demo".to_owned(),
-        secret: Some(secret),
-        ..bearerd::proto::ImportGrantRequest::default()
-    };
+    let secret = import_grant_request::Secret::RefreshToken(house.sandbox.mint_refresh_token("demo"));
+    let import =
+        ImportGrantRequest { credential: "demo".to_owned(), secret: Some(secret), ..ImportGrantRequest::default() };
     let imported = house.grants.clone().import_grant(import).await.unwrap().into_inner().generation;
     assert!(house.get("demo").await.unwrap().generation > imported);
+}
+
+#[tokio::test]
+async fn grants_that_are_imported_and_looked_at_take_no_place_in_memory() {
+    let house = House::with(ROTATING).await;
+    let mut grants = house.grants.clone();
+    for subject in ["ada", "grace", "emmy"] {
+        let secret = import_grant_request::Secret::RefreshToken(house.sandbox.mint_refresh_token("demo"));
+        let (credential, subject) = ("demo".to_owned(), subject.to_owned());
+        let look = DescribeGrantRequest {
+            credential: credential.clone(),
+            subject: subject.clone(),
+            ..DescribeGrantRequest::default()
+        };
+        let import = ImportGrantRequest { credential, subject, secret: Some(secret), scopes: Vec::new() };
+        grants.import_grant(import).await.unwrap();
+        grants.describe_grant(look).await.unwrap();
+    }
+    house.ask(GetTokenRequest { subject: "ada".to_owned(), ..asking("demo") }).await.unwrap();
+    // They are counted every two seconds.
+    eventually(PATIENCE, async || house.metric("bearerd_cached_tokens").await == 1.0).await;
 }
 
 #[tokio::test]

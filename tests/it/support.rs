@@ -46,6 +46,13 @@ pub fn eventually(limit: Duration, mut condition: impl AsyncFnMut() -> bool) -> 
     }
 }
 
+/// The value of a metric; `series` is its name with its labels, as it is served. Zero if it is not there yet.
+async fn metric(admin: &str, series: &str) -> f64 {
+    let text = reqwest::get(format!("{admin}/metrics")).await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
 /// Puts content into a file in one step: whoever reads it finds the old or the new one, never a part.
 pub fn replace(file: &Path, content: &str) {
     let draft = file.with_extension("draft");

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{
     PATIENCE, Process, eventually,
     free_port::{ATTEMPTS, free_port},
-    replace,
+    metric, replace,
 };
 
 const FAILPOINTS: &str = "failpoints";
@@ -76,11 +76,9 @@ impl Bearerd {
         write_config(self.directory(), config, &self.grpc, &self.admin);
     }
 
-    /// The value of a metric; `series` is its name with its labels, as it is served. Zero if it is not there yet.
+    /// The value of a metric, as [`super::metric`] tells it.
     pub async fn metric(&self, series: &str) -> f64 {
-        let text = reqwest::get(format!("{}/metrics", self.admin())).await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        metric(&self.admin(), series).await
     }
 
     /// The process.

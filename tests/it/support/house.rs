@@ -112,6 +112,11 @@ impl House {
         self.directory.path()
     }
 
+    /// The value of a metric, as [`super::metric`] tells it.
+    pub async fn metric(&self, series: &str) -> f64 {
+        super::metric(&format!("http://{}", self.app.admin), series).await
+    }
+
     /// How often the provider was asked.
     pub fn asked(&self) -> usize {
         self.sandbox.journal().len()
