@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 
@@ -102,6 +102,8 @@ pub struct Credential {
     pub call_timeout: Duration,
     /// The largest answer of an upstream, in bytes.
     pub max_response_bytes: usize,
+    /// How often its tokens were found in memory, once that was asked: the counter is at hand for every call.
+    pub found: OnceLock<Counter>,
 }
 
 /// What is done for a credential when no valid token is in memory and the store is away.

@@ -2,35 +2,30 @@
 //!
 //! Each token has a slot. A slot has a floor: tokens of that generation and older are dead, and a late insert of one is
 //! refused, so an invalidation can never be undone by a load that began before it.
-//!
-//! A hundred thousand tokens do not fit into a processor's caches, and then what a call costs more is the pieces of memory
-//! that it touches. So the key of a slot stands in the slot alone, and so does what is known of its token.
 
 use std::{
     convert::Infallible,
     hash::{Hash, Hasher},
-    mem,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
 use quick_cache::{DefaultHashBuilder, Equivalent, UnitWeighter};
 
-use self::index::Index;
+use self::{index::Index, trust::Trust};
+pub use self::{
+    slot::{Alone, Slot},
+    trust::Epoch,
+};
 use crate::{
-    clock::{Deadline, Moment},
-    failure::FailureCause,
     name::{Resources, Scopes},
     store::{Change, Event, names::Place},
-    telemetry::Counter,
-    token::{Generation, GrantKey, Token, TokenKey, Wanted},
+    token::{GrantKey, TokenKey},
 };
 
 mod index;
+mod slot;
+mod trust;
 
 /// How much is held, and for how long it is believed.
 #[derive(Clone, Copy, Debug)]
@@ -74,66 +69,6 @@ pub struct Sought<'a> {
     pub edition: Edition,
 }
 
-/// Whether changes in the store are heard. What was put in during another epoch is looked up again before it is served.
-struct Trust {
-    epoch: AtomicU64,
-    hearing: AtomicBool,
-    max_age: Option<Duration>,
-}
-
-/// The place of one token in this replica.
-pub struct Slot {
-    /// What tells this token from others.
-    pub key: TokenKey,
-    /// Which state of its credential it belongs to.
-    pub edition: Edition,
-    /// Where it is in the store.
-    pub place: Place,
-    state: Mutex<State>,
-    alone: OnceLock<Box<Mutex<Alone>>>,
-    /// How often tokens of this credential were found in memory, once that was asked.
-    pub found: OnceLock<Counter>,
-    trust: Arc<Trust>,
-}
-
-/// What a replica does for a token by itself while the store is away. Nothing of it stands in the store.
-#[derive(Debug, Default)]
-pub struct Alone {
-    /// The last token that was made so.
-    pub generation: Generation,
-    /// Why the last try failed, and until when there is no other.
-    pub failure: Option<(FailureCause, Deadline)>,
-    /// How many failures in a row.
-    pub failures: u32,
-    /// How often in a row fresh tokens were rejected.
-    pub strikes: u32,
-}
-
-/// What is known of a token. Whoever has the lock only reads and notes.
-#[derive(Default)]
-struct State {
-    /// Tokens of this generation and older are dead.
-    floor: Generation,
-    /// Newer than the floor.
-    held: Option<Held>,
-    /// The token was used.
-    used: bool,
-    /// Refreshing fails while the token is still valid.
-    degraded: bool,
-}
-
-struct Held {
-    token: Arc<Token>,
-    epoch: Epoch,
-    believed_until: Option<Deadline>,
-    /// Set once per token: refreshing it ahead of time was asked for.
-    ahead_asked: bool,
-}
-
-/// When a load began; a token from it is believed only if no event was missed since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Epoch(u64);
-
 impl Cache {
     /// An empty cache.
     pub fn new(config: CacheConfig) -> Self {
@@ -141,8 +76,7 @@ impl Cache {
         let at_first = usize::try_from(config.max_tokens).unwrap_or(usize::MAX).min(AT_FIRST);
         let (each_weighs_one, hasher) = (UnitWeighter, DefaultHashBuilder::default());
         let slots = quick_cache::sync::Cache::with(at_first, config.max_tokens, each_weighs_one, hasher, index.clone());
-        let trust = Trust { epoch: AtomicU64::new(0), hearing: AtomicBool::new(true), max_age: config.max_age };
-        Self { slots, index, trust: Arc::new(trust) }
+        Self { slots, index, trust: Arc::new(Trust::new(config.max_age)) }
     }
 
     /// The slot of a token; it is made if there is none.
@@ -251,152 +185,14 @@ impl Equivalent<SlotKey> for Sought<'_> {
     }
 }
 
-impl Trust {
-    fn turn(&self, hearing: bool) {
-        self.hearing.store(hearing, Ordering::SeqCst);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn epoch(&self) -> Epoch {
-        Epoch(self.epoch.load(Ordering::SeqCst))
-    }
-
-    fn covers(&self, held: &Held, now: &Moment) -> bool {
-        self.hearing.load(Ordering::SeqCst)
-            && held.epoch == self.epoch()
-            && held.believed_until.is_none_or(|until| !until.has_passed(now))
-    }
-}
-
-impl Slot {
-    fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
-        let (state, alone, found) = (Mutex::default(), OnceLock::new(), OnceLock::new());
-        Self { key, edition, place, state, alone, found, trust }
-    }
-
-    /// The token, if it may be served without a look into the store.
-    pub fn fresh(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
-        self.state.lock().serve(|held| self.trust.covers(held, now) && held.token.satisfies(wanted, now))
-    }
-
-    /// The token, if it is valid as far as this replica knows: for times when the store cannot be asked.
-    pub fn valid(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
-        self.state.lock().serve(|held| held.token.satisfies(wanted, now))
-    }
-
-    /// Whether the token of this generation is held and good for anybody who comes now, without marking it as used.
-    pub fn is_good(&self, generation: Generation, now: &Moment) -> bool {
-        self.state.lock().held_of(generation).is_some_and(|held| held.token.satisfies(&Wanted::default(), now))
-    }
-
-    /// To be called before a load begins.
-    pub fn epoch(&self) -> Epoch {
-        self.trust.epoch()
-    }
-
-    /// Puts a token in, unless it is dead or older than the one that is there. Tells whether it went in.
-    pub fn put(&self, token: &Arc<Token>, epoch: Epoch, now: &Moment) -> bool {
-        let believed_until = self.trust.max_age.map(|age| now.after(age));
-        let mut state = self.state.lock();
-        if let Some(same) = state.held_of(token.generation) {
-            same.epoch = epoch;
-            same.believed_until = believed_until;
-            return false;
-        }
-        let new = token.generation > state.newest_known();
-        if new {
-            state.held = Some(Held { token: Arc::clone(token), epoch, believed_until, ahead_asked: false });
-            state.degraded = false;
-        }
-        new
-    }
-
-    /// Declares tokens of this generation and older dead.
-    pub fn raise_floor(&self, floor: Generation) {
-        let mut state = self.state.lock();
-        state.floor = state.floor.max(floor);
-        let dead = state.held.take_if(|held| held.token.generation <= floor);
-        // Whoever drops a token last wipes it, which others need not wait for.
-        drop(state);
-        drop(dead);
-    }
-
-    /// The generation at and below which tokens are dead.
-    pub fn floor(&self) -> Generation {
-        self.state.lock().floor
-    }
-
-    /// The newest generation that this replica knows of.
-    pub fn newest_known(&self) -> Generation {
-        self.state.lock().newest_known()
-    }
-
-    /// Whether the token was used since this was last asked.
-    pub fn take_used(&self) -> bool {
-        mem::take(&mut self.state.lock().used)
-    }
-
-    /// Claims the right to have this generation refreshed ahead of time; only the first caller gets it.
-    pub fn ask_ahead(&self, generation: Generation) -> bool {
-        self.state.lock().held_of(generation).is_some_and(|held| !mem::replace(&mut held.ahead_asked, true))
-    }
-
-    /// Gives that right back after a failure.
-    pub fn unask_ahead(&self, generation: Generation) {
-        if let Some(held) = self.state.lock().held_of(generation) {
-            held.ahead_asked = false;
-        }
-    }
-
-    /// The generation that is held.
-    pub fn generation(&self) -> Option<Generation> {
-        self.state.lock().generation()
-    }
-
-    /// Whether refreshing fails while the token is still valid.
-    pub fn is_degraded(&self) -> bool {
-        self.state.lock().degraded
-    }
-
-    /// Notes whether refreshing fails.
-    pub fn set_degraded(&self, degraded: bool) {
-        self.state.lock().degraded = degraded;
-    }
-
-    /// What this replica did for the token while the store was away.
-    pub fn alone(&self) -> MutexGuard<'_, Alone> {
-        self.alone.get_or_init(Box::default).lock()
-    }
-}
-
-impl State {
-    /// The token, if it is good for that; it counts as used then.
-    fn serve(&mut self, is_good: impl FnOnce(&Held) -> bool) -> Option<Arc<Token>> {
-        let held = self.held.as_ref().filter(|held| is_good(held))?;
-        self.used = true;
-        Some(Arc::clone(&held.token))
-    }
-
-    fn held_of(&mut self, generation: Generation) -> Option<&mut Held> {
-        self.held.as_mut().filter(|held| held.token.generation == generation)
-    }
-
-    fn generation(&self) -> Option<Generation> {
-        self.held.as_ref().map(|held| held.token.generation)
-    }
-
-    fn newest_known(&self) -> Generation {
-        self.floor.max(self.generation().unwrap_or(Generation::ZERO))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
+        clock::Moment,
         name::{CredentialName, Subject},
         store::names::{TokenName, UnitName},
-        token::TokenType,
+        token::{Generation, Token, TokenType, Wanted},
     };
 
     pub(super) fn key() -> TokenKey {
@@ -460,6 +256,19 @@ mod tests {
         assert!(good(7) && !good(6));
         slot.raise_floor(Generation::new(7));
         assert!(!good(7));
+    }
+
+    #[test]
+    fn who_keeps_a_token_keeps_the_same_as_all_others() {
+        let (_cache, slot) = cache(None);
+        let kept = || slot.fresh(&Wanted::default(), &Moment::now()).unwrap();
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        let first = kept();
+        assert!(Arc::ptr_eq(&first, &kept()));
+        let seen = slot.read(&Wanted::default(), &Moment::now(), |token, degraded| (token.generation, degraded));
+        assert_eq!(seen, Some((first.generation, false)));
+        slot.put(&token(7), slot.epoch(), &Moment::now());
+        assert_eq!((first.generation.get(), kept().generation.get()), (6, 7));
     }
 
     #[test]

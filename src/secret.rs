@@ -4,6 +4,10 @@ pub use secrecy::{ExposeSecret, SecretString};
 
 use aws_lc_rs::constant_time;
 
+pub use self::near::NearSecret;
+
+mod near;
+
 /// Secrets and other texts strung together. All of it is made in one piece, so that no shorter copy is left behind.
 pub fn joined<const N: usize>(parts: [&str; N]) -> SecretString {
     let mut whole = String::with_capacity(parts.iter().map(|part| part.len()).sum());

@@ -1,6 +1,9 @@
 //! Protobuf messages to the broker's values, and back.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Deref,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     broker::{Error, Evidence, Served},
@@ -8,6 +11,7 @@ use crate::{
     policy::{self, Action},
     proto,
     secret::ExposeSecret,
+    token::Token,
 };
 
 /// Evidence beyond this is cut off: rules look at the beginning.
@@ -72,8 +76,8 @@ pub(super) fn evidence(rejection: proto::Rejection) -> Result<Evidence, Error> {
     Ok(Evidence { status, www_authenticate, body })
 }
 
-pub(super) fn token(served: &Served) -> proto::Token {
-    let token = &served.token;
+pub(super) fn token<T: Deref<Target = Token>>(served: &Served<T>) -> proto::Token {
+    let token = &*served.token;
     let (name, value) = token.header();
     proto::Token {
         access_token: token.value.expose_secret().to_owned(),

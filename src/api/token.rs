@@ -1,6 +1,6 @@
 //! `TokenService`: one function per rpc.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use tracing::Instrument;
 
@@ -16,7 +16,7 @@ use crate::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
         InvalidateTokenRequest, InvalidateTokenResponse, Rejection, invalidate_token_request,
     },
-    token::{Generation, Wanted},
+    token::{Generation, Token, Wanted},
 };
 
 pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse> {
@@ -25,8 +25,8 @@ pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse>
     let permit = by.permit(asked)?;
     let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
     let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
-    if let Some(served) = by.api.broker.at_hand(&permit, &wanted) {
-        return Ok(Work::Done(got(&by, &served)));
+    if let Some(answer) = by.api.broker.at_hand(&permit, &wanted, |served| got(&by, served)) {
+        return Ok(Work::Done(answer));
     }
     Work::going(async move {
         let served = by.api.broker.get_token(permit, wanted).instrument(by.span()).await?;
@@ -63,7 +63,7 @@ pub(super) fn call_through(by: Use, request: CallThroughRequest) -> Worked<CallT
     })
 }
 
-fn got(by: &Use, served: &Served) -> GetTokenResponse {
+fn got<T: Deref<Target = Token>>(by: &Use, served: &Served<T>) -> GetTokenResponse {
     by.entry.used(served.token.generation.get());
     GetTokenResponse { token: Some(convert::token(served)) }
 }

@@ -17,7 +17,7 @@ use crate::{
     cache::Slot,
     clock::Moment,
     failure::FailureCause,
-    token::{Generation, Token, Wanted},
+    token::{Generation, Life, Token, Wanted},
 };
 
 /// The shortest wait after a failure.
@@ -71,7 +71,7 @@ pub(super) async fn run(core: Weak<Core>, mut incoming: mpsc::UnboundedReceiver<
 impl Core {
     /// Sets the timer of a token.
     pub(super) fn schedule_ahead(&self, target: &Target, token: &Token, now: &Moment) {
-        if let Some(wait) = due_in(target, token, now, self.jitter()) {
+        if let Some(wait) = due_in(target, token.life(), now, self.jitter()) {
             self.ahead.after(wait, &target.slot, token.generation, None);
         }
     }
@@ -97,10 +97,10 @@ impl Core {
     }
 
     /// On the way of every served token: asks for a refresh if its time has come and its timer found it unused.
-    pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, token: &Token, now: &Moment) {
+    pub(super) fn consider_ahead(self: &Arc<Self>, target: &Target, life: Life, now: &Moment) {
         // Without jitter the moment is the latest at which the timer ends, so the timer always comes first.
-        if due_in(target, token, now, 1.0).is_some_and(|wait| wait.is_zero()) {
-            self.refresh_ahead(target, token.generation, None);
+        if due_in(target, life, now, 1.0).is_some_and(|wait| wait.is_zero()) {
+            self.refresh_ahead(target, life.generation, None);
         }
     }
 
@@ -148,7 +148,7 @@ impl Core {
 }
 
 /// What is left until a token should be refreshed; `None` if it never should.
-fn due_in(target: &Target, token: &Token, now: &Moment, jitter: f64) -> Option<Duration> {
-    let expiry = token.expiry?;
+fn due_in(target: &Target, life: Life, now: &Moment, jitter: f64) -> Option<Duration> {
+    let expiry = life.expiry?;
     decide::ahead(expiry.lifetime, expiry.deadline.remaining(now), target.credential.refresh_ahead, jitter)
 }

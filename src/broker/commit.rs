@@ -79,7 +79,7 @@ pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation
         expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
         // Mostly the provider repeats what was asked for, which is there already.
         scopes: granted.scopes.filter(|scopes| scopes != asked).unwrap_or_else(|| asked.clone()),
-        value: granted.access_token,
+        value: granted.access_token.into(),
         kind: granted.kind,
         generation,
     }

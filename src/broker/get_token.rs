@@ -1,6 +1,7 @@
 //! `GetToken`: from memory while the token lives, else through the one flight that everybody shares.
 
 use std::{
+    ops::Deref,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -12,15 +13,16 @@ use super::{
     report::{About, Replaced},
 };
 use crate::{
+    clock::Moment,
     policy::Permit,
-    token::{Generation, Token, Wanted},
+    token::{Generation, Life, Token, Wanted},
 };
 
-/// A token that is served.
+/// A token that is served, or shown where it stands in memory.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct Served<T = Arc<Token>> {
     /// The token.
-    pub token: Arc<Token>,
+    pub token: T,
     /// When it ends, where the provider or the configuration said so.
     pub expires_at: Option<SystemTime>,
     /// Whether refreshing fails at the moment.
@@ -37,12 +39,16 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 impl Broker {
-    /// A token that is as fresh as wanted, from this replica's memory: nothing is waited for and nothing is to be said.
+    /// Shows a token that is as fresh as wanted in this replica's memory: nothing is waited for and nothing is to be said.
     /// `None`: [`Self::get_token`] knows what to do.
-    pub fn at_hand(&self, permit: &Permit, wanted: &Wanted) -> Option<Served> {
+    pub fn at_hand<R>(&self, permit: &Permit, wanted: &Wanted, show: impl FnOnce(&Served<&Token>) -> R) -> Option<R> {
         let target = self.core.target(&self.roster, permit.token()).ok()?;
-        let token = self.core.at_hand(&target, wanted)?;
-        Some(Served::new(&target, token))
+        // Read once: on this way the clocks are a good part of the work.
+        let now = self.core.now();
+        let seen = |token: &Token, degraded| (show(&Served::new(token, degraded)), token.life());
+        let (shown, life) = target.slot.read(wanted, &now, seen)?;
+        self.core.was_found(&target, life, &now);
+        Some(shown)
     }
 
     /// Returns a valid token, as fresh as wanted.
@@ -54,7 +60,7 @@ impl Broker {
         let target = self.target(&permit)?;
         let deadline = Instant::now() + self.core.timing.max_wait;
         let token = self.core.wanted_token(&target, wanted, deadline).await?;
-        Ok(Served::new(&target, token))
+        Ok(Served::new(token, target.slot.is_degraded()))
     }
 }
 
@@ -91,7 +97,7 @@ impl Core {
         if let Some(token) = target.slot.valid(&wanted, &self.now())
             && let Some(token) = self.look(target, &wanted, token).await
         {
-            self.consider_ahead(target, &token, &self.now());
+            self.consider_ahead(target, token.life(), &self.now());
             return Ok(token);
         }
         for _ in 0..FLIGHTS {
@@ -105,12 +111,16 @@ impl Core {
     }
 
     fn at_hand(self: &Arc<Self>, target: &Target, wanted: &Wanted) -> Option<Arc<Token>> {
-        // Read once: on this way the clocks are a good part of the work.
         let now = self.now();
         let token = target.slot.fresh(wanted, &now)?;
-        target.slot.found.get_or_init(|| self.lookups(target, "memory")).inc();
-        self.consider_ahead(target, &token, &now);
+        self.was_found(target, token.life(), &now);
         Some(token)
+    }
+
+    /// What follows when a token was found in memory.
+    fn was_found(self: &Arc<Self>, target: &Target, life: Life, now: &Moment) {
+        target.credential.found.get_or_init(|| self.lookups(target, "memory")).inc();
+        self.consider_ahead(target, life, now);
     }
 
     /// Looks into the store, with a token at hand that may have been replaced. While the store is away, that token is
@@ -140,18 +150,18 @@ impl Core {
     }
 
     fn use_now(self: &Arc<Self>, target: &Target, token: Arc<Token>) -> Arc<Token> {
-        // Marks the slot as used, so that the token is refreshed ahead of its end.
+        // So that it is refreshed ahead of its end.
         let now = self.now();
-        let _ = target.slot.valid(&Wanted::default(), &now);
-        self.consider_ahead(target, &token, &now);
+        target.slot.mark_used(&now);
+        self.consider_ahead(target, token.life(), &now);
         token
     }
 }
 
-impl Served {
-    pub(super) fn new(target: &Target, token: Arc<Token>) -> Self {
+impl<T: Deref<Target = Token>> Served<T> {
+    pub(super) fn new(token: T, degraded: bool) -> Self {
         let stated = token.expiry.filter(|expiry| expiry.stated);
         let expires_at = stated.map(|expiry| expiry.deadline.wall());
-        Self { expires_at, degraded: target.slot.is_degraded(), token }
+        Self { token, expires_at, degraded }
     }
 }

@@ -93,7 +93,7 @@ impl Broker {
             Outcome::AlreadyReplaced => "the report was about an older token; the provider was not asked",
             Outcome::NotATokenRejection | Outcome::HeldBack(_) => "a new token would not help",
         };
-        let served = Some(Served::new(&target, token));
+        let served = Some(Served::new(token, target.slot.is_degraded()));
         Ok(Reported { outcome, served, detail: detail.to_owned(), next_attempt_at: None })
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn token(target: &Target, form: &StaticForm, loaded: &Loaded, wanted:
         failed(who_must_act(target))
     })?;
     let scopes = target.slot.key.scopes.clone();
-    Ok(Arc::new(Token { value, kind, generation, scopes, expiry: None }))
+    Ok(Arc::new(Token { value: value.into(), kind, generation, scopes, expiry: None }))
 }
 
 /// The operator put a configured secret there; an imported one belongs to its subject.

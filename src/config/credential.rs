@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -163,6 +164,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
         store_outage,
         call_timeout,
         max_response_bytes: size.unwrap_or(3 * 1024 * 1024),
+        found: OnceLock::new(),
     })
 }
 

@@ -363,7 +363,7 @@ pub fn open_token(
         stated: payload.stated,
     });
     Ok(Token {
-        value: std::mem::take(&mut payload.value).into(),
+        value: SecretString::from(std::mem::take(&mut payload.value)).into(),
         kind: payload.kind.clone(),
         generation,
         scopes: payload.scopes.clone(),

@@ -255,7 +255,13 @@ mod tests {
         let lifetime = Duration::from_secs(60);
         let expiry = Some(Expiry { deadline: Moment::now().after(lifetime), lifetime, stated: true });
         let value = SecretString::from("at-canary");
-        Token { value, kind: TokenType::Bearer, generation: Generation::new(9), scopes: Scopes::default(), expiry }
+        Token {
+            value: value.into(),
+            kind: TokenType::Bearer,
+            generation: Generation::new(9),
+            scopes: Scopes::default(),
+            expiry,
+        }
     }
 
     async fn kept(directory: &Path, attempt: &AttemptId) -> Spool {

@@ -6,7 +6,7 @@ use bearerd::{
     clock::Moment,
     failure::FailureCause,
     name::{CredentialName, Resources, Scopes, Subject},
-    secret::{ExposeSecret, SecretString},
+    secret::ExposeSecret,
     store::{
         AttemptId, Claim, Claimed, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Import, Loaded, Material,
         Place, Settle, Store, StoreError, Unit, Verdict, Written,
@@ -188,7 +188,7 @@ pub fn refreshable(refresh_token: &str) -> GrantSecrets {
 pub fn bearer(generation: Generation, value: &str, life: Option<Duration>) -> Token {
     let deadline = |life| Moment::now().after(life);
     Token {
-        value: SecretString::from(value),
+        value: value.into(),
         kind: TokenType::Bearer,
         generation,
         scopes: Scopes::default(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bearerd::{
     broker::{Broker, Error, Imported, Outcome, Reason, Rejected, Report, Served},
     name::Scopes,
-    secret::ExposeSecret,
+    secret::{ExposeSecret, SecretString},
     store::Material,
     token::{Generation, Wanted},
 };
@@ -42,7 +42,7 @@ pub fn act(run: &mut Run) {
     let kind = chance.number(0..20);
     let known = world.store.read(&key.place, &world.clock.now());
     let current = known.token.as_ref().map_or(Generation::ZERO, |token| token.generation);
-    let value = known.token.as_ref().map(|token| token.value.clone());
+    let value = known.token.as_ref().map(|token| SecretString::from(token.value.expose_secret()));
     for at in (0..run.replicas.len()).filter(|at| everywhere || *at == chosen) {
         for _ in 0..times {
             let Some(caller) = caller(run, at, &key) else { continue };
@@ -189,7 +189,7 @@ impl Caller {
         }
     }
 
-    async fn report_value(self, value: bearerd::secret::SecretString, generation: Generation) {
+    async fn report_value(self, value: SecretString, generation: Generation) {
         self.report(Rejected::AccessToken(value), Some(generation)).await;
     }
 
@@ -198,7 +198,11 @@ impl Caller {
         let Ok(served) = self.ask(Wanted::default()).await else { return };
         sleep(self.world.chance.millis(10..3_000)).await;
         if self.world.chance.one_in(2) {
-            self.report(Rejected::AccessToken(served.token.value.clone()), Some(served.token.generation)).await;
+            self.report(
+                Rejected::AccessToken(served.token.value.expose_secret().into()),
+                Some(served.token.generation),
+            )
+            .await;
         } else {
             self.report(Rejected::Generation(served.token.generation), Some(served.token.generation)).await;
         }

@@ -1,6 +1,6 @@
 //! What is asked for in a run: a few credentials of different temper, and the tokens of each.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use bearerd::{
     broker::{Credential, StoreOutage},
@@ -138,6 +138,7 @@ impl Temper {
             fence: Fence::default(),
             call_timeout: Duration::from_secs(30),
             max_response_bytes: 1 << 20,
+            found: OnceLock::new(),
         }
     }
 
