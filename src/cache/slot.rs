@@ -27,7 +27,7 @@ use crate::{
 
 /// The place of one token in this replica.
 ///
-/// In this order its pieces are what is read of it one after the other.
+/// What is read for every call stands in front of what seldom is.
 #[repr(C)]
 pub struct Slot {
     /// Which state of its credential it belongs to.
