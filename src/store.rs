@@ -42,6 +42,13 @@ pub trait Store: Send + Sync + 'static {
     /// Reads what is known of a place, without taking anything.
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError>;
 
+    /// The same for whoever has the place's token of this generation: nothing is read if that is the one that is stored, and
+    /// the grant's revision too. A store that is nobody else's need not tell.
+    async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
+        let _ = at_hand;
+        self.load(place).await.map(Look::Changed)
+    }
+
     /// Asks for the right to work on a grant, and gets the record as it is then: whoever waited never goes on with a
     /// refresh token that was read before the lease was held.
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError>;
@@ -157,6 +164,18 @@ impl Loaded {
     pub fn revision(&self) -> Generation {
         self.record.as_ref().map_or(Generation::ZERO, |record| record.revision)
     }
+}
+
+/// The answer to a look by somebody who has a token at hand.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing changed since that token was stored, and it has not expired.
+    Unchanged {
+        /// Whether a failure followed.
+        failing: bool,
+    },
+    /// What is known of the place.
+    Changed(Loaded),
 }
 
 /// A request for the right to work on a grant.

@@ -128,10 +128,10 @@ impl Core {
     async fn look(self: &Arc<Self>, target: &Target, wanted: &Wanted, at_hand: Arc<Token>) -> Option<Arc<Token>> {
         let away = self.away_until.lock().is_some_and(|until| Instant::now() < until);
         if !away {
-            match timeout(LOOK, self.load(target)).await {
-                Ok(Ok(known)) => {
-                    let token = known.token.filter(|token| token.satisfies(wanted, &self.now()));
-                    if token.is_none() && !self.hand_back(target, &at_hand, known.epoch) {
+            match timeout(LOOK, self.revalidate(target, &at_hand)).await {
+                Ok(Ok((token, epoch))) => {
+                    let token = token.filter(|token| token.satisfies(wanted, &self.now()));
+                    if token.is_none() && !self.hand_back(target, &at_hand, epoch) {
                         return None;
                     }
                     self.count_lookup(target, if token.is_some() { "store" } else { "memory" });

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::{Core, Error, Target};
-use crate::{cache::Epoch, store::Loaded, token::Token};
+use crate::{
+    cache::Epoch,
+    store::{Loaded, Look},
+    token::Token,
+};
 
 /// What the store knows of a target.
 pub(super) struct Known {
@@ -15,23 +19,65 @@ pub(super) struct Known {
     pub(super) epoch: Epoch,
 }
 
+impl Known {
+    /// Whether a failure was noted since the last success.
+    fn is_failing(&self) -> bool {
+        self.loaded.record.as_ref().is_some_and(|record| record.failure.is_some())
+    }
+}
+
 impl Core {
     /// Reads what the store knows, and keeps its token in memory.
     pub(super) async fn load(&self, target: &Target) -> Result<Known, Error> {
         let known = self.read(target).await?;
-        if let Some(token) = &known.token {
-            self.keep(target, token, known.epoch);
-            let failing = known.loaded.record.as_ref().is_some_and(|record| record.failure.is_some());
+        self.take_in(target, known.token.as_ref(), known.epoch, known.is_failing());
+        Ok(known)
+    }
+
+    fn take_in(&self, target: &Target, token: Option<&Arc<Token>>, epoch: Epoch, failing: bool) {
+        if let Some(token) = token {
+            self.keep(target, token, epoch);
             target.slot.set_degraded(failing);
         }
-        Ok(known)
     }
 
     /// Reads what the store knows.
     pub(super) async fn read(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
+        let loaded = self.store.load(&target.slot.place).await?;
+        self.known(target, loaded, epoch).await
+    }
+
+    /// Looks into the store with a token at hand, and has it believed for longer if it is the store's too. Else the store's
+    /// token is read and kept, if there is one that would be served.
+    pub(super) async fn revalidate(
+        &self,
+        target: &Target,
+        at_hand: &Arc<Token>,
+    ) -> Result<(Option<Arc<Token>>, Epoch), Error> {
+        let epoch = target.slot.epoch();
         let place = &target.slot.place;
-        let mut loaded = self.store.load(place).await?;
+        let (token, failing) = match self.store.look(place, at_hand.generation).await? {
+            Look::Unchanged { failing: _ } if self.went_back(&place.unit, at_hand.generation).await? => {
+                let known = self.read(target).await?;
+                (known.token.clone(), known.is_failing())
+            }
+            // The grant is the one that this token came with, so it belongs to the credential still.
+            Look::Unchanged { failing } => {
+                (Some(Arc::clone(at_hand)).filter(|token| token.generation > target.slot.floor()), failing)
+            }
+            Look::Changed(loaded) => {
+                let known = self.known(target, loaded, epoch).await?;
+                (known.token.clone(), known.is_failing())
+            }
+        };
+        self.take_in(target, token.as_ref(), epoch, failing);
+        Ok((token, epoch))
+    }
+
+    /// What was read, once more if the store went back in time meanwhile.
+    async fn known(&self, target: &Target, mut loaded: Loaded, epoch: Epoch) -> Result<Known, Error> {
+        let place = &target.slot.place;
         if self.went_back(&place.unit, loaded.revision()).await? {
             loaded = self.store.load(place).await?;
         }

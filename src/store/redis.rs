@@ -11,11 +11,11 @@ use self::{
     link::{Link, unavailable},
     primaries::Care,
     root::Root,
-    script::{Call, Script, Scripts, Seen, View},
+    script::{Call, Glance, Script, Scripts, Seen, View},
 };
 use super::{
     Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import,
-    Loaded, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Loaded, Look, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
@@ -165,8 +165,20 @@ impl Store for Redis {
     }
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
-        let seen = self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await?;
-        Ok(Loaded { record: seen.record, token: seen.token, next: seen.next })
+        self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await.map(Loaded::from)
+    }
+
+    async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
+        let mut call = self.on(&self.scripts.look, &place.unit, Some(place));
+        let asked = Moment::now();
+        match self.run(call.arg(at_hand.get()), Care::Plain).await? {
+            Glance::Word(word) => match word.as_str() {
+                "same" => Ok(Look::Unchanged { failing: false }),
+                "failing" => Ok(Look::Unchanged { failing: true }),
+                other => Err(surprise(other)),
+            },
+            Glance::View(view) => script::open(view, &self.ring, place, &asked).map(Loaded::from).map(Look::Changed),
+        }
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {

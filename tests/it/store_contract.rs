@@ -21,6 +21,7 @@ mod dispatch;
 pub mod events;
 mod import;
 mod lease;
+mod look;
 mod quarantine;
 mod race;
 mod reassert;
@@ -209,6 +210,7 @@ macro_rules! contract {
             nothing_is_known_of_a_new_place, one_holds_and_others_wait, a_lease_runs_out, only_the_owner_releases,
             grants_do_not_wait_for_each_other, a_newer_token_makes_work_unnecessary,
         },
+        look::{nothing_is_told_of_the_token_at_hand, every_change_is_told, an_expired_token_is_not_at_hand},
         dispatch::{
             an_intent_outlives_its_lease, a_repeated_dispatch_counts_once, sending_takes_a_lease_that_lasts,
             sending_takes_the_record_that_was_seen, a_second_send_is_counted_and_aged_from_the_first,

@@ -96,13 +96,13 @@ impl Link {
 
     /// A line that comes after this one.
     async fn line(&self, spent: u64, end: Instant) -> RedisResult<Line> {
+        let settled = |known: &RedisResult<Line>| known.as_ref().map_or(true, |line| line.number > spent);
+        // Nearly always there is one, and then nothing needs to be set up for waiting.
+        if let Some(known) = self.state.borrow().as_ref().filter(|known| settled(known)) {
+            return known.clone();
+        }
         let mut state = self.state.clone();
-        let settled = |state: &State| match state {
-            None => false,
-            Some(Ok(line)) => line.number > spent,
-            Some(Err(_)) => true,
-        };
-        let known = timeout_at(end, state.wait_for(settled)).await;
+        let known = timeout_at(end, state.wait_for(|state| state.as_ref().is_some_and(settled))).await;
         known.ok().and_then(|state| state.ok()?.clone()).unwrap_or_else(|| Err(timed_out()))
     }
 

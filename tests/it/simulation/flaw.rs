@@ -32,10 +32,12 @@ pub enum Flaw {
     RejectForgotten,
     /// Nobody is told of changes.
     EventsSilent,
+    /// Nobody who has a token and looks is told of changes either. Without an event the broker knows no better then.
+    LookBelieves,
 }
 
 impl Flaw {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AnybodyReleases,
         Self::CommitNeedsLease,
         Self::CommitUnfenced,
@@ -50,6 +52,7 @@ impl Flaw {
         Self::OneNameForAll,
         Self::RejectForgotten,
         Self::EventsSilent,
+        Self::LookBelieves,
     ];
 
     /// Within how many seeds it has to be noticed.

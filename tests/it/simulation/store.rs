@@ -10,7 +10,7 @@ use bearerd::{
     secret::SecretString,
     store::{
         Acknowledged, AttemptId, Census, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord,
-        GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Material, Names, Place, Quarantine, Rest,
+        GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Look, Material, Names, Place, Quarantine, Rest,
         Settle, Step, Stepped, Store, StoreError, UnitName, Verdict, Written,
         names::{EndpointName, TokenName},
         record::{MAX_PAST, MAX_WAIT, Quarantined, micros},
@@ -174,6 +174,19 @@ impl SimStore {
         let mut state = self.state.lock();
         self.end_grants(&mut state);
         self.read_in(&state, place, asked)
+    }
+
+    /// The same for somebody who has the token of this generation.
+    pub fn glance(&self, place: &Place, at_hand: Generation, asked: &Moment) -> Look {
+        let loaded = self.read(place, asked);
+        let generation = loaded.token.as_ref().map(|token| token.generation);
+        match &loaded.record {
+            Some(record) if record.revision == at_hand && generation == Some(at_hand) => {
+                Look::Unchanged { failing: record.failure.is_some() }
+            }
+            Some(_) if self.has(Flaw::LookBelieves) => Look::Unchanged { failing: false },
+            Some(_) | None => Look::Changed(loaded),
+        }
     }
 
     fn read_in(&self, state: &State, place: &Place, asked: &Moment) -> Loaded {
@@ -492,6 +505,10 @@ impl Store for SimStore {
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
         Ok(self.read(place, &Moment::now()))
+    }
+
+    async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
+        Ok(self.glance(place, at_hand, &Moment::now()))
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {

@@ -15,8 +15,9 @@ use bearerd::{
     provider::{SendError, TokenEndpoint},
     secret::ExposeSecret,
     store::{
-        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Names,
-        Place, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, UnitName, Written, names::EndpointName,
+        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Look,
+        Names, Place, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, UnitName, Written,
+        names::EndpointName,
     },
     token::Generation,
 };
@@ -295,6 +296,11 @@ impl Store for Wire {
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
         let place = place.clone();
         self.call(move |world, asked| world.store.read(&place, asked)).await
+    }
+
+    async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
+        let place = place.clone();
+        self.call(move |world, asked| world.store.glance(&place, at_hand, asked)).await
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {

@@ -1,0 +1,74 @@
+//! Looks by somebody who has a token at hand: whatever changed is told, and a store that others write to sends nothing else.
+
+use bearerd::store::Look;
+
+use super::*;
+
+impl Desk {
+    async fn look(&self, at_hand: Generation) -> Look {
+        self.store.look(&self.place, at_hand).await.unwrap()
+    }
+
+    /// If nothing changed, whether refreshing fails; if something did, `None`, and all of it was told.
+    async fn is_unchanged(&self, at_hand: Generation) -> Option<bool> {
+        match self.look(at_hand).await {
+            Look::Unchanged { failing } => Some(failing),
+            Look::Changed(told) => {
+                let there = self.load().await;
+                let parts = |loaded: &Loaded| {
+                    let record = loaded.record.as_ref();
+                    let refresh_token = record.map(|record| refresh_token(record).to_owned());
+                    (loaded.revision(), refresh_token, loaded.token.as_ref().map(|token| token.generation))
+                };
+                assert_eq!(parts(&told), parts(&there));
+                None
+            }
+        }
+    }
+}
+
+pub async fn nothing_is_told_of_the_token_at_hand(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let current = desk.refresh("first").await;
+    let unchanged = |failing| store.is_shared().then_some(failing);
+    assert_eq!(desk.is_unchanged(current).await, unchanged(false));
+    // Whoever is at work changes nothing, and neither does a failure.
+    let attempt = AttemptId::random();
+    desk.hold(&attempt).await;
+    assert_eq!(desk.dispatch(&attempt, current, None).await, Dispatched::Go);
+    assert_eq!(desk.is_unchanged(current).await, unchanged(false));
+    desk.settle(&attempt, current, Verdict::BackOff { wait: Duration::ZERO }).await;
+    assert_eq!(desk.is_unchanged(current).await, unchanged(true));
+    for other in [Generation::ZERO, beside(current, -1), beside(current, 1), Generation::MAX] {
+        assert_eq!(desk.is_unchanged(other).await, None, "{other}");
+    }
+}
+
+pub async fn every_change_is_told(store: Arc<dyn Store>) {
+    let (read, write) = (Desk::of(&store, "jane", "read"), Desk::of(&store, "jane", "write"));
+    assert_eq!(read.is_unchanged(Generation::ZERO).await, None, "nothing is there");
+    let first = read.refresh("first").await;
+    let second = write.refresh("second").await;
+    assert_eq!(read.is_unchanged(first).await, None, "the grant has another revision");
+    assert_eq!(read.is_unchanged(second).await, None, "it is the revision, but another place's token");
+    let third = read.refresh("third").await;
+    assert_eq!(read.is_unchanged(second).await, None, "it was replaced");
+    write.reject(third).await;
+    assert_eq!(read.is_unchanged(third).await, store.is_shared().then_some(false), "another one was rejected");
+    read.reject(third).await;
+    assert_eq!(read.is_unchanged(third).await, None, "it was rejected");
+    let fourth = read.refresh("fourth").await;
+    read.hand_over("fifth").await;
+    assert_eq!(read.is_unchanged(fourth).await, None, "the grant was replaced");
+}
+
+pub async fn an_expired_token_is_not_at_hand(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let attempt = AttemptId::random();
+    let (_, next) = held(desk.claim(&attempt).await);
+    let token = bearer(next, "access", Some(SHORT));
+    assert_eq!(desk.commit_token(&attempt, Generation::ZERO, &token, "word").await.unwrap(), Written::Done);
+    // Each look is one of its own: the token may expire between two.
+    let is_gone = async || matches!(desk.look(next).await, Look::Changed(Loaded { token: None, .. }));
+    crate::support::eventually(crate::support::PATIENCE, is_gone).await;
+}
