@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -62,6 +63,10 @@ pub(super) struct Serving<S: Services> {
     new: New,
     /// An empty list that takes the place of the one that is worked on.
     spare: Vec<UnderWay>,
+    /// Each request on a task of its own has a clone.
+    waiting: Arc<()>,
+    /// Whether they had their turn since the connection was last looked at.
+    gave_way: bool,
 }
 
 impl<S: Services> Serving<S> {
@@ -76,7 +81,7 @@ impl<S: Services> Serving<S> {
             // gRPC has no use for it.
             .auto_date_header(false);
         let connection = Box::pin(http.serve_connection(TokioIo::new(connection), services));
-        Self { connection, new, spare: Vec::new() }
+        Self { connection, new, spare: Vec::new(), waiting: Arc::default(), gave_way: false }
     }
 
     /// Asks the client to go, and takes no more requests.
@@ -89,7 +94,7 @@ impl<S: Services> Serving<S> {
         let mut new = mem::replace(&mut *self.new.0.lock(), mem::take(&mut self.spare));
         let any = !new.is_empty();
         for request in new.drain(..) {
-            begin(request, cx);
+            begin(request, &self.waiting, cx);
         }
         self.spare = new;
         any
@@ -100,6 +105,14 @@ impl<S: Services> Future for Serving<S> {
     type Output = hyper::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // One answer wakes this, and where many waited for the same, the next ones are about to be ready: after them it is one
+        // piece that is sent, and not one for each.
+        if Arc::strong_count(&self.waiting) > 2 && !self.gave_way {
+            self.gave_way = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gave_way = false;
         loop {
             let connection = self.connection.as_mut().poll(cx);
             // What was answered meanwhile is sent when the connection is looked at again.
@@ -111,9 +124,12 @@ impl<S: Services> Future for Serving<S> {
 }
 
 /// Begins a request. As on a task of its own, its panic would be nobody else's.
-fn begin(mut request: UnderWay, cx: &mut Context<'_>) {
+fn begin(mut request: UnderWay, waiting: &Arc<()>, cx: &mut Context<'_>) {
     match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => drop(tokio::spawn(request)),
+        Ok(Poll::Pending) => {
+            let waits = Arc::clone(waiting);
+            tokio::spawn(request.map(|()| drop(waits)));
+        }
         Ok(Poll::Ready(())) | Err(_) => {}
     }
 }

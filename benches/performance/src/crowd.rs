@@ -1,4 +1,4 @@
-//! Callers of the harness' own, for what h2load cannot tell: who was served last, by which replica, with which token.
+//! Callers of the harness' own, for calls that are not measured: each one about another subject.
 
 use std::{
     ops::Range,
@@ -6,10 +6,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use crate::{
@@ -42,31 +41,6 @@ impl Crowd {
     pub fn channel(&self, caller: usize) -> Result<Channel, Error> {
         let channel = self.0.get(caller % self.0.len().max(1)).cloned();
         channel.ok_or_else(|| failed("there are no connections"))
-    }
-
-    /// All callers ask at once: how long from the first question until the last one was served, and what all of them got. The
-    /// callers look at the clock themselves: whoever let them go has its turn late where all cores have work.
-    pub async fn at_once<F, T>(&self, callers: usize, ask: impl Fn(Channel) -> F) -> Result<(Duration, Vec<T>), Error>
-    where
-        F: Future<Output = Result<T, Error>> + Send + 'static,
-        T: Send + 'static,
-    {
-        let start = Arc::new(Barrier::new(callers));
-        let mut tasks = JoinSet::new();
-        for caller in 0..callers {
-            let (asking, start) = (ask(self.channel(caller)?), Arc::clone(&start));
-            tasks.spawn(async move {
-                start.wait().await;
-                let asked = Instant::now();
-                let answer = asking.await?;
-                Ok::<_, Error>((asked, Instant::now(), answer))
-            });
-        }
-        let answers = tasks.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let first = answers.iter().map(|(asked, ..)| *asked).min();
-        let last = answers.iter().map(|(_, served, _)| *served).max();
-        let (first, last) = first.zip(last).ok_or_else(|| failed("nobody asked"))?;
-        Ok((last.duration_since(first), answers.into_iter().map(|(.., answer)| answer).collect()))
     }
 
     /// Imports the grants of these subjects, with so many under way at a time.

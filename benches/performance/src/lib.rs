@@ -30,6 +30,7 @@ mod pin;
 mod preload;
 mod report;
 mod row;
+mod wave;
 
 use bench::Bench;
 use error::{Error, failed};

@@ -1,6 +1,11 @@
 //! Load by h2load, which is not of our making, and what came of it.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
 
 use crate::{
     bench::Bench,
@@ -80,20 +85,10 @@ impl Load {
         if log.exists() {
             fs::remove_file(log).map_err(cannot("remove an old log"))?;
         }
-        let mut command = bench.cores.load("h2load");
-        command.args(["-t1", &format!("-c{}", self.connections), &format!("-m{}", self.streams)]);
-        command.arg(format!("-n{}", self.requests));
-        match server.protocol() {
-            Protocol::Grpc => {
-                command.arg("-d").arg(&body).args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
-            }
-            Protocol::Get(authorization) => {
-                let field = authorization.map(|value| format!("authorization: {value}"));
-                command.arg("--h1").args(field.iter().flat_map(|field| ["-H", field]));
-            }
-        }
-        command.arg(server.url());
-        bench.note(&command, &[(&*body.to_string_lossy(), "request.bin"), (&authority(&server.url()), "$ADDRESS")]);
+        let mut command = match server.protocol() {
+            Protocol::Grpc => self.of_grpc(bench, &body, &server.url()),
+            Protocol::Get(authorization) => self.of_http1(bench, authorization, &server.url()),
+        };
         command.arg("--log-file").arg(log);
         if let Some(certificates) = tls {
             command.env("LD_PRELOAD", library(bench, "client_certificate")?);
@@ -106,12 +101,30 @@ impl Load {
             command.env("LD_PRELOAD", library(bench, "varied_body")?).env("BODIES", bodies);
         }
         let output = command.output().map_err(cannot("start h2load (scripts/bench-setup installs it)"))?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let wanted = format!(" {} succeeded, 0 failed, 0 errored, 0 timeout", self.requests);
-        if printed.contains(&wanted) && printed.contains(&format!("status codes: {} 2xx", self.requests)) {
-            return Ok(printed);
-        }
-        Err(failed(format!("h2load failed: {printed}{}", String::from_utf8_lossy(&output.stderr))))
+        succeeded(&output, self.requests)
+    }
+
+    /// The command for calls with what is in a file, to which more can be added.
+    pub fn of_grpc(self, bench: &Bench, body: &Path, url: &str) -> Command {
+        let mut command = self.command(bench);
+        command.arg("-d").arg(body).args(["-H", "content-type: application/grpc", "-H", "te: trailers"]).arg(url);
+        bench.note(&command, &[(&*body.to_string_lossy(), "request.bin"), (&authority(url), "$ADDRESS")]);
+        command
+    }
+
+    fn of_http1(self, bench: &Bench, authorization: Option<&str>, url: &str) -> Command {
+        let mut command = self.command(bench);
+        let field = authorization.map(|value| format!("authorization: {value}"));
+        command.arg("--h1").args(field.iter().flat_map(|field| ["-H", field])).arg(url);
+        bench.note(&command, &[(&authority(url), "$ADDRESS")]);
+        command
+    }
+
+    fn command(self, bench: &Bench) -> Command {
+        let mut command = bench.cores.load("h2load");
+        command.args(["-t1", &format!("-c{}", self.connections), &format!("-m{}", self.streams)]);
+        command.arg(format!("-n{}", self.requests));
+        command
     }
 
     fn read(self, printed: &str, log: &Path, cpu: Duration) -> Result<Loaded, Error> {
@@ -126,6 +139,16 @@ impl Load {
         };
         Ok(Loaded { rate, p50, p99, cpu: cpu.as_secs_f64() * 1e6 / times.len() as f64 })
     }
+}
+
+/// What h2load printed, if it says that all of so many requests were answered.
+pub fn succeeded(output: &Output, requests: u64) -> Result<String, Error> {
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let wanted = format!(" {requests} succeeded, 0 failed, 0 errored, 0 timeout");
+    if printed.contains(&wanted) && printed.contains(&format!("status codes: {requests} 2xx")) {
+        return Ok(printed);
+    }
+    Err(failed(format!("h2load failed: {printed}{}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// A message as gRPC sends it: not compressed, its length in front.

@@ -18,6 +18,7 @@ pub mod process;
 pub mod provider;
 pub mod redis;
 pub mod replica;
+pub mod scattered;
 pub mod settings;
 pub mod through;
 
@@ -53,6 +54,16 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// The sum of two servers.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            well: self.well + other.well,
+            elsewhere: self.elsewhere + other.elsewhere,
+            refused: self.refused + other.refused,
+            unrecorded: self.unrecorded + other.unrecorded,
+        }
+    }
+
     /// What came since an earlier count.
     pub fn since(self, earlier: Self) -> Self {
         Self {

@@ -20,5 +20,5 @@ where
     let beginner = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let silent = Silent::until(tokio::time::Instant::now() + Duration::from_secs(10), beginner);
     let connection = Connection::new(Box::new(bytes), silent, CancellationToken::new());
-    tokio::spawn(Serving::new(connection, service_fn(answer), 100));
+    tokio::spawn(Serving::new(connection, service_fn(answer), 1000));
 }

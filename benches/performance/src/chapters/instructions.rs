@@ -13,6 +13,7 @@ use crate::{
         bearerd::{Bearerd, Source},
         echo::{Allocator, Echo, MIMALLOC},
         redis::Redis,
+        scattered::Scattered,
     },
     row::{Beside, Figure, Goal, Row},
 };
@@ -23,7 +24,9 @@ pub const CACHED: &str = "cached_get_token";
 pub const ECHO: &str = "bare_echo";
 /// The same with bearerd's allocator.
 pub const ECHO_MIMALLOC: &str = "bare_echo_mimalloc";
-/// `GetToken` that reads the sealed record from Redis and opens it.
+/// `GetToken` that asks Redis whether the token in memory still is the one.
+pub const LOOKED: &str = "redis_look";
+/// `GetToken` that reads the sealed records from Redis and opens them.
 pub const SEALED: &str = "sealed_record_read";
 /// Reading one answer's `WWW-Authenticate`.
 pub const CHALLENGE: &str = "challenge_parser";
@@ -41,7 +44,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         let count = counts.get(name).ok_or_else(|| failed(format!("{name} was not counted")))?;
         Ok::<_, Error>(Figure::exactly(*count, "instructions"))
     };
-    let (cached, echo, sealed) = (figure(CACHED)?, figure(ECHO)?, figure(SEALED)?);
+    let (cached, echo, looked, sealed) = (figure(CACHED)?, figure(ECHO)?, figure(LOOKED)?, figure(SEALED)?);
     let alike = figure(ECHO_MIMALLOC)?;
     let beside = |name: &str, ours: Figure, figure: Figure| {
         Some(Beside { name: name.to_owned(), figure, ratio: Figure::exactly(ours.median / figure.median, "") })
@@ -51,8 +54,12 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         Row { beside: beside(bare, cached, echo), ..Row::alone(from_memory, cached) }.with_goal(Goal::AtMost(1.25)),
         Row { beside: beside(MIMALLOC, cached, alike), ..Row::alone(from_memory, cached) },
         Row {
+            beside: beside(bare, looked, echo),
+            ..Row::alone("`GetToken` that asks Redis about the token in memory", looked)
+        },
+        Row {
             beside: beside(bare, sealed, echo),
-            ..Row::alone("`GetToken` that reads the sealed record from Redis", sealed)
+            ..Row::alone("`GetToken` that reads the sealed records from Redis and opens them", sealed)
         },
         Row::alone("reading `WWW-Authenticate` (two lines, three challenges)", figure(CHALLENGE)?),
     ])
@@ -67,12 +74,13 @@ pub fn counts(bench: &Bench) -> Result<BTreeMap<&'static str, f64>, Error> {
     };
     let (_, sizes): (_, Sizes) = primed(&How::Plainly, Source::Memory)?;
     let redis = Redis::start(bench)?;
-    let from_redis = Source::Redis(redis.port());
+    let looked = Source::Looked(redis.port());
     Ok(BTreeMap::from([
         (CACHED, per_call(bench, |how| primed(how, Source::Memory).map(|(bearerd, _)| bearerd))?),
         (ECHO, per_call(bench, |how| Echo::start(bench, how, Allocator::System, sizes, None))?),
         (ECHO_MIMALLOC, per_call(bench, |how| Echo::start(bench, how, Allocator::Mimalloc, sizes, None))?),
-        (SEALED, per_call(bench, |how| primed(how, from_redis).map(|(bearerd, _)| bearerd))?),
+        (LOOKED, per_call(bench, |how| primed(how, looked).map(|(bearerd, _)| bearerd))?),
+        (SEALED, per_call(bench, |how| Scattered::start(bench, how, redis.port()))?),
         (CHALLENGE, per_turn(bench, "read-challenges")?),
     ]))
 }

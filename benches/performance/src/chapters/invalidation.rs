@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use tonic::transport::Channel;
 
-use super::storm::report;
 use crate::{
     bench::Bench,
     error::{Error, failed},
@@ -12,7 +11,7 @@ use crate::{
         How,
         provider::Provider,
         redis::Redis,
-        replica::{Replica, get_token, import},
+        replica::{Replica, get_token, import, report},
         settings::{Settings, refresh_token},
     },
     row::{Beside, Figure, Row},

@@ -3,35 +3,29 @@
 
 use std::time::Duration;
 
-use bearerd::proto::{
-    GetTokenResponse, InvalidateTokenRequest, Token, invalidate_token_request::Rejected,
-    token_service_client::TokenServiceClient,
-};
-use tonic::transport::Channel;
+use bearerd::proto::Token;
+use prost::Message;
 
 use crate::{
     bench::Bench,
-    crowd::Crowd,
     error::{Error, failed},
     pair::{Pair, take_turns},
     parts::{
-        How,
+        Answered, How,
         provider::Provider,
         redis::Redis,
-        replica::{Replica, get_token, import},
-        settings::{CREDENTIAL, Settings, refresh_token},
+        replica::{Replica, get_token, import, report_of, token_of},
+        settings::{Settings, refresh_token},
     },
     row::{Beside, Figure, Goal, Row},
+    wave,
 };
 
 /// How many ask at once.
-const CALLERS: usize = 2_000;
+const CALLERS: u32 = 2_000;
 
 /// How long the provider takes.
 const LATENCY: Duration = Duration::from_millis(100);
-
-/// Connections to each replica.
-const CONNECTIONS: usize = 4;
 
 /// One storm, or one lone caller.
 struct Turn {
@@ -45,7 +39,6 @@ struct Turn {
 struct Scene<'a> {
     bench: &'a Bench,
     provider: Provider,
-    crowd: Crowd,
     replicas: [Replica; 3],
 }
 
@@ -55,9 +48,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
     let credential = refresh_token(&provider.token_url());
     let settings = Settings { redis: Some(redis.port()), tls: None, cache: "", credential: &credential };
     let replica = || Replica::start(bench, &How::Plainly, &settings);
-    let replicas = [replica()?, replica()?, replica()?];
-    let crowd = bench.runtime.block_on(Crowd::connect(&replicas.each_ref(), CONNECTIONS))?;
-    let scene = Scene { bench, provider, crowd, replicas };
+    let scene = Scene { bench, provider, replicas: [replica()?, replica()?, replica()?] };
     let mut subjects = (0_u32..).map(|number| format!("tenant-{number}"));
     let mut subject = || scene.new_grant(subjects.next().unwrap_or_default());
     let mut others = (0_u32..).map(|number| format!("lone-{number}"));
@@ -90,70 +81,60 @@ fn rows(what: &str, pairs: &[Pair<Turn>]) -> Vec<Row> {
 
 impl Scene<'_> {
     fn new_grant(&self, subject: String) -> Result<String, Error> {
-        self.bench.runtime.block_on(import(self.crowd.channel(0)?, &subject))?;
+        let [replica, ..] = &self.replicas;
+        self.bench.runtime.block_on(async { import(replica.connect().await?, &subject).await })?;
         Ok(subject)
     }
 
     /// All of them ask for it.
     fn storm(&self, subject: &str) -> Result<Turn, Error> {
-        self.watched(CALLERS, |channel| {
-            let subject = subject.to_owned();
-            async move { token(get_token(channel, &subject).await?) }
-        })
+        let turn = self.watched(Replica::get_token_url, &token_of(subject).encode_to_vec(), CALLERS)?;
+        self.generation(subject).map(|_| turn)
     }
 
     /// One asks for it.
     fn lone(&self, subject: &str) -> Result<Turn, Error> {
-        self.watched(1, |channel| {
-            let subject = subject.to_owned();
-            async move { token(get_token(channel, &subject).await?) }
-        })
+        self.watched(Replica::get_token_url, &token_of(subject).encode_to_vec(), 1)
     }
 
     /// All of them report the token that all of them have.
     fn reports(&self, subject: &str) -> Result<Turn, Error> {
-        let mut generation = 0;
-        for replica in &self.replicas {
-            let had = self.bench.runtime.block_on(async { get_token(replica.connect().await?, subject).await });
-            generation = token(had?)?.generation;
-        }
-        self.watched(CALLERS, |channel| {
-            let subject = subject.to_owned();
-            async move { report(channel, &subject, generation).await }
-        })
+        let reported = self.generation(subject)?;
+        let turn =
+            self.watched(Replica::invalidate_token_url, &report_of(subject, reported).encode_to_vec(), CALLERS)?;
+        if self.generation(subject)? > reported { Ok(turn) } else { Err(failed("the reports led to no new token")) }
     }
 
-    /// Until the last one has the token; all must have the same.
-    fn watched<F>(&self, callers: usize, ask: impl Fn(Channel) -> F) -> Result<Turn, Error>
-    where
-        F: Future<Output = Result<Token, Error>> + Send + 'static,
-    {
-        let before = self.provider.asked()?.requests;
-        let (last, tokens) = self.bench.runtime.block_on(self.crowd.at_once(callers, ask))?;
-        let mut generations: Vec<u64> = tokens.iter().map(|token| token.generation).collect();
+    /// The generation of the token that all replicas serve.
+    fn generation(&self, subject: &str) -> Result<u64, Error> {
+        let served = |replica: &Replica| {
+            let answer = self.bench.runtime.block_on(async { get_token(replica.connect().await?, subject).await })?;
+            let Some(Token { generation, .. }) = answer.token else { return Err(failed("an answer without a token")) };
+            Ok(generation)
+        };
+        let mut generations = self.replicas.iter().map(served).collect::<Result<Vec<_>, _>>()?;
         generations.dedup();
-        if generations.len() != 1 {
-            return Err(failed(format!("callers got tokens of several generations: {generations:?}")));
+        match generations[..] {
+            [generation] => Ok(generation),
+            _ => Err(failed(format!("replicas serve tokens of several generations: {generations:?}"))),
         }
-        let requests = self.provider.asked()?.requests - before;
+    }
+
+    /// Until the last one has its answer. Each must have got one, and none an error.
+    fn watched(&self, url: fn(&Replica) -> String, message: &[u8], callers: u32) -> Result<Turn, Error> {
+        let (requests, before) = (self.provider.asked()?.requests, self.answered()?);
+        let urls = self.replicas.each_ref().map(url);
+        let last = wave::send(self.bench, &urls, message, callers)?;
+        let answered = self.answered()?.since(before);
+        if answered != (Answered { well: callers.into(), ..Answered::default() }) {
+            return Err(failed(format!("{callers} calls were not all answered well: {answered:?}")));
+        }
+        let requests = self.provider.asked()?.requests - requests;
         Ok(Turn { last: last.as_secs_f64() * 1e3, requests: requests as f64 })
     }
-}
 
-fn token(answer: GetTokenResponse) -> Result<Token, Error> {
-    answer.token.ok_or_else(|| failed("an answer without a token"))
-}
-
-/// Reports a generation, and gets the next token.
-pub async fn report(channel: Channel, subject: &str, generation: u64) -> Result<Token, Error> {
-    let request = InvalidateTokenRequest {
-        credential: CREDENTIAL.to_owned(),
-        subject: subject.to_owned(),
-        rejected: Some(Rejected::Generation(generation)),
-        ..InvalidateTokenRequest::default()
-    };
-    let answer = TokenServiceClient::new(channel).invalidate_token(request).await;
-    let answer = answer.map_err(|status| failed(format!("a report was refused: {status:?}")))?.into_inner();
-    let next = answer.token.as_ref().filter(|token| token.generation > generation).cloned();
-    next.ok_or_else(|| failed(format!("a report led to no new token: {:?}", answer.outcome())))
+    /// The calls that the replicas have answered.
+    fn answered(&self) -> Result<Answered, Error> {
+        self.replicas.iter().try_fold(Answered::default(), |sum, replica| Ok(sum.and(replica.answered()?)))
+    }
 }

@@ -23,8 +23,8 @@ use crate::{
 pub enum Source {
     /// The cache, as it is by default, before the embedded store.
     Memory,
-    /// This port's Redis, every time: the cache believes nothing.
-    Redis(u16),
+    /// This port's Redis says each time that the token in memory still is the one: the cache believes nothing.
+    Looked(u16),
 }
 
 /// A running `bearerd serve`, and its provider.
@@ -41,7 +41,7 @@ impl Bearerd {
         let provider = sandbox(bench)?;
         let (redis, cache) = match source {
             Source::Memory => (None, ""),
-            Source::Redis(port) => (Some(port), "max_age = \"0s\""),
+            Source::Looked(port) => (Some(port), "max_age = \"0s\""),
         };
         let credential = client_credentials(&provider.token_url());
         let replica = Replica::start(bench, how, &Settings { redis, tls, cache, credential: &credential })?;
@@ -74,7 +74,7 @@ impl Server for Bearerd {
     fn answered(&self) -> Result<Answered, Error> {
         self.replica.lookups(match self.source {
             Source::Memory => "memory",
-            Source::Redis(_) => "store",
+            Source::Looked(_) => "store",
         })
     }
 

@@ -7,8 +7,9 @@ use std::{
 
 use bearerd::{
     proto::{
-        GetTokenRequest, GetTokenResponse, ImportGrantRequest, grant_admin_client::GrantAdminClient,
-        import_grant_request::Secret, token_service_client::TokenServiceClient,
+        GetTokenRequest, GetTokenResponse, ImportGrantRequest, InvalidateTokenRequest, Token,
+        grant_admin_client::GrantAdminClient, import_grant_request::Secret, invalidate_token_request::Rejected,
+        token_service_client::TokenServiceClient,
     },
     sandbox::DEMO_SECRET,
 };
@@ -69,6 +70,11 @@ impl Replica {
         format!("{}/bearerd.v1.TokenService/GetToken", self.address())
     }
 
+    /// Where `InvalidateToken` is.
+    pub fn invalidate_token_url(&self) -> String {
+        format!("{}/bearerd.v1.TokenService/InvalidateToken", self.address())
+    }
+
     /// A new connection.
     pub async fn connect(&self) -> Result<Channel, Error> {
         self.endpoint()?.connect().await.map_err(|why| failed(format!("cannot connect to bearerd: {why:?}")))
@@ -88,6 +94,14 @@ impl Replica {
         let url = format!("http://127.0.0.1:{}/metrics", self.admin);
         let text = self.runtime.block_on(async { reqwest::get(url).await?.text().await });
         text.map(Metrics).map_err(|why| failed(format!("bearerd shows no metrics: {why}")))
+    }
+
+    /// The calls that it answered, whatever they were.
+    pub fn answered(&self) -> Result<Answered, Error> {
+        let metrics = self.metrics()?;
+        let (refused, unrecorded) = (metrics.refused(), metrics.unrecorded());
+        let well = metrics.sum(|series| series.starts_with("bearerd_requests_total{")) - refused;
+        Ok(Answered { well, elsewhere: 0, refused, unrecorded })
     }
 
     /// The tokens that were looked up; well are those that came from `memory`, or from the `store`.
@@ -170,6 +184,24 @@ impl Metrics {
 /// The request for a subject's token.
 pub fn token_of(subject: &str) -> GetTokenRequest {
     GetTokenRequest { credential: CREDENTIAL.to_owned(), subject: subject.to_owned(), ..GetTokenRequest::default() }
+}
+
+/// The report that this generation of a subject's token was rejected.
+pub fn report_of(subject: &str, generation: u64) -> InvalidateTokenRequest {
+    InvalidateTokenRequest {
+        credential: CREDENTIAL.to_owned(),
+        subject: subject.to_owned(),
+        rejected: Some(Rejected::Generation(generation)),
+        ..InvalidateTokenRequest::default()
+    }
+}
+
+/// Reports a generation, and gets the next token.
+pub async fn report(channel: Channel, subject: &str, generation: u64) -> Result<Token, Error> {
+    let answer = TokenServiceClient::new(channel).invalidate_token(report_of(subject, generation)).await;
+    let answer = answer.map_err(|status| failed(format!("a report was refused: {status:?}")))?.into_inner();
+    let next = answer.token.as_ref().filter(|token| token.generation > generation).cloned();
+    next.ok_or_else(|| failed(format!("a report led to no new token: {:?}", answer.outcome())))
 }
 
 /// Asks for a subject's token.

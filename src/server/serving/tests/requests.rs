@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,8 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
-    sync::Notify,
+    select,
+    sync::Semaphore,
 };
 use tonic::body::Body;
 
@@ -80,15 +81,15 @@ impl http_body::Body for Message {
 }
 
 /// A client of a server whose requests for `/wait` wait for a word, and whose requests for `/panic` do.
-async fn connected() -> (SendRequest<Body>, Arc<Notify>, Arc<AtomicUsize>) {
+async fn connected() -> (SendRequest<Body>, Arc<Semaphore>, Arc<AtomicUsize>) {
     let (client, server) = duplex(1 << 16);
-    let (word, sent) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (word, sent) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let waits_for = Arc::clone(&word);
     serve(Counting(server, Arc::clone(&sent)), move |request| {
         let word = Arc::clone(&waits_for);
         async move {
             match request.uri().path() {
-                "/wait" => word.notified().await,
+                "/wait" => word.acquire().await.unwrap().forget(),
                 "/panic" => panic!("as asked"),
                 _ => {}
             }
@@ -99,6 +100,9 @@ async fn connected() -> (SendRequest<Body>, Arc<Notify>, Arc<AtomicUsize>) {
     tokio::spawn(connection);
     (requests, word, sent)
 }
+
+/// Who waits, where many do.
+const MANY: usize = 600;
 
 /// Whether a request is answered.
 async fn ask(requests: &SendRequest<Body>, path: &str) -> bool {
@@ -119,6 +123,24 @@ async fn what_is_asked_together_is_answered_together() {
     assert!((1..10).contains(&sent), "50 answers were sent in {sent} pieces");
 }
 
+/// On the runtime that serves: a task that another one wakes goes before all others there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn those_who_waited_for_the_same_are_answered_together() {
+    let (requests, word, sent) = connected().await;
+    let mut answered = pin!(join_all((0..MANY).map(|_| ask(&requests, "/wait"))));
+    select! {
+        biased;
+        early = &mut answered => panic!("nobody said the word: {early:?}"),
+        // It came after all others, so they are waiting.
+        begun = ask(&requests, "/") => assert!(begun),
+    }
+    sent.store(0, Ordering::Relaxed);
+    tokio::spawn(async move { word.add_permits(MANY) });
+    assert_eq!(answered.await, [true; MANY]);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!((1..60).contains(&sent), "{MANY} answers were sent in {sent} pieces");
+}
+
 #[tokio::test]
 async fn a_request_that_waits_holds_up_no_other_one() {
     let (requests, word, _) = connected().await;
@@ -130,7 +152,7 @@ async fn a_request_that_waits_holds_up_no_other_one() {
         assert!(ask(&requests, "/").await);
     }
     assert!(!waiting.is_finished());
-    word.notify_one();
+    word.add_permits(1);
     assert!(waiting.await.unwrap());
 }
 
@@ -143,6 +165,6 @@ async fn a_panic_ends_its_own_request_and_no_other_one() {
     });
     assert!(!ask(&requests, "/panic").await);
     assert!(ask(&requests, "/").await);
-    word.notify_one();
+    word.add_permits(1);
     assert!(waiting.await.unwrap());
 }
