@@ -46,7 +46,7 @@ pub trait Store: Send + Sync + 'static {
     /// the grant's revision too. A store that is nobody else's need not tell.
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
         let _ = at_hand;
-        self.load(place).await.map(Look::Changed)
+        self.load(place).await.map(Box::new).map(Look::Changed)
     }
 
     /// Asks for the right to work on a grant, and gets the record as it is then: whoever waited never goes on with a
@@ -175,7 +175,7 @@ pub enum Look {
         failing: bool,
     },
     /// What is known of the place.
-    Changed(Loaded),
+    Changed(Box<Loaded>),
 }
 
 /// A request for the right to work on a grant.

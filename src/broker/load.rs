@@ -67,7 +67,7 @@ impl Core {
                 (Some(Arc::clone(at_hand)).filter(|token| token.generation > target.slot.floor()), failing)
             }
             Look::Changed(loaded) => {
-                let known = self.known(target, loaded, epoch).await?;
+                let known = self.known(target, *loaded, epoch).await?;
                 (known.token.clone(), known.is_failing())
             }
         };

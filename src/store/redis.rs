@@ -177,7 +177,10 @@ impl Store for Redis {
                 "failing" => Ok(Look::Unchanged { failing: true }),
                 other => Err(surprise(other)),
             },
-            Glance::View(view) => script::open(view, &self.ring, place, &asked).map(Loaded::from).map(Look::Changed),
+            Glance::View(view) => {
+                let seen = script::open(*view, &self.ring, place, &asked)?;
+                Ok(Look::Changed(Box::new(seen.into())))
+            }
         }
     }
 

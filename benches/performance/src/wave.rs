@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
 };
@@ -44,7 +44,7 @@ struct Part {
 }
 
 impl Part {
-    fn send(bench: &Bench, url: &str, body: &PathBuf, log: PathBuf, calls: u32) -> Result<Self, Error> {
+    fn send(bench: &Bench, url: &str, body: &Path, log: PathBuf, calls: u32) -> Result<Self, Error> {
         if log.exists() {
             fs::remove_file(&log).map_err(cannot("remove an old log"))?;
         }

@@ -135,14 +135,15 @@ pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<Value>, (u64,
 /// The reply of `look`.
 pub(super) enum Glance {
     Word(String),
-    View(View),
+    View(Box<View>),
 }
 
 impl FromRedisValue for Glance {
     fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
-        match reply {
-            Value::Array(_) => from_redis_value(reply).map(Self::View),
-            word => from_redis_value(word).map(Self::Word),
+        if matches!(reply, Value::Array(_)) {
+            from_redis_value(reply).map(Box::new).map(Self::View)
+        } else {
+            from_redis_value(reply).map(Self::Word)
         }
     }
 }

@@ -185,7 +185,7 @@ impl SimStore {
                 Look::Unchanged { failing: record.failure.is_some() }
             }
             Some(_) if self.has(Flaw::LookBelieves) => Look::Unchanged { failing: false },
-            Some(_) | None => Look::Changed(loaded),
+            Some(_) | None => Look::Changed(Box::new(loaded)),
         }
     }
 

@@ -69,6 +69,6 @@ pub async fn an_expired_token_is_not_at_hand(store: Arc<dyn Store>) {
     let token = bearer(next, "access", Some(SHORT));
     assert_eq!(desk.commit_token(&attempt, Generation::ZERO, &token, "word").await.unwrap(), Written::Done);
     // Each look is one of its own: the token may expire between two.
-    let is_gone = async || matches!(desk.look(next).await, Look::Changed(Loaded { token: None, .. }));
+    let is_gone = async || matches!(desk.look(next).await, Look::Changed(loaded) if loaded.token.is_none());
     crate::support::eventually(crate::support::PATIENCE, is_gone).await;
 }
