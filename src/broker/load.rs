@@ -44,8 +44,14 @@ impl Core {
     /// Reads what the store knows.
     pub(super) async fn read(&self, target: &Target) -> Result<Known, Error> {
         let epoch = target.slot.epoch();
-        let loaded = self.store.load(&target.slot.place).await?;
-        self.known(target, loaded, epoch).await
+        let place = &target.slot.place;
+        let mut loaded = self.store.load(place).await?;
+        if self.went_back(&place.unit, loaded.revision()).await? {
+            loaded = self.store.load(place).await?;
+        }
+        let token =
+            loaded.token.clone().filter(|token| belongs(&loaded, target) && token.generation > target.slot.floor());
+        Ok(Known { loaded, token: token.map(Arc::new), epoch })
     }
 
     /// Looks into the store with a token at hand, and has it believed for longer if it is the store's too. Else the store's
@@ -57,33 +63,17 @@ impl Core {
     ) -> Result<(Option<Arc<Token>>, Epoch), Error> {
         let epoch = target.slot.epoch();
         let place = &target.slot.place;
-        let (token, failing) = match self.store.look(place, at_hand.generation).await? {
-            Look::Unchanged { failing: _ } if self.went_back(&place.unit, at_hand.generation).await? => {
-                let known = self.read(target).await?;
-                (known.token.clone(), known.is_failing())
-            }
+        match self.store.look(place, at_hand.generation).await? {
             // The grant is the one that this token came with, so it belongs to the credential still.
-            Look::Unchanged { failing } => {
-                (Some(Arc::clone(at_hand)).filter(|token| token.generation > target.slot.floor()), failing)
+            Look::Unchanged { failing } if !self.went_back(&place.unit, at_hand.generation).await? => {
+                let token = Some(at_hand).filter(|token| token.generation > target.slot.floor());
+                self.take_in(target, token, epoch, failing);
+                Ok((token.cloned(), epoch))
             }
-            Look::Changed(loaded) => {
-                let known = self.known(target, *loaded, epoch).await?;
-                (known.token.clone(), known.is_failing())
+            Look::Unchanged { failing: _ } | Look::Changed => {
+                self.load(target).await.map(|known| (known.token, known.epoch))
             }
-        };
-        self.take_in(target, token.as_ref(), epoch, failing);
-        Ok((token, epoch))
-    }
-
-    /// What was read, once more if the store went back in time meanwhile.
-    async fn known(&self, target: &Target, mut loaded: Loaded, epoch: Epoch) -> Result<Known, Error> {
-        let place = &target.slot.place;
-        if self.went_back(&place.unit, loaded.revision()).await? {
-            loaded = self.store.load(place).await?;
         }
-        let token =
-            loaded.token.clone().filter(|token| belongs(&loaded, target) && token.generation > target.slot.floor());
-        Ok(Known { loaded, token: token.map(Arc::new), epoch })
     }
 
     /// Keeps a token in memory and has it refreshed in time.

@@ -11,7 +11,7 @@ use self::{
     link::{Link, unavailable},
     primaries::Care,
     root::Root,
-    script::{Call, Glance, Script, Scripts, Seen, View},
+    script::{Call, Script, Scripts, Seen, View},
 };
 use super::{
     Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import,
@@ -105,13 +105,18 @@ impl Redis {
 
     /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
     fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> Call<'a> {
-        let base = format!("{}:{{{}}}", self.prefix, unit.as_str());
+        let base = self.base(unit);
         let mut call = script.call();
         call.key(format!("{base}:grant")).key(format!("{base}:lease"));
         if let Some(place) = token {
-            call.key(format!("{base}:token:{}", place.token.as_str()));
+            call.key(token_key(&base, place));
         }
         call
+    }
+
+    /// What all keys of a unit begin with, in one slot of a cluster.
+    fn base(&self, unit: &UnitName) -> String {
+        format!("{}:{{{}}}", self.prefix, unit.as_str())
     }
 
     fn rest_key(&self, endpoint: &EndpointName) -> String {
@@ -165,22 +170,22 @@ impl Store for Redis {
     }
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
-        self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await.map(Loaded::from)
+        self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await.map(|seen| Loaded {
+            record: seen.record,
+            token: seen.token,
+            next: seen.next,
+        })
     }
 
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
-        let mut call = self.on(&self.scripts.look, &place.unit, Some(place));
-        let asked = Moment::now();
-        match self.run(call.arg(at_hand.get()), Care::Plain).await? {
-            Glance::Word(word) => match word.as_str() {
-                "same" => Ok(Look::Unchanged { failing: false }),
-                "failing" => Ok(Look::Unchanged { failing: true }),
-                other => Err(surprise(other)),
-            },
-            Glance::View(view) => {
-                let seen = script::open(*view, &self.ring, place, &asked)?;
-                Ok(Look::Changed(Box::new(seen.into())))
-            }
+        let base = self.base(&place.unit);
+        let mut call = self.scripts.look.call();
+        call.key(format!("{base}:grant")).key(token_key(&base, place)).arg(at_hand.get());
+        match self.word(&call).await?.as_str() {
+            "same" => Ok(Look::Unchanged { failing: false }),
+            "failing" => Ok(Look::Unchanged { failing: true }),
+            "changed" => Ok(Look::Changed),
+            other => Err(surprise(other)),
         }
     }
 
@@ -326,6 +331,10 @@ impl Store for Redis {
         self.link.look().await.map_err(unavailable)?;
         self.root.look(&self.link, &self.ring, &self.names).await
     }
+}
+
+fn token_key(base: &str, place: &Place) -> String {
+    format!("{base}:token:{}", place.token.as_str())
 }
 
 fn millis(span: std::time::Duration) -> u64 {

@@ -3,13 +3,13 @@
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
-use redis::{Cmd, FromRedisValue, ParsingError, RedisResult, ToRedisArgs, Value, cmd, from_redis_value};
+use redis::{Cmd, FromRedisValue, RedisResult, ToRedisArgs, Value, cmd, from_redis_value};
 
 use super::{link::Link, primaries::Care};
 use crate::{
     clock::Moment,
     store::{
-        GrantRecord, Loaded, Rest, StoreError,
+        GrantRecord, Rest, StoreError,
         names::{Place, UnitName},
         record::{GrantRow, MAX_WAIT, open_token},
         seal::{Ring, Sealed},
@@ -103,7 +103,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             load: script!("load.lua"),
-            look: script!("look.lua"),
+            look: Script::new(include_str!("look.lua")),
             claim: script!("claim.lua"),
             dispatch: script!("dispatch.lua"),
             commit: script!("commit.lua"),
@@ -128,25 +128,9 @@ pub(super) fn root() -> Script {
     script!("root.lua")
 }
 
-/// The reply of `load`, `claim` and, if there is news, `look`: status, what is left of another's lease in ms, the grant's fields, the token
+/// The reply of `load` and `claim`: status, what is left of another's lease in ms, the grant's fields, the token
 /// (generation, sealed, PTTL) or nothing, and the time (s, µs).
 pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<Value>, (u64, u64));
-
-/// The reply of `look`.
-pub(super) enum Glance {
-    Word(String),
-    View(Box<View>),
-}
-
-impl FromRedisValue for Glance {
-    fn from_redis_value(reply: Value) -> Result<Self, ParsingError> {
-        if matches!(reply, Value::Array(_)) {
-            from_redis_value(reply).map(Box::new).map(Self::View)
-        } else {
-            from_redis_value(reply).map(Self::Word)
-        }
-    }
-}
 
 /// What a [`View`] says, opened.
 pub(super) struct Seen {
@@ -155,13 +139,6 @@ pub(super) struct Seen {
     pub(super) record: Option<GrantRecord>,
     pub(super) token: Option<Token>,
     pub(super) next: Generation,
-}
-
-impl From<Seen> for Loaded {
-    fn from(seen: Seen) -> Self {
-        let Seen { status: _, lease_left: _, record, token, next } = seen;
-        Self { record, token, next }
-    }
 }
 
 /// Opens a reply; what is left of the token counts from when the question was asked.

@@ -176,16 +176,16 @@ impl SimStore {
         self.read_in(&state, place, asked)
     }
 
-    /// The same for somebody who has the token of this generation.
-    pub fn glance(&self, place: &Place, at_hand: Generation, asked: &Moment) -> Look {
-        let loaded = self.read(place, asked);
+    /// Whether the token of this generation is the one that is there, and the grant's revision.
+    pub fn compare(&self, place: &Place, at_hand: Generation) -> Look {
+        let loaded = self.read(place, &Moment::now());
         let generation = loaded.token.as_ref().map(|token| token.generation);
         match &loaded.record {
             Some(record) if record.revision == at_hand && generation == Some(at_hand) => {
                 Look::Unchanged { failing: record.failure.is_some() }
             }
             Some(_) if self.has(Flaw::LookBelieves) => Look::Unchanged { failing: false },
-            Some(_) | None => Look::Changed(Box::new(loaded)),
+            Some(_) | None => Look::Changed,
         }
     }
 
@@ -508,7 +508,7 @@ impl Store for SimStore {
     }
 
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
-        Ok(self.glance(place, at_hand, &Moment::now()))
+        Ok(self.compare(place, at_hand))
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {

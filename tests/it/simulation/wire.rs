@@ -300,7 +300,7 @@ impl Store for Wire {
 
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
         let place = place.clone();
-        self.call(move |world, asked| world.store.glance(&place, at_hand, asked)).await
+        self.call(move |world, _| world.store.compare(&place, at_hand)).await
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {

@@ -51,7 +51,6 @@ async fn are_told_and_kept(damages: &[String]) {
         let (any, newer) = (claim(Generation::ZERO), claim(Generation::MAX));
         for (asked, answer) in [
             ("load", store.load(&desk.place).await.err()),
-            ("look", store.look(&desk.place, Generation::ZERO).await.err()),
             ("claim", store.claim(&any).await.err()),
             ("claim of a newer one", store.claim(&newer).await.err()),
         ] {
