@@ -50,7 +50,7 @@ pub struct Telemetry {
     registry: Registry,
     /// `bearerd_requests_total`
     pub requests: Family<RequestLabels, Counter>,
-    /// `bearerd_token_lookups_total`: `memory`, `store` or `refresh`, by where the token came from.
+    /// `bearerd_token_lookups_total`: `memory`, `store` (it was asked, also about a token at hand) or `refresh`.
     pub lookups: Family<CredentialLabels, Counter>,
     /// `bearerd_refreshes_total`: `ok`, or the cause of the failure.
     pub refreshes: Family<CredentialLabels, Counter>,

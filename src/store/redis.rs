@@ -170,11 +170,8 @@ impl Store for Redis {
     }
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
-        self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await.map(|seen| Loaded {
-            record: seen.record,
-            token: seen.token,
-            next: seen.next,
-        })
+        let seen = self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await?;
+        Ok(Loaded { record: seen.record, token: seen.token, next: seen.next })
     }
 
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {

@@ -1,4 +1,4 @@
--- Shared by every script. KEYS: 1 grant (hash, no TTL), 2 lease (string, PX), 3 token (hash, TTL from expires_in).
+-- Shared by every script but look.lua. KEYS: 1 grant (hash, no TTL), 2 lease (string, PX), 3 token (hash, TTL from expires_in).
 -- All three carry one hash tag, so that a script is one slot of a cluster. Numbers pass as text: Lua's own formatting of
 -- large ones is not exact.
 
