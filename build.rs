@@ -30,6 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         "bearerd.v1.DescribeGrantRequest",
         "bearerd.v1.Rejection",
     ]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure().codec_path("crate::proto::Codec").compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

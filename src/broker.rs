@@ -252,7 +252,8 @@ impl Broker {
         self.core.cache.len()
     }
 
-    /// The token that a permit is for.
+    /// The token that a permit is for. Most have no use for the permit afterwards: it is dropped then, because it would be kept
+    /// by everybody who waits.
     fn target(&self, permit: &Permit) -> Result<Target, Error> {
         self.core.target(&self.roster, permit.token())
     }

@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+pub use self::codec::Codec;
+
+mod codec;
+
 tonic::include_proto!("bearerd.v1");
 
 /// All message and service descriptors, for reflection.

@@ -58,6 +58,7 @@ impl Broker {
     /// [`Error`], when there is none and none can be had.
     pub async fn get_token(&self, permit: Permit, wanted: Wanted) -> Result<Served, Error> {
         let target = self.target(&permit)?;
+        drop(permit);
         let deadline = Instant::now() + self.core.timing.max_wait;
         let token = self.core.wanted_token(&target, wanted, deadline).await?;
         Ok(Served::new(token, target.slot.is_degraded()))
@@ -74,7 +75,9 @@ impl Core {
     ) -> Result<Arc<Token>, Error> {
         let refuses = wanted.refused > Generation::ZERO;
         if refuses && target.slot.fresh(&wanted, &self.now()).is_none() {
-            match self.report(target, About::Refused(wanted.refused), deadline).await? {
+            // In a box, as the look below is: a future is as large as the largest that it waits for, and most of those that
+            // exist at a time wait for a flight.
+            match Box::pin(self.report(target, About::Refused(wanted.refused), deadline)).await? {
                 Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
                 // Whether that token is what is wanted is seen below.
                 Replaced::With(_, _) => {}
@@ -95,7 +98,7 @@ impl Core {
         }
         // A token that is only due for a look into the store must not wait for a refresh that somebody else began.
         if let Some(token) = target.slot.valid(&wanted, &self.now())
-            && let Some(token) = self.look(target, &wanted, token).await
+            && let Some(token) = Box::pin(self.look(target, &wanted, token)).await
         {
             self.consider_ahead(target, token.life(), &self.now());
             return Ok(token);

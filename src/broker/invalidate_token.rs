@@ -76,6 +76,7 @@ impl Broker {
     /// [`Error`], when the token was rejected and no other one can be had.
     pub async fn invalidate_token(&self, permit: Permit, report: Report) -> Result<Reported, Error> {
         let target = self.target(&permit)?;
+        drop(permit);
         if let Some(evidence) = &report.evidence
             && let Verdict::NotTokenRejected(why) = target.credential.rejected_when.judge(&evidence.as_seen())
         {

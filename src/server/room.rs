@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::share::{Share, Shares};
 
-/// How many messages may be on their way at a time. Each costs about 9 KiB before a byte of it is there.
+/// How many messages may be on their way at a time. Each costs about 6 KiB before a byte of it is there.
 pub(super) const MESSAGES: usize = 8 * 1024;
 
 /// What all messages that are not small may have together at least, in bytes.
