@@ -27,6 +27,7 @@ mod services;
 mod serving;
 mod share;
 mod tls;
+mod unbegun;
 
 /// What holds for all gRPC listeners.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ use super::{
     serving::Serving,
     share::Shares,
     tls::Tls,
+    unbegun::Total,
 };
 use crate::{
     identity::{Address, Peer, Remote},
@@ -43,6 +44,7 @@ pub(super) struct Acceptor(Arc<Shared>);
 struct Shared {
     services: Services,
     max_concurrent_streams: u32,
+    unbegun: Total,
     max_age: Duration,
     slots: Arc<Semaphore>,
     shares: Shares,
@@ -78,6 +80,7 @@ impl Acceptor {
         Self(Arc::new(Shared {
             services,
             max_concurrent_streams: config.max_concurrent_streams,
+            unbegun: Total::default(),
             max_age: config.max_connection_age,
             slots: Arc::new(Semaphore::new(config.max_connections)),
             shares: Shares::new(config.max_connections_per_address),
@@ -207,7 +210,7 @@ impl Shared {
         let age = self.age(&remote.peer);
         let services = self.services.reached_from(remote);
         let connection = Connection::new(bytes, silent, self.cut.child_token());
-        let mut serving = Serving::new(connection, services, self.max_concurrent_streams);
+        let mut serving = Serving::new(connection, services, self.max_concurrent_streams, self.unbegun.clone());
         let ended = tokio::select! {
             ended = &mut serving => ended,
             () = self.over(age) => {

@@ -7,7 +7,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -19,32 +18,24 @@ use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    rt::Executor,
     server::conn::http2::{self, Builder},
     service::Service,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use tonic::body::Body;
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    unbegun::{Total, Unbegun, UnderWay},
+};
 
 /// How long a connection may be silent before its client is asked whether it is still there, and how long that may take.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request, until all of its answer is handed to the connection.
-type UnderWay = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Requests that came in and did not begin yet. The HTTP/2 library takes it for what runs tasks.
-#[derive(Clone, Default)]
-struct New(Arc<Mutex<Vec<UnderWay>>>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for New {
-    fn execute(&self, request: F) {
-        self.0.lock().push(Box::pin(request));
-    }
-}
+/// So many requests that have to wait are begun before all else that is ready has its turn. What the first of two thousand waits
+/// for is on its way then while the others begin, and not when all of them have.
+const AT_A_TIME: u32 = 4;
 
 /// What is served on a connection.
 pub(super) trait Services:
@@ -59,10 +50,8 @@ impl<S> Services for S where
 
 /// A connection and the requests on it, until it ends.
 pub(super) struct Serving<S: Services> {
-    connection: Pin<Box<http2::Connection<TokioIo<Connection>, S, New>>>,
-    new: New,
-    /// An empty list that takes the place of the one that is worked on.
-    spare: Vec<UnderWay>,
+    connection: Pin<Box<http2::Connection<TokioIo<Connection>, S, Unbegun>>>,
+    unbegun: Unbegun,
     /// Each request on a task of its own has a clone.
     waiting: Arc<()>,
     /// Whether they had their turn since the connection was last looked at.
@@ -70,10 +59,10 @@ pub(super) struct Serving<S: Services> {
 }
 
 impl<S: Services> Serving<S> {
-    /// Serves a connection, with at most so many requests under way.
-    pub fn new(connection: Connection, services: S, max_concurrent_streams: u32) -> Self {
-        let new = New::default();
-        let mut http = Builder::new(new.clone());
+    /// Serves a connection, with at most so many requests under way, and counts those that have not begun among those of all.
+    pub fn new(connection: Connection, services: S, max_concurrent_streams: u32, total: Total) -> Self {
+        let unbegun = Unbegun::new(total);
+        let mut http = Builder::new(unbegun.clone());
         http.timer(TokioTimer::new())
             .max_concurrent_streams(max_concurrent_streams)
             .keep_alive_interval(KEEPALIVE)
@@ -81,7 +70,7 @@ impl<S: Services> Serving<S> {
             // gRPC has no use for it.
             .auto_date_header(false);
         let connection = Box::pin(http.serve_connection(TokioIo::new(connection), services));
-        Self { connection, new, spare: Vec::new(), waiting: Arc::default(), gave_way: false }
+        Self { connection, unbegun, waiting: Arc::default(), gave_way: false }
     }
 
     /// Asks the client to go, and takes no more requests.
@@ -89,16 +78,34 @@ impl<S: Services> Serving<S> {
         self.connection.as_mut().graceful_shutdown();
     }
 
-    /// Begins what came in; tells whether there was anything.
-    fn begin(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut new = mem::replace(&mut *self.new.0.lock(), mem::take(&mut self.spare));
-        let any = !new.is_empty();
-        for request in new.drain(..) {
-            begin(request, &self.waiting, cx);
+    /// Begins what came in, as much of it as has its turn now.
+    fn begin(&mut self, cx: &mut Context<'_>) -> Begun {
+        let (mut any, mut waits) = (false, 0);
+        while let Some(request) = self.unbegun.next() {
+            any = true;
+            waits += u32::from(begin(request, &self.waiting, cx));
+            if waits >= AT_A_TIME && self.unbegun.can_wait() {
+                return Begun::Some;
+            }
         }
-        self.spare = new;
-        any
+        if any { Begun::All } else { Begun::Nothing }
     }
+}
+
+/// Each request has the queue that it is in, so nobody else would end those that never began.
+impl<S: Services> Drop for Serving<S> {
+    fn drop(&mut self) {
+        while self.unbegun.next().is_some() {}
+    }
+}
+
+/// Which of the requests that came in were begun.
+enum Begun {
+    /// There were none.
+    Nothing,
+    /// The others have to let something else go first.
+    Some,
+    All,
 }
 
 impl<S: Services> Future for Serving<S> {
@@ -115,22 +122,33 @@ impl<S: Services> Future for Serving<S> {
         self.gave_way = false;
         loop {
             let connection = self.connection.as_mut().poll(cx);
-            // What was answered meanwhile is sent when the connection is looked at again.
-            if !self.begin(cx) || connection.is_ready() {
+            let begun = self.begin(cx);
+            if connection.is_ready() {
                 return connection;
+            }
+            match begun {
+                Begun::Nothing => return Poll::Pending,
+                Begun::Some => {
+                    self.gave_way = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // What was answered meanwhile is sent when the connection is looked at again.
+                Begun::All => {}
             }
         }
     }
 }
 
-/// Begins a request. As on a task of its own, its panic would be nobody else's.
-fn begin(mut request: UnderWay, waiting: &Arc<()>, cx: &mut Context<'_>) {
+/// Begins a request, and tells whether it waits for something. As on a task of its own, its panic would be nobody else's.
+fn begin(mut request: UnderWay, waiting: &Arc<()>, cx: &mut Context<'_>) -> bool {
     match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
         Ok(Poll::Pending) => {
             let waits = Arc::clone(waiting);
             tokio::spawn(request.map(|()| drop(waits)));
+            true
         }
-        Ok(Poll::Ready(())) | Err(_) => {}
+        Ok(Poll::Ready(())) | Err(_) => false,
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +22,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     select,
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
+    task::yield_now,
+    time::timeout,
 };
 use tonic::body::Body;
 
@@ -139,6 +143,65 @@ async fn those_who_waited_for_the_same_are_answered_together() {
     assert_eq!(answered.await, [true; MANY]);
     let sent = sent.load(Ordering::Relaxed);
     assert!((1..60).contains(&sent), "{MANY} answers were sent in {sent} pieces");
+}
+
+#[tokio::test]
+async fn what_many_wait_for_has_its_turn_while_they_begin() {
+    let (client, server) = duplex(1 << 16);
+    let (word, begun, seen) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
+    let turn = Arc::clone(&seen);
+    serve(server, move |_| {
+        let (word, begun, turn) = (Arc::clone(&word), Arc::clone(&begun), Arc::clone(&turn));
+        async move {
+            if begun.fetch_add(1, Ordering::Relaxed) == 0 {
+                let word = Arc::clone(&word);
+                tokio::spawn(async move {
+                    turn.set(begun.load(Ordering::Relaxed)).unwrap();
+                    word.add_permits(MANY);
+                });
+            }
+            word.acquire().await.unwrap().forget();
+            Ok(Response::new(Body::new(Message(false))))
+        }
+    });
+    let (requests, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(join_all((0..MANY).map(|_| ask(&requests, "/"))).await, [true; MANY]);
+    let begun = *seen.get().unwrap();
+    assert!((1..10).contains(&begun), "{begun} of {MANY} had begun when what they waited for had its turn");
+}
+
+#[tokio::test]
+async fn those_that_never_began_end_with_their_connection() {
+    let (client, server) = duplex(1 << 16);
+    let (came, begun, first) = (Arc::new(()), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let serving = serve(server, {
+        let (came, begun, first) = (Arc::clone(&came), Arc::clone(&begun), Arc::clone(&first));
+        move |_| {
+            let (came, begun, first) = (Arc::clone(&came), Arc::clone(&begun), Arc::clone(&first));
+            async move {
+                let _came = came;
+                begun.fetch_add(1, Ordering::Relaxed);
+                first.notify_one();
+                pending().await
+            }
+        }
+    });
+    let (requests, connection) = handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    let asked = tokio::spawn(async move { join_all((0..MANY).map(|_| ask(&requests, "/"))).await });
+    first.notified().await;
+    // This test and the server's service have one each.
+    let (came_in, begun) = (Arc::strong_count(&came) - 2, begun.load(Ordering::Relaxed));
+    assert!(begun < came_in, "all of {came_in} had begun");
+    serving.abort();
+    assert_eq!(asked.await.unwrap(), [false; MANY]);
+    let gone = async {
+        while Arc::strong_count(&came) > 1 {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), gone).await.expect("requests are kept whose connection is gone");
 }
 
 #[tokio::test]
