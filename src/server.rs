@@ -28,6 +28,7 @@ mod serving;
 mod share;
 mod tls;
 mod unbegun;
+mod waiting;
 
 /// What holds for all gRPC listeners.
 #[derive(Clone, Debug)]

@@ -7,7 +7,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,7 +25,8 @@ use tonic::body::Body;
 
 use super::{
     connection::Connection,
-    unbegun::{Total, Unbegun, UnderWay},
+    unbegun::{Total, Unbegun},
+    waiting::Beginner,
 };
 
 /// How long a connection may be silent before its client is asked whether it is still there, and how long that may take.
@@ -52,6 +52,7 @@ impl<S> Services for S where
 pub(super) struct Serving<S: Services> {
     connection: Pin<Box<http2::Connection<TokioIo<Connection>, S, Unbegun>>>,
     unbegun: Unbegun,
+    beginner: Beginner,
     /// Each request on a task of its own has a clone.
     waiting: Arc<()>,
     /// Whether they had their turn since the connection was last looked at.
@@ -70,7 +71,7 @@ impl<S: Services> Serving<S> {
             // gRPC has no use for it.
             .auto_date_header(false);
         let connection = Box::pin(http.serve_connection(TokioIo::new(connection), services));
-        Self { connection, unbegun, waiting: Arc::default(), gave_way: false }
+        Self { connection, unbegun, beginner: Beginner::default(), waiting: Arc::default(), gave_way: false }
     }
 
     /// Asks the client to go, and takes no more requests.
@@ -79,11 +80,15 @@ impl<S: Services> Serving<S> {
     }
 
     /// Begins what came in, as much of it as has its turn now.
-    fn begin(&mut self, cx: &mut Context<'_>) -> Begun {
+    fn begin(&mut self) -> Begun {
         let (mut any, mut waits) = (false, 0);
         while let Some(request) = self.unbegun.next() {
             any = true;
-            waits += u32::from(begin(request, &self.waiting, cx));
+            if let Some(begun) = self.beginner.begin(request) {
+                let waits_too = Arc::clone(&self.waiting);
+                tokio::spawn(begun.map(|()| drop(waits_too)));
+                waits += 1;
+            }
             if waits >= AT_A_TIME && self.unbegun.can_wait() {
                 return Begun::Some;
             }
@@ -122,7 +127,7 @@ impl<S: Services> Future for Serving<S> {
         self.gave_way = false;
         loop {
             let connection = self.connection.as_mut().poll(cx);
-            let begun = self.begin(cx);
+            let begun = self.begin();
             if connection.is_ready() {
                 return connection;
             }
@@ -137,18 +142,6 @@ impl<S: Services> Future for Serving<S> {
                 Begun::All => {}
             }
         }
-    }
-}
-
-/// Begins a request, and tells whether it waits for something. As on a task of its own, its panic would be nobody else's.
-fn begin(mut request: UnderWay, waiting: &Arc<()>, cx: &mut Context<'_>) -> bool {
-    match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => {
-            let waits = Arc::clone(waiting);
-            tokio::spawn(request.map(|()| drop(waits)));
-            true
-        }
-        Ok(Poll::Ready(())) | Err(_) => false,
     }
 }
 

@@ -107,7 +107,7 @@ impl Redis {
     fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> Call<'a> {
         let base = self.base(unit);
         let mut call = script.call();
-        call.key(format!("{base}:grant")).key(format!("{base}:lease"));
+        call.key(grant_key(&base)).key([&base, ":lease"].concat());
         if let Some(place) = token {
             call.key(token_key(&base, place));
         }
@@ -116,7 +116,7 @@ impl Redis {
 
     /// What all keys of a unit begin with, in one slot of a cluster.
     fn base(&self, unit: &UnitName) -> String {
-        format!("{}:{{{}}}", self.prefix, unit.as_str())
+        [&self.prefix, ":{", unit.as_str(), "}"].concat()
     }
 
     fn rest_key(&self, endpoint: &EndpointName) -> String {
@@ -177,7 +177,7 @@ impl Store for Redis {
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
         let base = self.base(&place.unit);
         let mut call = self.scripts.look.call();
-        call.key(format!("{base}:grant")).key(token_key(&base, place)).arg(at_hand.get());
+        call.key(grant_key(&base)).key(token_key(&base, place)).arg(at_hand.get());
         match self.word(&call).await?.as_str() {
             "same" => Ok(Look::Unchanged { failing: false }),
             "failing" => Ok(Look::Unchanged { failing: true }),
@@ -330,8 +330,12 @@ impl Store for Redis {
     }
 }
 
+fn grant_key(base: &str) -> String {
+    [base, ":grant"].concat()
+}
+
 fn token_key(base: &str, place: &Place) -> String {
-    format!("{base}:token:{}", place.token.as_str())
+    [base, ":token:", place.token.as_str()].concat()
 }
 
 fn millis(span: std::time::Duration) -> u64 {

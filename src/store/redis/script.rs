@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
-use redis::{Cmd, FromRedisValue, RedisResult, ToRedisArgs, Value, cmd, from_redis_value};
+use redis::{Cmd, FromRedisValue, RedisResult, ToRedisArgs, Value, from_redis_value};
 
 use super::{link::Link, primaries::Care};
 use crate::{
@@ -72,8 +72,12 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = cmd(name);
-        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        let keys = self.keys.iter().map(String::len);
+        let arguments = self.arguments.iter().map(Vec::len);
+        // As large as it gets, or it would grow again and again; the number of keys has one digit.
+        let sizes = [name.len(), script.len(), 1].into_iter().chain(keys).chain(arguments);
+        let mut command = Cmd::with_capacity(sizes.clone().count(), sizes.sum());
+        command.arg(name).arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
         command
     }
 }
