@@ -1,7 +1,7 @@
 //! Requests that begin on their connection's task, and go on on a task of their own if they have to wait.
 //!
 //! A task begins with a look at what it does. For a request that was looked at a moment ago that would be in vain, and come
-//! before the task that sends its question to Redis. So whoever begins it waits for its waker first.
+//! before the task that sends its question to Redis. So the task of a request looks at it only after its waker was used.
 
 use std::{
     future::Future,
