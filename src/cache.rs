@@ -3,16 +3,9 @@
 //! Each token has a slot. A slot has a floor: tokens of that generation and older are dead, and a late insert of one is
 //! refused, so an invalidation can never be undone by a load that began before it.
 
-use std::{
-    convert::Infallible,
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use quick_cache::{DefaultHashBuilder, Equivalent, UnitWeighter};
-
-use self::{index::Index, trust::Trust};
+use self::{index::Index, table::Table, trust::Trust};
 pub use self::{
     slot::{Alone, Slot},
     trust::Epoch,
@@ -25,12 +18,13 @@ use crate::{
 
 mod index;
 mod slot;
+mod table;
 mod trust;
 
 /// How much is held, and for how long it is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheConfig {
-    /// The most slots; beyond them the least used go.
+    /// The most slots; beyond them those go that were not asked for lately.
     pub max_tokens: u64,
     /// How long a token is served without a look into a store that others write to; `None` where nobody else does.
     pub max_age: Option<Duration>,
@@ -42,22 +36,15 @@ pub struct CacheConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edition(pub u64);
 
-/// For how many tokens there is room at the start; for more it grows.
-const AT_FIRST: usize = 1024;
-
 /// All slots of this replica.
 pub struct Cache {
-    slots: quick_cache::sync::Cache<SlotKey, Arc<Slot>, UnitWeighter, DefaultHashBuilder, Index>,
+    slots: Table,
     index: Index,
     trust: Arc<Trust>,
 }
 
-/// A slot by what tells it from others.
-#[derive(Clone)]
-struct SlotKey(Arc<Slot>);
-
 /// A token that is looked for: its key in borrowed parts, so that whoever finds it has copied nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sought<'a> {
     /// The grant.
     pub grant: &'a GrantKey,
@@ -73,15 +60,13 @@ impl Cache {
     /// An empty cache.
     pub fn new(config: CacheConfig) -> Self {
         let index = Index::default();
-        let at_first = usize::try_from(config.max_tokens).unwrap_or(usize::MAX).min(AT_FIRST);
-        let (each_weighs_one, hasher) = (UnitWeighter, DefaultHashBuilder::default());
-        let slots = quick_cache::sync::Cache::with(at_first, config.max_tokens, each_weighs_one, hasher, index.clone());
+        let slots = Table::new(config.max_tokens, index.clone());
         Self { slots, index, trust: Arc::new(Trust::new(config.max_age)) }
     }
 
     /// The slot of a token; it is made if there is none.
     pub fn slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        self.slots.get(sought).unwrap_or_else(|| self.make(sought, place))
+        self.slots.find(sought).unwrap_or_else(|| self.slots.insert(self.new_slot(sought, place)))
     }
 
     /// The same for somebody who does not want the token: one that is made is nobody else's, and no token makes room for it.
@@ -95,27 +80,9 @@ impl Cache {
         Arc::new(Slot::new(key, sought.edition, place, Arc::clone(&self.trust)))
     }
 
-    fn make(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
-        let made = self.new_slot(sought, place);
-        // Events must find it before anybody can put a token in.
-        self.index.add(&made);
-        let key = SlotKey(Arc::clone(&made));
-        let Ok(slot) = self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::clone(&made)));
-        if !Arc::ptr_eq(&slot, &made) {
-            self.index.remove(&made);
-        }
-        slot
-    }
-
     /// Forgets the slots for which this does not hold.
     pub fn retain(&self, keep: impl Fn(&Slot) -> bool) {
-        self.slots.retain(|_, slot| {
-            let stays = keep(slot);
-            if !stays {
-                self.index.remove(slot);
-            }
-            stays
-        });
+        self.slots.retain(keep);
     }
 
     /// Takes in what changed in the store.
@@ -144,44 +111,6 @@ impl Sought<'_> {
     fn to_key(self) -> TokenKey {
         let Self { grant, scopes, resources, edition: _ } = self;
         TokenKey { grant: grant.clone(), scopes: scopes.clone(), resources: resources.clone() }
-    }
-}
-
-impl SlotKey {
-    fn sought(&self) -> Sought<'_> {
-        let Slot { key: TokenKey { grant, scopes, resources }, edition, .. } = &*self.0;
-        Sought { grant, scopes, resources, edition: *edition }
-    }
-}
-
-impl Hash for SlotKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.sought().hash(state);
-    }
-}
-
-impl PartialEq for SlotKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.sought().equivalent(other)
-    }
-}
-
-impl Eq for SlotKey {}
-
-impl Hash for Sought<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { grant, scopes, resources, edition } = self;
-        grant.hash(state);
-        scopes.hash(state);
-        resources.hash(state);
-        edition.hash(state);
-    }
-}
-
-impl Equivalent<SlotKey> for Sought<'_> {
-    fn equivalent(&self, key: &SlotKey) -> bool {
-        let Sought { grant, scopes, resources, edition } = key.sought();
-        (self.edition, self.grant, self.scopes, self.resources) == (edition, grant, scopes, resources)
     }
 }
 

@@ -6,9 +6,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quick_cache::Lifecycle;
 
-use super::{Slot, SlotKey};
+use super::Slot;
 use crate::store::names::{Place, TokenName, UnitName};
 
 /// The slots in the order of their places. An event is about one token or one unit, whose slots stand side by side, so that
@@ -44,17 +43,15 @@ impl Index {
     }
 }
 
-fn spot(slot: &Arc<Slot>) -> Spot {
-    (slot.place.clone(), Arc::as_ptr(slot).addr())
+#[cfg(test)]
+impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.slots.lock().len()
+    }
 }
 
-/// What the cache has no room for any more is not told of events any more.
-impl Lifecycle<SlotKey, Arc<Slot>> for Index {
-    type RequestState = ();
-
-    fn on_evict(&self, (): &mut (), _: SlotKey, slot: Arc<Slot>) {
-        self.remove(&slot);
-    }
+fn spot(slot: &Arc<Slot>) -> Spot {
+    (slot.place.clone(), Arc::as_ptr(slot).addr())
 }
 
 #[cfg(test)]
@@ -82,7 +79,7 @@ mod tests {
                 |_: &TokenKey| Place { unit: UnitName::from("crm/u"), token: TokenName::from(&*number.to_string()) };
             cache.slot(&Sought { grant, scopes, resources, edition: Edition(edition) }, place)
         };
-        let indexed = || cache.index.slots.lock().len() as u64;
+        let indexed = || cache.index.len() as u64;
         (0..most * 5).for_each(|number| drop(find(number, number % 2)));
         assert_eq!(indexed(), cache.len());
         assert!(cache.len() <= most);

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::{
-    Edition,
+    Edition, Sought,
     trust::{Epoch, Trust},
 };
 use crate::{
@@ -33,6 +33,8 @@ pub struct Slot {
     /// Which state of its credential it belongs to.
     pub edition: Edition,
     trust: Arc<Trust>,
+    /// Somebody wanted it since this was last looked at.
+    asked_for: AtomicBool,
     state: RwLock<State>,
     /// What tells this token from others.
     pub key: TokenKey,
@@ -81,7 +83,22 @@ struct Held {
 
 impl Slot {
     pub(super) fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
-        Self { edition, trust, state: RwLock::default(), key, place, alone: OnceLock::new() }
+        let (asked_for, state, alone) = (AtomicBool::new(false), RwLock::default(), OnceLock::new());
+        Self { edition, trust, asked_for, state, key, place, alone }
+    }
+
+    /// What somebody looks for who looks for this.
+    pub(super) fn sought(&self) -> Sought<'_> {
+        let TokenKey { grant, scopes, resources } = &self.key;
+        Sought { grant, scopes, resources, edition: self.edition }
+    }
+
+    pub(super) fn mark_asked_for(&self) {
+        set(&self.asked_for);
+    }
+
+    pub(super) fn take_asked_for(&self) -> bool {
+        self.asked_for.swap(false, Ordering::Relaxed)
     }
 
     /// Reads the token, and whether refreshing it fails, if it may be served without a look into the store.
@@ -199,10 +216,7 @@ impl State {
     /// The token, if it is good for that; it counts as used then.
     fn serve(&self, is_good: impl FnOnce(&Held) -> bool) -> Option<&Held> {
         let held = self.held.as_ref().filter(|held| is_good(held))?;
-        // Many cores read a token that many ask for, as long as none of them writes.
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
-        }
+        set(&self.used);
         Some(held)
     }
 
@@ -226,6 +240,13 @@ impl Held {
 
     fn shared(&self) -> Arc<Token> {
         Arc::clone(self.shared.get_or_init(|| Arc::new(self.token.clone())))
+    }
+}
+
+/// Many processors read what many ask for, as long as none of them writes.
+fn set(mark: &AtomicBool) {
+    if !mark.load(Ordering::Relaxed) {
+        mark.store(true, Ordering::Relaxed);
     }
 }
 
