@@ -24,9 +24,15 @@ pub(super) struct Table {
 /// A part begins where a processor's caches part, so that the locks of two are not in one line.
 #[repr(align(128))]
 struct Part {
-    slots: HashTable<Arc<Slot>>,
+    slots: HashTable<Hashed>,
     most: usize,
     hand: usize,
+}
+
+/// A slot, and its hash, so that no slot is read because its hash begins like another's, nor because the table grows.
+struct Hashed {
+    hash: u64,
+    slot: Arc<Slot>,
 }
 
 /// Parts for each processor.
@@ -62,22 +68,20 @@ impl Table {
     /// The same for somebody who does not want the token.
     pub fn peek(&self, sought: &Sought<'_>) -> Option<Arc<Slot>> {
         let hash = self.hasher.hash_one(sought);
-        let part = self.part(hash).read();
-        part.slots.find(hash, |slot| slot.sought() == *sought).map(Arc::clone)
+        self.part(hash).read().find(hash, sought)
     }
 
     /// Takes a slot in, unless somebody else's of the same kind was faster. Returns the one that is there.
     pub fn insert(&self, made: Arc<Slot>) -> Arc<Slot> {
-        let hash_of = |slot: &Arc<Slot>| self.hasher.hash_one(slot.sought());
-        let hash = hash_of(&made);
+        let hash = self.hasher.hash_one(made.sought());
         let mut part = self.part(hash).write();
-        if let Some(there) = part.slots.find(hash, |slot| slot.sought() == made.sought()) {
-            return Arc::clone(there);
+        if let Some(there) = part.find(hash, &made.sought()) {
+            return there;
         }
         let gone = part.make_room();
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
-        part.slots.insert_unique(hash, Arc::clone(&made), hash_of);
+        part.slots.insert_unique(hash, Hashed { hash, slot: Arc::clone(&made) }, |there| there.hash);
         drop(part);
         gone.iter().for_each(|slot| self.index.remove(slot));
         made
@@ -86,8 +90,8 @@ impl Table {
     /// Forgets the slots for which this does not hold.
     pub fn retain(&self, keep: impl Fn(&Slot) -> bool) {
         for part in &self.parts {
-            let gone: Vec<_> = part.write().slots.extract_if(|slot| !keep(slot)).collect();
-            gone.iter().for_each(|slot| self.index.remove(slot));
+            let gone: Vec<_> = part.write().slots.extract_if(|there| !keep(&there.slot)).collect();
+            gone.iter().for_each(|gone| self.index.remove(&gone.slot));
         }
     }
 
@@ -109,14 +113,19 @@ impl Part {
         Self { slots: HashTable::new(), most: most.max(1), hand: 0 }
     }
 
+    fn find(&self, hash: u64, sought: &Sought<'_>) -> Option<Arc<Slot>> {
+        let there = self.slots.find(hash, |there| there.hash == hash && there.slot.sought() == *sought)?;
+        Some(Arc::clone(&there.slot))
+    }
+
     /// Has somebody go if it is full.
     fn make_room(&mut self) -> Option<Arc<Slot>> {
         let mut spared = 0;
         while self.slots.len() >= self.most {
             self.hand = (self.hand + 1) % self.slots.num_buckets();
             let Ok(place) = self.slots.get_bucket_entry(self.hand) else { continue };
-            if spared == SPARED || !place.get().take_asked_for() {
-                return Some(place.remove().0);
+            if spared == SPARED || !place.get().slot.take_asked_for() {
+                return Some(place.remove().0.slot);
             }
             spared += 1;
         }
