@@ -4,8 +4,11 @@
 
 use std::{fmt, sync::Arc};
 
-use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
+
+pub use self::near::NearText;
+
+mod near;
 
 /// What is wrong with a name. The text says what would be right and repeats nothing of the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,18 +64,10 @@ impl fmt::Display for CredentialName {
 
 /// On whose behalf a token is used; empty for the service itself.
 ///
-/// A subject can be a person's e-mail address, so `Debug` does not show it. Cloning it is cheap.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Subject(SubjectText);
-
-/// Subjects come with every call, and are most of what tells one token in memory from another: a usual one (none, a UUID, an
-/// address) stands where its holder stands, and needs no memory of its own. Which it is follows from the length, so that
-/// equal texts are equal values.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum SubjectText {
-    Short(ArrayString<40>),
-    Long(Arc<str>),
-}
+/// A subject can be a person's e-mail address, so `Debug` does not show it. Cloning it is cheap. The default is
+/// the service itself.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Subject(NearText);
 
 impl Subject {
     /// Checks a subject.
@@ -80,27 +75,17 @@ impl Subject {
         if text.len() > 256 || text.chars().any(char::is_control) {
             return Err(NameError::Subject);
         }
-        Ok(Self(ArrayString::from(text).map_or_else(|_| SubjectText::Long(text.into()), SubjectText::Short)))
+        Ok(Self(text.into()))
     }
 
     /// The subject as text, for a provider's request and nothing else.
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            SubjectText::Short(text) => text,
-            SubjectText::Long(text) => text,
-        }
+        self.0.as_str()
     }
 
     /// Whether this is the service itself.
     pub fn is_service(&self) -> bool {
         self.as_str().is_empty()
-    }
-}
-
-/// The service itself.
-impl Default for Subject {
-    fn default() -> Self {
-        Self(SubjectText::Short(ArrayString::new()))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Deadline, Moment},
     name::{CredentialName, Resources, Scopes, Subject},
-    secret::{self, ExposeSecret, NearSecret, SecretString},
+    secret::{ExposeSecret, NearSecret},
 };
 
 /// A number that only grows, one grant at a time: the revision of the grant record that made a token.
@@ -141,13 +141,14 @@ impl Token {
         self.expiry.map(|expiry| expiry.deadline.remaining(now))
     }
 
-    /// The header that carries the token, its name in lower case: `Authorization` with the scheme in front (RFC 6750
-    /// §2.1, RFC 7617 §2), or the header of an API key.
-    pub fn header(&self) -> (String, SecretString) {
-        let with_scheme = |scheme: &str| secret::joined([scheme, " ", self.value.expose_secret()]);
+    /// The header that carries the token, its name in lower case, and its value in parts, the last of which is the secret:
+    /// `Authorization` with the scheme in front (RFC 6750 §2.1, RFC 7617 §2), or the header of an API key.
+    pub fn header(&self) -> (&str, [&str; 2]) {
+        let secret = self.value.expose_secret();
         match &self.kind {
-            TokenType::Bearer | TokenType::Basic => ("authorization".to_owned(), with_scheme(self.kind.word())),
-            TokenType::ApiKey { header } => (header.clone(), self.value.expose_secret().into()),
+            TokenType::Bearer => ("authorization", ["Bearer ", secret]),
+            TokenType::Basic => ("authorization", ["Basic ", secret]),
+            TokenType::ApiKey { header } => (header, ["", secret]),
         }
     }
 
@@ -196,7 +197,7 @@ mod tests {
                 expiry: None,
             };
             let (got_name, got_header) = token.header();
-            assert_eq!((got_name.as_str(), got_header.expose_secret()), (name, header));
+            assert_eq!((got_name, got_header.concat().as_str()), (name, header));
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
         address::{AddressKind, kind},
         not_allowed, read_body,
     },
-    secret::{ExposeSecret, SecretString},
+    secret::{self, ExposeSecret, SecretString},
     token::Token,
 };
 
@@ -112,7 +112,7 @@ impl Upstream {
     ) -> Result<UpstreamAnswer, UpstreamError> {
         check_literal(&prepared.url)?;
         let (name, value) = token.header();
-        let request = encode(prepared, &name, &value)?;
+        let request = encode(prepared, name, &secret::joined(value))?;
         let client = self.clients.that_reaches(fence.reach);
         let response = match timeout_at(deadline, client.execute(request)).await {
             Ok(answered) => answered.map_err(|error| failure(&error))?,

@@ -8,8 +8,7 @@ use crate::{
     caller::Caller,
     name::{CredentialName, Resources, Scopes},
     policy::{Action, Permit, Request, RowId},
-    store::{Names, Unit},
-    token::GrantKey,
+    store::Names,
     trace::TraceId,
 };
 
@@ -94,10 +93,7 @@ impl Record {
         let Request { action, credential, subject, scopes, resources, call } = request;
         self.action = Some(*action);
         self.credential = Some(credential.clone());
-        self.subject = (!subject.is_service()).then(|| {
-            let grant = GrantKey { credential: credential.clone(), subject: subject.clone() };
-            hash(names, &grant)
-        });
+        self.subject = (!subject.is_service()).then(|| names.subject(credential, subject));
         (self.scopes, self.resources) = (scopes.clone(), resources.clone());
         self.method = call.as_ref().map(|call| cut(&call.method).to_owned());
         self.path = call.as_ref().map(|call| cut(call.plain_path()).to_owned());
@@ -172,11 +168,6 @@ fn kind(caller: &Caller) -> &'static str {
 }
 
 /// The keyed hash of a grant's subject, as it stands in the names of the store.
-fn hash(names: &Names, grant: &GrantKey) -> String {
-    let name = names.unit(Unit::Grant(grant));
-    name.as_str().rsplit('/').next().unwrap_or_default().to_owned()
-}
-
 fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default()
 }
@@ -219,7 +210,7 @@ mod tests {
         record.result = "OK";
         (record.generation, record.status, record.attempts) = (Some(7), Some(200), Some(1));
         let text = String::from_utf8(record.line()).unwrap();
-        let subject = hash(&names(), &GrantKey { credential: request("/").credential, subject: request("/").subject });
+        let subject = names().subject(&request("/").credential, &request("/").subject);
         let expected = format!(
             "{{\"schema\":\"bearerd.audit.v1\",\"event\":\"use\",\"time\":\"{}\",\"trace_id\":\"{}\",\
              \"rpc\":\"CallThrough\",\"caller\":\"local\",\"caller_kind\":\"local\",\"peer\":\"127.0.0.1:7\",\

@@ -18,7 +18,7 @@ pub(super) struct Index {
 }
 
 /// Where a slot is in that order.
-type Spot = (Place, Address);
+type Spot = (Arc<Place>, Address);
 
 /// A token has several slots while an edition takes the place of another. Nothing else can come to be at a slot's address
 /// while its weak reference is kept.
@@ -36,6 +36,7 @@ impl Index {
     /// The slots of a token, or of all of a unit's.
     pub(super) fn of(&self, unit: &UnitName, token: Option<&TokenName>) -> Vec<Arc<Slot>> {
         let first = Place { unit: unit.clone(), token: token.cloned().unwrap_or_else(|| TokenName::from("")) };
+        let first = Arc::new(first);
         let is_meant = |place: &Place| place.unit == *unit && token.is_none_or(|token| place.token == *token);
         let slots = self.slots.lock();
         let meant = slots.range((first, Address::MIN)..).take_while(|((place, _), _)| is_meant(place));
@@ -51,7 +52,7 @@ impl Index {
 }
 
 fn spot(slot: &Arc<Slot>) -> Spot {
-    (slot.place.clone(), Arc::as_ptr(slot).addr())
+    (Arc::clone(&slot.place), Arc::as_ptr(slot).addr())
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct Slot {
     /// What tells this token from others.
     pub key: TokenKey,
     /// Where it is in the store.
-    pub place: Place,
+    pub place: Arc<Place>,
     alone: OnceLock<Box<Mutex<Alone>>>,
 }
 
@@ -83,6 +83,7 @@ struct Held {
 
 impl Slot {
     pub(super) fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
+        let place = Arc::new(place);
         let (asked_for, state, alone) = (AtomicBool::new(false), RwLock::default(), OnceLock::new());
         Self { edition, trust, asked_for, state, key, place, alone }
     }

@@ -13,6 +13,7 @@ use super::{
     seal::{Ring, SealError, Sealed, Seat},
 };
 use crate::{
+    name::{CredentialName, NearText, Subject},
     secret::{ExposeSecret, SecretString},
     token::{Generation, GrantKey, TokenKey},
 };
@@ -38,11 +39,11 @@ pub enum Unit<'a> {
 
 /// The name of a unit: `credential/hash`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UnitName(Arc<str>);
+pub struct UnitName(NearText);
 
 /// The name of a token within its unit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenName(Arc<str>);
+pub struct TokenName(NearText);
 
 /// Where one token lives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,14 +92,17 @@ impl Names {
     /// The name of a unit.
     pub fn unit(&self, unit: Unit<'_>) -> UnitName {
         let (credential, hash) = match unit {
-            Unit::Grant(GrantKey { credential, subject }) => {
-                (credential, self.hash(&[b"grant", credential.as_str().as_bytes(), subject.as_str().as_bytes()]))
-            }
+            Unit::Grant(GrantKey { credential, subject }) => (credential, self.subject(credential, subject)),
             Unit::Token { key, binding } => {
                 (&key.grant.credential, self.token_hash(&[b"unit", binding.as_bytes()], key))
             }
         };
-        UnitName(format!("{credential}/{hash}").into())
+        UnitName([credential.as_str(), "/", &hash].concat().as_str().into())
+    }
+
+    /// What stands for a subject: another text for each credential.
+    pub fn subject(&self, credential: &CredentialName, subject: &Subject) -> String {
+        self.hash(&[b"grant", credential.as_str().as_bytes(), subject.as_str().as_bytes()])
     }
 
     /// The place of a token.
@@ -107,7 +111,7 @@ impl Names {
             Unit::Grant(_) => self.token_hash(&[b"token"], key),
             Unit::Token { key: _, binding } => self.token_hash(&[b"bound token", binding.as_bytes()], key),
         };
-        Place { unit: self.unit(unit), token: TokenName(token.into()) }
+        Place { unit: self.unit(unit), token: TokenName(token.as_str().into()) }
     }
 
     /// The name of a token endpoint and client, given as a grant's binding.
@@ -152,7 +156,7 @@ impl Names {
 impl UnitName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -164,14 +168,14 @@ impl From<&str> for UnitName {
 
 impl fmt::Debug for UnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl TokenName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -183,7 +187,7 @@ impl From<&str> for TokenName {
 
 impl fmt::Debug for TokenName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
