@@ -13,18 +13,19 @@ use super::{Slot, Sought, index::Index};
 
 /// The slots, in parts with a lock each, so that processors seldom wait for each other.
 pub(super) struct Table {
-    parts: Box<[RwLock<Part>]>,
+    parts: Box<[Part]>,
     hasher: DefaultHashBuilder,
     index: Index,
 }
 
+/// It begins with a line of a processor's caches, so that no two of them have one together.
+#[repr(align(128))]
+struct Part(RwLock<Slots>);
+
 /// Whoever has to go is found as by a clock ("second chance"): a hand goes round, and the first that was not asked for since it
 /// came by last is the one. The order is that of the hashes, and so by chance.
-///
-/// A part begins where a processor's caches part, so that the locks of two are not in one line.
-#[repr(align(128))]
-struct Part {
-    slots: HashTable<Hashed>,
+struct Slots {
+    table: HashTable<Hashed>,
     most: usize,
     hand: usize,
 }
@@ -54,7 +55,7 @@ impl Table {
     fn in_parts(parts: usize, most: usize, index: Index) -> Self {
         let parts = parts.min(most / SMALLEST).max(1);
         let room = |part| most / parts + usize::from(part < most % parts);
-        let parts = (0..parts).map(|part| RwLock::new(Part::new(room(part)))).collect();
+        let parts = (0..parts).map(|part| Part(RwLock::new(Slots::new(room(part))))).collect();
         Self { parts, hasher: DefaultHashBuilder::default(), index }
     }
 
@@ -68,21 +69,21 @@ impl Table {
     /// The same for somebody who does not want the token.
     pub fn peek(&self, sought: &Sought<'_>) -> Option<Arc<Slot>> {
         let hash = self.hasher.hash_one(sought);
-        self.part(hash).read().find(hash, sought)
+        self.part(hash).0.read().find(hash, sought)
     }
 
     /// Takes a slot in, unless somebody else's of the same kind was faster. Returns the one that is there.
     pub fn insert(&self, made: Arc<Slot>) -> Arc<Slot> {
         let hash = self.hasher.hash_one(made.sought());
-        let mut part = self.part(hash).write();
-        if let Some(there) = part.find(hash, &made.sought()) {
+        let mut slots = self.part(hash).0.write();
+        if let Some(there) = slots.find(hash, &made.sought()) {
             return there;
         }
-        let gone = part.make_room();
+        let gone = slots.make_room();
         // Events must find it before anybody can put a token in.
         self.index.add(&made);
-        part.slots.insert_unique(hash, Hashed { hash, slot: Arc::clone(&made) }, |there| there.hash);
-        drop(part);
+        slots.table.insert_unique(hash, Hashed { hash, slot: Arc::clone(&made) }, |there| there.hash);
+        drop(slots);
         gone.iter().for_each(|slot| self.index.remove(slot));
         made
     }
@@ -90,40 +91,40 @@ impl Table {
     /// Forgets the slots for which this does not hold.
     pub fn retain(&self, keep: impl Fn(&Slot) -> bool) {
         for part in &self.parts {
-            let gone: Vec<_> = part.write().slots.extract_if(|there| !keep(&there.slot)).collect();
+            let gone: Vec<_> = part.0.write().table.extract_if(|there| !keep(&there.slot)).collect();
             gone.iter().for_each(|gone| self.index.remove(&gone.slot));
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.read().slots.len()).sum()
+        self.parts.iter().map(|part| part.0.read().table.len()).sum()
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a part, and a remainder is less than what it was divided by")]
-    fn part(&self, hash: u64) -> &RwLock<Part> {
+    fn part(&self, hash: u64) -> &Part {
         // By bits that the table itself does not look at: it takes those at both ends.
         let middle = usize::try_from(hash >> 32).unwrap_or_default();
         &self.parts[middle % self.parts.len()]
     }
 }
 
-impl Part {
+impl Slots {
     fn new(most: usize) -> Self {
-        Self { slots: HashTable::new(), most: most.max(1), hand: 0 }
+        Self { table: HashTable::new(), most: most.max(1), hand: 0 }
     }
 
     fn find(&self, hash: u64, sought: &Sought<'_>) -> Option<Arc<Slot>> {
-        let there = self.slots.find(hash, |there| there.hash == hash && there.slot.sought() == *sought)?;
+        let there = self.table.find(hash, |there| there.hash == hash && there.slot.sought() == *sought)?;
         Some(Arc::clone(&there.slot))
     }
 
     /// Has somebody go if it is full.
     fn make_room(&mut self) -> Option<Arc<Slot>> {
         let mut spared = 0;
-        while self.slots.len() >= self.most {
-            self.hand = (self.hand + 1) % self.slots.num_buckets();
-            let Ok(place) = self.slots.get_bucket_entry(self.hand) else { continue };
+        while self.table.len() >= self.most {
+            self.hand = (self.hand + 1) % self.table.num_buckets();
+            let Ok(place) = self.table.get_bucket_entry(self.hand) else { continue };
             if spared == SPARED || !place.get().slot.take_asked_for() {
                 return Some(place.remove().0.slot);
             }
