@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Deadline, Moment},
     name::{CredentialName, Resources, Scopes, Subject},
-    secret::{ExposeSecret, NearSecret},
+    secret::NearSecret,
 };
 
 /// A number that only grows, one grant at a time: the revision of the grant record that made a token.
@@ -141,14 +141,13 @@ impl Token {
         self.expiry.map(|expiry| expiry.deadline.remaining(now))
     }
 
-    /// The header that carries the token, its name in lower case, and its value in parts, the last of which is the secret:
+    /// The header that carries the token, its name in lower case, and what stands in its value before the secret:
     /// `Authorization` with the scheme in front (RFC 6750 §2.1, RFC 7617 §2), or the header of an API key.
-    pub fn header(&self) -> (&str, [&str; 2]) {
-        let secret = self.value.expose_secret();
+    pub fn header(&self) -> (&str, &'static str) {
         match &self.kind {
-            TokenType::Bearer => ("authorization", ["Bearer ", secret]),
-            TokenType::Basic => ("authorization", ["Basic ", secret]),
-            TokenType::ApiKey { header } => (header, ["", secret]),
+            TokenType::Bearer => ("authorization", "Bearer "),
+            TokenType::Basic => ("authorization", "Basic "),
+            TokenType::ApiKey { header } => (header, ""),
         }
     }
 
@@ -174,6 +173,7 @@ pub struct Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::ExposeSecret;
 
     #[test]
     fn generations_never_restart() {
@@ -196,8 +196,8 @@ mod tests {
                 scopes: Scopes::default(),
                 expiry: None,
             };
-            let (got_name, got_header) = token.header();
-            assert_eq!((got_name, got_header.concat().as_str()), (name, header));
+            let (got_name, scheme) = token.header();
+            assert_eq!((got_name, &*[scheme, token.value.expose_secret()].concat()), (name, header));
         }
     }
 

@@ -111,8 +111,9 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<UpstreamAnswer, UpstreamError> {
         check_literal(&prepared.url)?;
-        let (name, value) = token.header();
-        let request = encode(prepared, name, &secret::joined(value))?;
+        let (name, scheme) = token.header();
+        let value = secret::joined([scheme, token.value.expose_secret()]);
+        let request = encode(prepared, name, &value)?;
         let client = self.clients.that_reaches(fence.reach);
         let response = match timeout_at(deadline, client.execute(request)).await {
             Ok(answered) => answered.map_err(|error| failure(&error))?,

@@ -78,14 +78,14 @@ pub(super) fn evidence(rejection: proto::Rejection) -> Result<Evidence, Error> {
 
 pub(super) fn token<T: Deref<Target = Token>>(served: &Served<T>) -> proto::Token {
     let token = &*served.token;
-    let (header, parts) = token.header();
+    let (secret, (header, scheme)) = (token.value.expose_secret(), token.header());
     proto::Token {
-        access_token: token.value.expose_secret().to_owned(),
+        access_token: secret.to_owned(),
         token_type: token.kind.word().to_owned(),
         expires_at: served.expires_at.map(timestamp),
         generation: token.generation.get(),
         scopes: token.scopes.iter().map(str::to_owned).collect(),
-        headers: vec![proto::Header { name: header.to_owned(), value: parts.concat() }],
+        headers: vec![proto::Header { name: header.to_owned(), value: [scheme, secret].concat() }],
         degraded: served.degraded,
     }
 }

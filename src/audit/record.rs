@@ -167,7 +167,6 @@ fn kind(caller: &Caller) -> &'static str {
     }
 }
 
-/// The keyed hash of a grant's subject, as it stands in the names of the store.
 fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default()
 }

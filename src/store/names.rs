@@ -100,7 +100,7 @@ impl Names {
         UnitName([credential.as_str(), "/", &hash].concat().as_str().into())
     }
 
-    /// What stands for a subject: another text for each credential.
+    /// What stands for a subject, in the name of a grant and in the audit log: a keyed hash, another one for each credential.
     pub fn subject(&self, credential: &CredentialName, subject: &Subject) -> String {
         self.hash(&[b"grant", credential.as_str().as_bytes(), subject.as_str().as_bytes()])
     }
@@ -264,5 +264,9 @@ mod tests {
         assert!(Names::new(&[1; 32]).are_the_same(&Names::new(&[1; 32])));
         assert!(!Names::new(&[1; 32]).are_the_same(&Names::new(&[2; 32])));
         assert!(one.as_str().starts_with("crm/") && !one.as_str().contains("jane"));
+
+        // The audit log and the store have one name for a subject, so that a line of the one leads to a record of the other.
+        let GrantKey { credential, subject } = &token.grant;
+        assert_eq!(one.as_str(), format!("crm/{}", Names::new(&[1; 32]).subject(credential, subject)));
     }
 }

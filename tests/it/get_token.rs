@@ -319,6 +319,40 @@ async fn grants_that_are_imported_and_looked_at_take_no_place_in_memory() {
 }
 
 #[tokio::test]
+async fn a_token_that_memory_has_no_room_for_comes_from_the_store_and_is_invalidated_there() {
+    let house = House::with(&[ROTATING, "\n[cache]\nmax_tokens = 2\n"].concat()).await;
+    let subjects = ["ada", "grace", "emmy", "maria", "sofja"];
+    let of = |subject: &str| GetTokenRequest { subject: subject.to_owned(), ..asking("demo") };
+    let mut first = Vec::new();
+    for subject in subjects {
+        let secret = import_grant_request::Secret::RefreshToken(house.sandbox.mint_refresh_token("demo"));
+        let (credential, subject) = ("demo".to_owned(), subject.to_owned());
+        let import =
+            ImportGrantRequest { credential, subject: subject.clone(), secret: Some(secret), scopes: Vec::new() };
+        house.grants.clone().import_grant(import).await.unwrap();
+        first.push(house.ask(of(&subject)).await.unwrap());
+    }
+    for (subject, token) in subjects.iter().zip(&first) {
+        // The store keeps its end less exactly than memory does, so the whole message may differ in that.
+        let again = house.ask(of(subject)).await.unwrap();
+        assert!((again.generation, again.access_token) == (token.generation, token.access_token.clone()), "{subject}");
+    }
+    assert_eq!(house.asked(), subjects.len(), "the provider is not asked again for what the store has");
+    // They are counted every two seconds.
+    eventually(PATIENCE, async || house.metric("bearerd_cached_tokens").await == 2.0).await;
+
+    let refusing = GetTokenRequest { refused_generation: first[0].generation, ..of(subjects[0]) };
+    let newer = house.ask(refusing).await.unwrap();
+    assert!(newer.generation > first[0].generation);
+    for subject in subjects.iter().rev() {
+        let token = house.ask(of(subject)).await.unwrap();
+        assert!(token.access_token != first[0].access_token, "{subject} gets a dead token");
+    }
+    assert_eq!(house.ask(of(subjects[0])).await.unwrap().generation, newer.generation);
+    assert_eq!(house.asked(), subjects.len() + 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_lost_is_asked_for_again_when_it_is_needed_and_told_apart() {
     let options = Options { rotation: Rotation::Strict, ..Options::default() };
     let house = House::furnished(options, ROTATING).await;
