@@ -1,4 +1,5 @@
-//! What becomes of secrets in memory, as far as it can be seen from outside: no core dump, and nobody else who looks in.
+//! What becomes of memory, as far as it can be seen from outside: no core dump of secrets, and an allocator that is set as
+//! `.cargo/config.toml` says.
 #![cfg(target_os = "linux")]
 
 use std::{fs, process::Command};
@@ -35,4 +36,23 @@ async fn the_service_leaves_no_core_dump() {
     crate::support::eventually(crate::support::PATIENCE, async || bearerd.process().ended().is_some()).await;
     let status = bearerd.process().ended().unwrap();
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status:?}");
+}
+
+/// The settings are compiled in, and a build that does not hear of them works as well, only worse.
+#[test]
+fn the_allocator_is_set_as_the_build_says() {
+    let cargo = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.cargo/config.toml")).unwrap();
+    let cargo: toml::Table = cargo.parse().unwrap();
+    let wanted = cargo["env"]["JEMALLOC_SYS_WITH_MALLOC_CONF"].as_str().unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_bearerd"))
+        .arg("--version")
+        .env("_RJEM_MALLOC_CONF", "confirm_conf:true")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    for setting in wanted.split(',') {
+        assert!(told.contains(&format!("Set conf value: {setting}\n")), "{setting} is not in {told}");
+    }
+    assert!(!told.contains("Invalid"), "{told}");
 }

@@ -58,8 +58,8 @@ impl Bench {
     }
 
     /// The same with bearerd's allocator.
-    pub fn itself_with_mimalloc(&self) -> Result<PathBuf, Error> {
-        self.built_beside("bearerd-bench-mimalloc")
+    pub fn itself_with_jemalloc(&self) -> Result<PathBuf, Error> {
+        self.built_beside("bearerd-bench-jemalloc")
     }
 
     /// The `bearerd` that was built beside it.

@@ -8,7 +8,7 @@
 //! how it is measured, `row`, `report` and `baseline` what becomes of it.
 //!
 //! There are two programs of it, which differ in their allocator alone: `main` has the system's, as most programs have, and
-//! `bin/bearerd-bench-mimalloc` has bearerd's. The bare echo is served by either.
+//! `bin/bearerd-bench-jemalloc` has bearerd's. The bare echo is served by either.
 
 use std::{
     env,

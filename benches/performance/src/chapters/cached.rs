@@ -9,7 +9,7 @@ use crate::{
         How,
         bearerd::{Bearerd, Source},
         certificates::Certificates,
-        echo::{Allocator, Echo, MIMALLOC},
+        echo::{Allocator, Echo, JEMALLOC},
     },
     row::{Goal, Row},
 };
@@ -31,7 +31,7 @@ pub fn measured(bench: &Bench, tls: Option<&Certificates>) -> Result<[Row; 4], E
         let echo = Echo::start(bench, &How::Plainly, allocator, sizes, tls)?;
         take_turns(bench.rounds, || load.on(bench, &bearerd, tls), || load.on(bench, &echo, tls))
     };
-    let (pairs, alike) = (beside(Allocator::System)?, beside(Allocator::Mimalloc)?);
+    let (pairs, alike) = (beside(Allocator::System)?, beside(Allocator::Jemalloc)?);
     let peer = if tls.is_some() { "bare tonic echo, mutual TLS" } else { "bare tonic echo" };
     let rate = |pairs: &[Pair<Loaded>], peer| {
         Row::of("calls a second, one server core", peer, pairs, "/s", |loaded| loaded.rate)
@@ -42,6 +42,6 @@ pub fn measured(bench: &Bench, tls: Option<&Certificates>) -> Result<[Row; 4], E
         Row::of("p99, 100 calls under way", peer, &pairs, "µs", |loaded| loaded.p99)
             .doubted(doubt(&pairs, |loaded| *loaded)),
         Row::of("the server's processor time for one call", peer, &pairs, "µs", |loaded| loaded.cpu),
-        rate(&alike, MIMALLOC),
+        rate(&alike, JEMALLOC),
     ])
 }

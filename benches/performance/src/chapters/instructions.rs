@@ -11,7 +11,7 @@ use crate::{
     parts::{
         How, Sizes,
         bearerd::{Bearerd, Source},
-        echo::{Allocator, Echo, MIMALLOC},
+        echo::{Allocator, Echo, JEMALLOC},
         redis::Redis,
         scattered::Scattered,
     },
@@ -23,7 +23,7 @@ pub const CACHED: &str = "cached_get_token";
 /// The bare echo.
 pub const ECHO: &str = "bare_echo";
 /// The same with bearerd's allocator.
-pub const ECHO_MIMALLOC: &str = "bare_echo_mimalloc";
+pub const ECHO_JEMALLOC: &str = "bare_echo_jemalloc";
 /// `GetToken` that asks Redis whether the token in memory still is the one.
 pub const LOOKED: &str = "redis_look";
 /// `GetToken` that reads the sealed records from Redis and opens them.
@@ -45,14 +45,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, Error> {
         Ok::<_, Error>(Figure::exactly(*count, "instructions"))
     };
     let (cached, echo, looked, sealed) = (figure(CACHED)?, figure(ECHO)?, figure(LOOKED)?, figure(SEALED)?);
-    let alike = figure(ECHO_MIMALLOC)?;
+    let alike = figure(ECHO_JEMALLOC)?;
     let beside = |name: &str, ours: Figure, figure: Figure| {
         Some(Beside { name: name.to_owned(), figure, ratio: Figure::exactly(ours.median / figure.median, "") })
     };
     let (bare, from_memory) = ("bare tonic echo", "`GetToken` from memory");
     Ok(vec![
         Row { beside: beside(bare, cached, echo), ..Row::alone(from_memory, cached) }.with_goal(Goal::AtMost(1.25)),
-        Row { beside: beside(MIMALLOC, cached, alike), ..Row::alone(from_memory, cached) },
+        Row { beside: beside(JEMALLOC, cached, alike), ..Row::alone(from_memory, cached) },
         Row {
             beside: beside(bare, looked, echo),
             ..Row::alone("`GetToken` that asks Redis about the token in memory", looked)
@@ -78,7 +78,7 @@ pub fn counts(bench: &Bench) -> Result<BTreeMap<&'static str, f64>, Error> {
     Ok(BTreeMap::from([
         (CACHED, per_call(bench, |how| primed(how, Source::Memory).map(|(bearerd, _)| bearerd))?),
         (ECHO, per_call(bench, |how| Echo::start(bench, how, Allocator::System, sizes, None))?),
-        (ECHO_MIMALLOC, per_call(bench, |how| Echo::start(bench, how, Allocator::Mimalloc, sizes, None))?),
+        (ECHO_JEMALLOC, per_call(bench, |how| Echo::start(bench, how, Allocator::Jemalloc, sizes, None))?),
         (LOOKED, per_call(bench, |how| primed(how, looked).map(|(bearerd, _)| bearerd))?),
         (SEALED, per_call(bench, |how| Scattered::start(bench, how, redis.port()))?),
         (CHALLENGE, per_turn(bench, "read-challenges")?),

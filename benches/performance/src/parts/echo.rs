@@ -45,17 +45,17 @@ pub enum Allocator {
     /// glibc's, as a program has it that asks for no other.
     System,
     /// bearerd's.
-    Mimalloc,
+    Jemalloc,
 }
 
 /// What tables call the second one.
-pub const MIMALLOC: &str = "the same echo with bearerd's allocator";
+pub const JEMALLOC: &str = "the same echo with bearerd's allocator";
 
 impl Allocator {
     fn program(self, bench: &Bench) -> Result<PathBuf, Error> {
         match self {
             Self::System => bench.itself(),
-            Self::Mimalloc => bench.itself_with_mimalloc(),
+            Self::Jemalloc => bench.itself_with_jemalloc(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// As in bearerd's own `main`, with the same features of it in the manifest.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     bearerd_bench::run()
