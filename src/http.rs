@@ -13,6 +13,7 @@ pub use self::resolve::{Lookup, NotAllowed, Reach};
 
 pub mod address;
 mod authorities;
+pub mod coding;
 mod resolve;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

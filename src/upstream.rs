@@ -24,13 +24,12 @@ use crate::{
     http::{
         BodyError, ClientError, UpstreamClients,
         address::{AddressKind, kind},
-        not_allowed, read_body,
+        coding, not_allowed, read_body,
     },
     secret::{self, ExposeSecret, SecretString},
     token::Token,
 };
 
-mod coding;
 pub mod fence;
 pub mod headers;
 pub mod scrub;

@@ -9,7 +9,7 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 /// Why a body cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CodingError {
+pub enum CodingError {
     /// It has a coding that was not asked for and is not known, or is damaged.
     Unreadable,
     /// It is larger than allowed once it is decoded.
@@ -17,7 +17,7 @@ pub(super) enum CodingError {
 }
 
 /// The plain body, at most `limit` bytes of it, and whether it was coded.
-pub(super) fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<(Bytes, bool), CodingError> {
+pub fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<(Bytes, bool), CodingError> {
     match coding(headers) {
         // An answer to HEAD names the coding of a body that does not come.
         _ if body.is_empty() => Ok((body, false)),
