@@ -183,6 +183,7 @@ struct Core {
     rests: Rests,
     lately: Lately,
     accepted: proof::Accepted,
+    ignored: seed::Ignored,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -221,6 +222,7 @@ impl Broker {
             rests: Rests::default(),
             lately: Lately::default(),
             accepted: proof::Accepted::default(),
+            ignored: seed::Ignored::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -228,6 +230,7 @@ impl Broker {
         tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
         tokio::spawn(ahead::run(Arc::downgrade(&core), due));
         spooled::take_up(&core);
+        seed::look_for_ignored(&core, &roster);
         Self { core, roster }
     }
 
@@ -238,6 +241,7 @@ impl Broker {
         let roster = Arc::new(self.core.roster.load().renewed(credentials));
         self.core.roster.store(Arc::clone(&roster));
         self.core.cache.retain(|slot| roster.is_current(slot));
+        seed::look_for_ignored(&self.core, &roster);
         Self { core: Arc::clone(&self.core), roster }
     }
 
@@ -260,13 +264,17 @@ impl Broker {
 
     /// The same for work on the grant that gets nobody a token: it takes no place in memory.
     fn target_aside(&self, permit: &Permit) -> Result<Target, Error> {
-        self.core.target_in(&self.roster, permit.token(), |sought, place| self.core.cache.slot_aside(sought, place))
+        self.core.target_aside(&self.roster, permit.token())
     }
 }
 
 impl Core {
     fn target(&self, roster: &Roster, asked: &TokenKey) -> Result<Target, Error> {
         self.target_in(roster, asked, |sought, place| self.cache.slot(sought, place))
+    }
+
+    fn target_aside(&self, roster: &Roster, asked: &TokenKey) -> Result<Target, Error> {
+        self.target_in(roster, asked, |sought, place| self.cache.slot_aside(sought, place))
     }
 
     fn target_in(

@@ -42,6 +42,11 @@ impl Roster {
         self.members.get(name).map(|(credential, edition)| (credential, *edition))
     }
 
+    /// All credentials.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        self.members.values().map(|(credential, _)| credential)
+    }
+
     /// Whether a slot's token may still be served.
     pub(super) fn is_current(&self, slot: &Slot) -> bool {
         self.get(&slot.key.grant.credential).is_some_and(|(_, edition)| edition == slot.edition)

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -89,6 +89,20 @@ impl Reader<'_> {
         content(&self.optional_table(key, KEYS)?)
     }
 
+    /// A secret that is needed only until the store has one of its own: a file or variable that is missing or empty is a
+    /// warning. `consequence` says what is done without it.
+    pub fn initial_secret(&self, key: &'static str, consequence: &str) -> Option<SecretString> {
+        let reference = match self.value(key)? {
+            value if value.get_ref().is_table() => self.optional_table(key, KEYS)?,
+            _ => return self.secret(key),
+        };
+        let Some(what) = absence(&reference) else { return content(&reference) };
+        let title = format!("`{}` {what}: {consequence}", self.path(key));
+        let span = reference.value("file").or_else(|| reference.value("env")).map(Value::span);
+        self.warn(span, &title, "set it for the first start, or import the grant: `bearerd grant import`");
+        None
+    }
+
     /// A secret, or a list of them, that may be absent; `None` too if one of them cannot be read.
     pub fn secrets(&self, key: &'static str) -> Option<Vec<SecretString>> {
         let value = self.value(key)?;
@@ -142,7 +156,27 @@ pub(super) fn content(reference: &Reader<'_>) -> Option<SecretString> {
     }
 }
 
-fn from_file(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+/// Why there is no secret where a good reference says, if there is none.
+fn absence(reference: &Reader<'_>) -> Option<&'static str> {
+    match (reference.value("file"), reference.value("env")) {
+        (Some(value), None) => {
+            let path = file_path(reference, value).ok()?;
+            if File::open(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                return Some("names a file that does not exist");
+            }
+            let is_empty = read(&path).is_ok_and(|content| trimmed(&content).is_none());
+            is_empty.then_some("names an empty file")
+        }
+        (None, Some(value)) => match variable(reference, value).ok()? {
+            None => Some("names a variable that is not set"),
+            Some(content) => trimmed(&content).is_none().then_some("names an empty variable"),
+        },
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
+/// The file that a reference names; it is watched from here on.
+fn file_path(reference: &Reader<'_>, value: &Value<'_>) -> Result<PathBuf, Wrong> {
     let written = text(value)?;
     let path = reference.check.directory.join(written);
     let is_path = ["/", "./", "../"].iter().any(|start| written.starts_with(start));
@@ -151,12 +185,18 @@ fn from_file(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, 
         reference.check.show(value.span());
     }
     reference.check.file(&path);
+    Ok(path)
+}
+
+fn from_file(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+    let path = file_path(reference, value)?;
     let unreadable = |why| Wrong::new(value, "names a file that cannot be read", format!("{why}; write a file's path"));
     let content = read(&path).map_err(unreadable)?;
     trimmed(&content).ok_or_else(|| Wrong::new(value, "names an empty file", "put the secret there"))
 }
 
-fn from_environment(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+/// What the variable holds that a reference names.
+fn variable(reference: &Reader<'_>, value: &Value<'_>) -> Result<Option<Zeroizing<String>>, Wrong> {
     let name = text(value)?;
     let is_name = |name: &str| {
         !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -172,7 +212,11 @@ fn from_environment(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretS
     if content.is_some() || !name.contains(|c: char| c.is_ascii_lowercase()) {
         reference.check.show(value.span());
     }
-    let Some(content) = content else {
+    Ok(content)
+}
+
+fn from_environment(reference: &Reader<'_>, value: &Value<'_>) -> Result<SecretString, Wrong> {
+    let Some(content) = variable(reference, value)? else {
         return Err(Wrong::new(value, "names a variable that is not set", "set it where bearerd is started"));
     };
     trimmed(&content).ok_or_else(|| Wrong::new(value, "names an empty variable", "set it to the secret"))

@@ -29,6 +29,10 @@ const KINDS: &[(&str, Kind)] = &[
     ("static", Kind::Static),
 ];
 
+/// What a credential does whose configured refresh token is missing.
+const WITHOUT_FIRST: &str =
+    "the grant in the store is used, and where there is none, callers get REAUTHORIZATION_REQUIRED";
+
 /// Reads everything that the grant is made of; `None` if some of it is wrong.
 pub(super) fn read(reader: &Reader<'_>, allow_http: bool) -> Option<Grant> {
     let Some(kind) = reader.choose("grant", KINDS, None) else {
@@ -38,7 +42,7 @@ pub(super) fn read(reader: &Reader<'_>, allow_http: bool) -> Option<Grant> {
     match kind {
         Kind::ClientCredentials => endpoint(reader, allow_http, "client_secret_basic").map(Grant::ClientCredentials),
         Kind::RefreshToken => {
-            let first = reader.secret("refresh_token");
+            let first = reader.initial_secret("refresh_token", WITHOUT_FIRST);
             let endpoint = endpoint(reader, allow_http, "client_secret_basic")?;
             Some(Grant::RefreshToken { endpoint, first })
         }

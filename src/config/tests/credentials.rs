@@ -42,6 +42,30 @@ fn credentials() {
     ]);
 }
 
+/// N2: it is needed only until the store has a grant.
+#[test]
+fn a_first_refresh_token_may_be_missing_and_nothing_else_about_it_may_be_wrong() {
+    let refresh = |reference: &str| granted("refresh_token", &format!("{REFRESH}refresh_token = {reference}"));
+    for (reference, what) in [
+        ("{ env = \"NOT_SET\" }", "names a variable that is not set"),
+        ("{ env = \"EMPTY\" }", "names an empty variable"),
+        ("{ file = \"secrets/none\" }", "names a file that does not exist"),
+        ("{ file = \"secrets/empty\" }", "names an empty file"),
+    ] {
+        let config = Place::new().parse(&refresh(reference)).unwrap();
+        let warnings: Vec<&str> = config.warnings.iter().map(Warning::title).collect();
+        let told = format!("`credentials.a.refresh_token` {what}: the grant in the store is used");
+        assert!(warnings.iter().any(|warning| warning.starts_with(&told)), "{warnings:?}");
+    }
+    each_is_reported(&[
+        (&refresh("\"hunter2\""), "is a secret and must not stand in this file"),
+        (&refresh("{ env = \"S\", file = \"secrets/none\" }"), "does not go with file"),
+        (&refresh("{ env = \"1\" }"), "is no name of a variable"),
+        (&refresh("{ file = \"secrets\" }"), "names a file that cannot be read"),
+        (&refresh("{}"), "add file = "),
+    ]);
+}
+
 #[test]
 fn secrets() {
     let oauth = "token_url = \"https://a.example/token\"\nclient_id = \"me\"";
