@@ -12,7 +12,7 @@ FUZZ = $(TARGET) --manifest-path fuzz/Cargo.toml \
 	--config profile.dev.opt-level=0 --config profile.dev.package.bearerd.opt-level=0
 UNFUZZED = CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a
 
-.PHONY: help setup test chaos soak mutations adversary lint audit sbom bench bench-check bench-baseline fuzz demo
+.PHONY: help setup test chaos soak mutations versions adversary lint audit sbom bench bench-check bench-baseline fuzz demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ soak: ## simulate the refresh protocol for many seeds (SEEDS=10000, FIRST=0), an
 mutations: ## break the refresh protocol on purpose, and see that the simulation notices (slow)
 	@echo 'mutations: scripts/mutations'
 	@scripts/mutations
+
+versions: setup ## run another version (FROM=commit) beside this one on one Redis: an upgrade and a step back, under load
+	@scripts/versions
 
 adversary: ## attack a release build (or BEARERD=path) with floods and slow clients, beside an honest caller
 	@echo 'adversary: scripts/adversary'

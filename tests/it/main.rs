@@ -78,6 +78,9 @@ mod rotation;
 // Several real processes on one Redis, and a provider that ends a grant when a refresh token is used twice.
 mod replicas;
 
+// Two versions of bearerd on one Redis, under load, back and forth.
+mod versions;
+
 // The refresh protocol in a world where everything goes wrong, repeatable by its seed.
 mod simulation;
 

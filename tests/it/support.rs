@@ -6,7 +6,7 @@ use std::{fs, future::Future, panic::Location, path::Path, time::Duration};
 use tokio::time::{Instant, sleep};
 
 pub use self::{
-    bearerd::{AUTHORITIES, Bearerd},
+    bearerd::{AUTHORITIES, BUILT, Bearerd},
     process::Process,
     provider::{Desk, Entry, Provider, fingerprint},
     proxy::{Flow, Proxy, Way},

@@ -16,11 +16,15 @@ use super::{
 
 const FAILPOINTS: &str = "failpoints";
 
+/// The build under test.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_bearerd");
+
 /// A file of this name holds the system's authorities, as this process is told.
 pub const AUTHORITIES: &str = "authorities.pem";
 
 /// A running `bearerd serve`.
 pub struct Bearerd {
+    program: PathBuf,
     directory: TempDir,
     grpc: String,
     admin: String,
@@ -31,19 +35,30 @@ impl Bearerd {
     /// Starts a replica and waits until it is ready. In the configuration `@LISTEN@` and `@ADMIN@` become free
     /// addresses, and `@DIR@` a directory of this replica's own, in which these files (name, content) stand.
     pub async fn start(config: &str, files: &[(&str, &str)]) -> Self {
+        Self::start_program(Path::new(BUILT), config, files).await
+    }
+
+    /// The same with another build of bearerd.
+    pub async fn start_program(program: &Path, config: &str, files: &[(&str, &str)]) -> Self {
         let directory = TempDir::with_prefix("bearerd-").unwrap();
         fs::create_dir(directory.path().join(FAILPOINTS)).unwrap();
         for (name, content) in files {
             fs::write(directory.path().join(name), content).unwrap();
         }
-        Self::start_in(directory, config).await
+        Self::start_in(program.to_owned(), directory, config).await
     }
 
     /// Starts it again, after it ended, in the same directory: as a restart of the same machine would.
     pub async fn start_again(self, config: &str) -> Self {
+        let program = self.program.clone();
+        self.start_program_again(&program, config).await
+    }
+
+    /// Starts another build in the same directory, as an upgrade or a rollback would.
+    pub async fn start_program_again(self, program: &Path, config: &str) -> Self {
         let Self { directory, mut process, .. } = self;
         process.kill();
-        Self::start_in(directory, config).await
+        Self::start_in(program.to_owned(), directory, config).await
     }
 
     /// Where it serves gRPC, as a URL.
@@ -86,11 +101,11 @@ impl Bearerd {
         &mut self.process
     }
 
-    async fn start_in(directory: TempDir, config: &str) -> Self {
-        let mut directory = directory;
+    async fn start_in(program: PathBuf, mut directory: TempDir, config: &str) -> Self {
         for _ in 0..ATTEMPTS {
             let (grpc, admin) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
-            let mut bearerd = Self { process: spawn(directory.path(), config, &grpc, &admin), directory, grpc, admin };
+            let process = spawn(&program, directory.path(), config, &grpc, &admin);
+            let mut bearerd = Self { program: program.clone(), process, directory, grpc, admin };
             if bearerd.is_ready().await {
                 return bearerd;
             }
@@ -114,11 +129,11 @@ impl Bearerd {
     }
 }
 
-fn spawn(directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
+fn spawn(program: &Path, directory: &Path, config: &str, grpc: &str, admin: &str) -> Process {
     let file = write_config(directory, config, grpc, admin);
     let authorities = directory.join(AUTHORITIES);
     Process::start(
-        Command::new(env!("CARGO_BIN_EXE_bearerd"))
+        Command::new(program)
             .args(["serve", "--config"])
             .arg(file)
             .env("BEARERD_FAILPOINTS", directory.join(FAILPOINTS))
