@@ -14,7 +14,13 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::{
-    ahead::Ahead, cool_down::Rests, flight::Refreshes, lately::Lately, report::Reports, roster::Roster,
+    ahead::Ahead,
+    cool_down::Rests,
+    decide::{Bounds, Extent},
+    flight::Refreshes,
+    lately::Lately,
+    report::Reports,
+    roster::Roster,
     under_way::UnderWay,
 };
 pub use self::{
@@ -37,7 +43,7 @@ use crate::{
     policy::Permit,
     provider::TokenEndpoint,
     rejection::Rules,
-    store::{Change, Event, Store, Unit, names::Place, spool::Spool},
+    store::{Change, Event, GrantRecord, Store, Unit, names::Place, spool::Spool},
     telemetry::{Counter, CredentialLabels, Telemetry},
     token::TokenKey,
     upstream::{Fence, Upstream},
@@ -324,6 +330,20 @@ impl Core {
     fn lookups(&self, target: &Target, result: &'static str) -> Counter {
         let credential = target.credential.name.clone();
         self.telemetry.lookups.get_or_create_owned(&CredentialLabels { credential, result })
+    }
+}
+
+impl Target {
+    /// What the token asks for, beside what its grant was given.
+    fn extent(&self, record: Option<&GrantRecord>) -> Extent {
+        let bounds = Bounds {
+            scopes: &self.credential.scopes,
+            resources: &self.credential.resources,
+            granted: record.and_then(|record| record.secrets.granted()),
+            scope_bound: false,
+            resource_bound: self.credential.rotation.spends(),
+        };
+        decide::extent(&self.slot.key, &bounds)
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::sync::broadcast;
 pub use self::{
     census::{Census, Step, Stepped},
     names::{EndpointName, Names, Place, Unit, UnitName},
-    record::{GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Quarantined},
+    record::{
+        GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Quarantined, Revival, TokenRefusal,
+    },
     seal::Ring,
 };
 use crate::{
@@ -62,6 +64,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notes a failure, if the revision is still the expected one, and gives the lease back.
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError>;
+
+    /// Notes that a request was refused for what it asked for, if the revision is still the expected one. The refusal is kept
+    /// for this one token, as failures are: it counts until the token is obtained or the grant is replaced. Of the grant nothing
+    /// is noted; its intent is withdrawn as in [`Self::settle`], and the lease is given back.
+    async fn refuse(&self, refuse: &Refuse<'_>) -> Result<Written, StoreError>;
 
     /// Gives the lease back, if it is this owner's.
     async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError>;
@@ -156,6 +163,8 @@ pub struct Loaded {
     pub token: Option<Token>,
     /// The generation that a write would make now.
     pub next: Generation,
+    /// The last refusal of this token since it was last obtained.
+    pub refusal: Option<TokenRefusal>,
 }
 
 impl Loaded {
@@ -188,6 +197,27 @@ pub struct Claim<'a> {
     pub lease: Duration,
     /// A token that is newer than this makes the work unnecessary.
     pub refused: Generation,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a claim is for. It decides what the claim has to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purpose {
+    /// A caller waits for the token. Then a wait that was left behind by early tries alone does not count (P-K5).
+    pub needed: bool,
+    /// It is for another token than the credential's own. Such a claim waits for [`Refuse::give_way`].
+    pub yields: bool,
+    /// A dead grant is to be tried again.
+    pub dead: bool,
+}
+
+impl Purpose {
+    /// Whether it waits for what is left of a wait, which early tries alone may have left behind.
+    fn waits_for(self, wait: Duration, early: bool) -> bool {
+        let is_lifted = early && self.needed;
+        !wait.is_zero() && !is_lifted
+    }
 }
 
 /// The answer to a claim.
@@ -197,6 +227,8 @@ pub enum Claimed {
     Newer(Token),
     /// The grant is dead or backs off; no lease was taken.
     Resting(GrantRecord),
+    /// The provider refused this token of the grant, and the next try is not due; no lease was taken.
+    Refused(TokenRefusal),
     /// Somebody else works on it, for this long at most.
     Busy(Duration),
     /// The lease is ours, and this is the record now.
@@ -205,6 +237,8 @@ pub enum Claimed {
         record: Option<GrantRecord>,
         /// The generation that a commit would make now.
         next: Generation,
+        /// The last refusal of this token since it was last obtained.
+        refusal: Option<TokenRefusal>,
     },
 }
 
@@ -273,6 +307,28 @@ pub struct Settle<'a> {
     pub verdict: Verdict,
     /// Why.
     pub cause: FailureCause,
+    /// The try replaced a token that was still valid. Its wait does not count for a token that is needed, unless a try that
+    /// was needed failed before.
+    pub early: bool,
+}
+
+/// A request that was refused for what it asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Refuse<'a> {
+    /// The token that was asked for.
+    pub place: &'a Place,
+    /// Which try this was.
+    pub attempt: &'a AttemptId,
+    /// The revision it was about.
+    pub expected: Generation,
+    /// Why.
+    pub cause: FailureCause,
+    /// How long this token is not asked for again, at most [`record::MAX_WAIT`].
+    pub wait: Duration,
+    /// As in [`Settle`].
+    pub early: bool,
+    /// How long claims with [`Purpose::yields`] on this grant wait for others, at most [`record::MAX_WAIT`].
+    pub give_way: Duration,
 }
 
 /// What is noted of a failed try.
@@ -288,8 +344,18 @@ pub enum Verdict {
         /// How long nobody asks again.
         wait: Duration,
     },
-    /// The grant gives no tokens any more until a new one is imported.
-    Dead,
+    /// The grant gives no tokens until a new one is imported, or the same one is tried again and gives one.
+    Dead {
+        /// When the broker may try it again by itself; `None`: never.
+        again: Option<Duration>,
+    },
+}
+
+impl Verdict {
+    /// Whether the grant is dead by it.
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Self::Dead { .. })
+    }
 }
 
 /// What takes the place of a grant's refresh token: a grant that is handed over, or an answer out of quarantine.

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{
     Core, Error, Target, commit,
-    decide::{self, Circumstances, Fate, Plan},
+    decide::{self, Circumstances, Extent, Fate, Plan},
     proof::{self, Requests},
     quarantine,
     under_way::Mark,
@@ -17,7 +17,9 @@ use crate::{
     failpoint::{self, Step},
     failure::FailureCause,
     grant::rotation::Need,
-    store::{AttemptId, Dispatch, Dispatched, GrantRecord, Rest, Settle, StoreError, Verdict, Written},
+    store::{
+        AttemptId, Dispatch, Dispatched, GrantRecord, Refuse, Rest, Settle, StoreError, TokenRefusal, Verdict, Written,
+    },
     telemetry::CredentialLabels,
     token::{Generation, Token},
 };
@@ -30,6 +32,12 @@ pub(super) struct Hold {
     pub(super) record: Option<GrantRecord>,
     /// The generation that a commit makes.
     pub(super) next: Generation,
+    /// The last refusal of this token since it was last obtained.
+    pub(super) refusal: Option<TokenRefusal>,
+    /// What the token is wanted for.
+    pub(super) need: Need,
+    /// When it was taken.
+    pub(super) since: Instant,
     /// Once the refresh token is about to be sent.
     pub(super) mark: Option<Mark>,
 }
@@ -39,15 +47,26 @@ impl Hold {
     pub(super) fn revision(&self) -> Generation {
         self.record.as_ref().map_or(Generation::ZERO, |record| record.revision)
     }
+
+    /// How many failures went before, of those that count for this try: after tries ahead of time, one that is needed begins
+    /// with the shortest wait.
+    fn failures(&self) -> u32 {
+        let failure = self.record.as_ref().and_then(|record| record.failure);
+        failure.filter(|failure| !failure.early || self.is_early()).map_or(0, |failure| failure.count)
+    }
+
+    /// The same of this token's refusals.
+    fn refusals(&self) -> u32 {
+        self.refusal.filter(|refusal| !refusal.early || self.is_early()).map_or(0, |refusal| refusal.count)
+    }
+
+    fn is_early(&self) -> bool {
+        self.need == Need::Ahead
+    }
 }
 
 /// Works under a lease. `None`: the record moved, and what is there now is to be looked at.
-pub(super) async fn work(
-    core: &Arc<Core>,
-    target: &Target,
-    hold: Hold,
-    need: Need,
-) -> Result<Option<Arc<Token>>, Error> {
+pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
     // The record was read before, but the store may have gone back since then.
     let went_back = core.went_back(&target.slot.place.unit, hold.revision()).await;
     if !matches!(went_back, Ok(false)) {
@@ -61,7 +80,7 @@ pub(super) async fn work(
         &credential.binding(),
         hold.record.as_ref(),
         &core.recovery(credential),
-        need,
+        hold.need,
     ) {
         Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
         Plan::GiveUp(cause) => {
@@ -156,16 +175,19 @@ async fn ask(
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering,
-        failures: hold.record.as_ref().and_then(|record| record.failure).map_or(0, |failure| failure.count),
+        extent: target.extent(hold.record.as_ref()),
+        failures: hold.failures(),
+        refusals: hold.refusals(),
         jitter: core.jitter(),
     };
     match decide::fate(answer, &around) {
         Fate::Store(granted) => commit::store(core, target, hold, granted, &sent).await,
+        Fate::Refuse { cause, wait } => refuse(core, target, &hold, cause, wait).await,
         Fate::Note { cause, verdict, rest } => {
             if let Some(left) = rest {
                 core.cool_down(target, Rest { cause, left }).await;
             }
-            if verdict == Verdict::Dead {
+            if verdict.is_dead() {
                 let left = quarantine::is_something_left(core, target, &hold).await;
                 if !matches!(left, Ok(false)) {
                     release(core, target, &hold).await;
@@ -175,6 +197,38 @@ async fn ask(
             settle(core, target, &hold, cause, verdict).await
         }
     }
+}
+
+/// Others look for a lease that is free at least this often, with time to spare for their store.
+const SHORTEST_WAY: Duration = Duration::from_millis(500);
+
+/// Notes that this token was refused. Requests for other tokens than the credential's own wait for as long as this one took:
+/// a caller that asks for made-up scopes without end leaves the lease to others half of the time.
+async fn refuse(
+    core: &Core,
+    target: &Target,
+    hold: &Hold,
+    cause: FailureCause,
+    wait: Duration,
+) -> Result<Option<Arc<Token>>, Error> {
+    count(core, target, cause.word());
+    target.slot.set_degraded(true);
+    let is_own = target.extent(hold.record.as_ref()) == Extent::Default;
+    let refuse = Refuse {
+        place: &target.slot.place,
+        attempt: &hold.attempt,
+        expected: hold.revision(),
+        cause,
+        wait,
+        early: hold.is_early(),
+        give_way: if is_own { Duration::ZERO } else { hold.since.elapsed().max(SHORTEST_WAY).min(core.timing.lease) },
+    };
+    match core.store.refuse(&refuse).await {
+        Ok(Written::Moved) => return Ok(None),
+        Ok(Written::Done) => {}
+        Err(error) => warn!(credential = %target.credential.name, %error, "a refusal could not be noted"),
+    }
+    Err(Error::Failed { cause, retry_after: Some(wait) })
 }
 
 /// Notes a failure. If the revision moved meanwhile, the failure was about a grant of yesterday.
@@ -187,23 +241,29 @@ async fn settle(
 ) -> Result<Option<Arc<Token>>, Error> {
     count(core, target, cause.word());
     target.slot.set_degraded(true);
-    let settle =
-        Settle { unit: &target.slot.place.unit, attempt: &hold.attempt, expected: hold.revision(), verdict, cause };
+    let settle = Settle {
+        unit: &target.slot.place.unit,
+        attempt: &hold.attempt,
+        expected: hold.revision(),
+        verdict,
+        cause,
+        early: hold.is_early(),
+    };
     match core.store.settle(&settle).await {
         Ok(Written::Moved) => return Ok(None),
         // A late answer may have been kept after the look before, and whoever kept it did not find the grant dead yet.
-        Ok(Written::Done) if verdict == Verdict::Dead && quarantine::is_something_left(core, target, hold).await? => {
+        Ok(Written::Done) if verdict.is_dead() && quarantine::is_something_left(core, target, hold).await? => {
             return Ok(None);
         }
         Ok(Written::Done) => {}
         // The end of a grant is believed only where the record still stands for which the provider said so.
-        Err(error) if verdict == Verdict::Dead => return Err(error.into()),
+        Err(error) if verdict.is_dead() => return Err(error.into()),
         // The failure itself is what the caller has to know; without the note the next one asks sooner.
         Err(error) => warn!(credential = %target.credential.name, %error, "a failure could not be noted"),
     }
     let retry_after = match verdict {
         Verdict::BackOff { wait } | Verdict::OutcomeUnknown { wait } => Some(wait),
-        Verdict::Dead => None,
+        Verdict::Dead { again: _ } => None,
     };
     Err(Error::Failed { cause, retry_after })
 }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    decide::Extent,
     quarantine, spooled,
 };
 use crate::{
@@ -94,10 +95,14 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
         (None, Grant::RefreshToken { .. }) => old.material,
         (_, Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. }) => Material::Nothing,
     };
-    // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was.
-    let whole = target.slot.key.scopes == target.credential.scopes;
-    let scopes = granted.scopes.clone().filter(|_| whole).unwrap_or(old.scopes);
-    GrantSecrets { material, scopes, binding: target.credential.binding(), seeds: old.seeds }
+    // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was. The request for the credential's own
+    // token names no scope, so the answer names all of them.
+    let whole = target.extent(record) == Extent::Default;
+    let (scopes, scopes_known) = match granted.scopes.clone().filter(|_| whole) {
+        Some(scopes) => (scopes, true),
+        None => (old.scopes, old.scopes_known),
+    };
+    GrantSecrets { material, scopes, scopes_known, binding: target.credential.binding(), seeds: old.seeds }
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no

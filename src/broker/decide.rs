@@ -2,12 +2,14 @@
 
 pub(super) use self::{
     ahead::ahead,
+    extent::{Bounds, Extent, extent},
     fate::{Circumstances, Fate, fate},
     plan::{Plan, may_replace_ahead, plan, spare},
     report::{ReportPlan, damp, refused, report},
 };
 
 mod ahead;
+mod extent;
 mod fate;
 #[cfg(test)]
 mod interleavings;

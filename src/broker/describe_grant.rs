@@ -41,15 +41,16 @@ impl Broker {
         let Known { loaded, token, epoch: _ } = self.core.read(&target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();
-        let failure = stored.and_then(|record| record.failure);
-        let waits = failure.filter(|failure| !failure.wait.is_zero());
+        let failure = stored.and_then(|record| record.failure).map(|failure| (failure.cause, failure.wait));
+        let failure = failure.or(loaded.refusal.map(|refusal| (refusal.cause, refusal.wait)));
+        let waits = failure.filter(|(_, wait)| !wait.is_zero());
         Ok(Description {
             state: stored.filter(|record| !is_blank(&record.secrets.material, record.revision)).map(|r| r.state),
             generation: loaded.revision(),
             token_expires_at: token.and_then(|token| token.expiry).map(|expiry| expiry.deadline.wall()),
             scopes: stored.map(|record| record.secrets.scopes.clone()).unwrap_or_default(),
-            last_error: failure.map(|failure| failure.cause),
-            next_attempt_at: waits.map(|failure| now.after(failure.wait).wall()),
+            last_error: failure.map(|(cause, _)| cause),
+            next_attempt_at: waits.map(|(_, wait)| now.after(wait).wall()),
             outcome_unknown: stored.is_some_and(|record| record.intent.is_some()),
         })
     }

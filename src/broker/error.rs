@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     failure::FailureCause,
-    store::{GrantRecord, GrantState, StoreError},
+    store::{GrantRecord, GrantState, StoreError, TokenRefusal},
     upstream::{TargetError, UpstreamError},
 };
 
@@ -130,6 +130,11 @@ impl Error {
             // The wait ended between the store's look and ours.
             (GrantState::Active, None) => Self::RefreshInProgress { left: Duration::ZERO },
         }
+    }
+
+    /// The error of a token that the provider refused.
+    pub(super) fn refused(refusal: &TokenRefusal) -> Self {
+        Self::Failed { cause: refusal.cause, retry_after: Some(refusal.wait) }
     }
 
     /// An error for one field of a request.

@@ -62,6 +62,7 @@ impl Broker {
         GrantSecrets {
             material: import.material.clone(),
             scopes: import.scopes.clone(),
+            scopes_known: !import.scopes.is_empty(),
             binding: target.credential.binding(),
             seeds,
         }

@@ -22,7 +22,7 @@ pub(super) struct Known {
 impl Known {
     /// Whether a failure was noted since the last success.
     fn is_failing(&self) -> bool {
-        self.loaded.record.as_ref().is_some_and(|record| record.failure.is_some())
+        self.loaded.refusal.is_some() || self.loaded.record.as_ref().is_some_and(|record| record.failure.is_some())
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     Core, Error, StoreOutage, Target, attempt, commit,
-    decide::{self, Circumstances, Fate, ReportPlan},
+    decide::{self, Circumstances, Extent, Fate, ReportPlan},
     proof,
     report::{About, Judged, generation_of},
 };
@@ -51,11 +51,14 @@ pub(super) async fn obtain(
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering: false,
+        extent: Extent::Default,
         failures: target.slot.alone().failures,
+        refusals: 0,
         jitter: core.jitter(),
     };
     match decide::fate(answer, &around) {
         Fate::Store(granted) => Ok(keep(core, target, granted, &sent)),
+        Fate::Refuse { cause, wait } => Err(failed(core, target, cause, wait)),
         Fate::Note { cause, verdict, rest } => {
             if let Some(left) = rest {
                 core.rest_here(target, &Rest { cause, left });

@@ -67,7 +67,7 @@ pub(super) async fn is_something_left(core: &Core, target: &Target, hold: &Hold)
     if loaded.revision() != hold.revision() {
         return Ok(true);
     }
-    let Loaded { record: Some(record), next, token: _ } = &loaded else { return Ok(false) };
+    let Loaded { record: Some(record), next, token: _, refusal: _ } = &loaded else { return Ok(false) };
     let Some(spare) = decide::spare(record, &target.credential.binding()) else { return Ok(false) };
     adopt(core, &place.unit, &hold.attempt, record, spare, *next).await?;
     Ok(true)

@@ -11,14 +11,16 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    decide::Extent,
     load::Known,
     outage, quarantine,
     report::never_issued,
     seed, static_secret,
 };
 use crate::{
-    grant::{Grant, rotation::Need},
-    store::{AttemptId, Claim, Claimed, Event, UnitName},
+    failure::FailureCause,
+    grant::{Coordination, Grant, rotation::Need},
+    store::{AttemptId, Claim, Claimed, Event, Purpose, UnitName},
     token::{Generation, Token, Wanted},
 };
 
@@ -58,11 +60,15 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
         core.count_lookup(target, "store");
         return Ok(token);
     }
+    let extent = target.extent(loaded.record.as_ref());
+    if extent == Extent::Excluded && target.credential.grant.coordination() == Coordination::PerGrant {
+        return Err(Error::Failed { cause: FailureCause::InsufficientScope, retry_after: None });
+    }
     if let Some(resting) = core.known_rest(target) {
         return Err(resting);
     }
     // A token at the floor or below is dead here, even if the store could not be told.
-    refresh(core, target, &wanted, wanted.refused.max(stale).max(target.slot.floor())).await
+    refresh(core, target, &wanted, wanted.refused.max(stale).max(target.slot.floor()), extent).await
 }
 
 /// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.
@@ -83,6 +89,7 @@ async fn refresh(
     target: &Target,
     wanted: &Wanted,
     mut refused: Generation,
+    extent: Extent,
 ) -> Result<Arc<Token>, Error> {
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
@@ -90,7 +97,9 @@ async fn refresh(
     let binding = target.credential.binding();
     loop {
         let attempt = AttemptId::random();
-        let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused };
+        let is_good = || target.slot.is_good(wanted.refused, &core.now());
+        let purpose = Purpose { needed: !is_good(), yields: extent != Extent::Default, dead: false };
+        let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused, purpose };
         match core.store.claim(&claim).await? {
             Claimed::Newer(newer) => {
                 // Whether it may be served is for the load to say: a replica that has another configuration may have made
@@ -112,19 +121,23 @@ async fn refresh(
             }
             // It died while a late answer was being kept.
             Claimed::Resting(_) => quarantine::revive(core, &target.slot.place, &binding).await?,
+            Claimed::Refused(refusal) => return Err(Error::refused(&refusal)),
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
             Claimed::Busy(_) => {
                 let jittered = poll.mul_f64(f64::midpoint(core.jitter(), 1.0));
                 wait_for_change(&mut events, &target.slot.place.unit, jittered).await;
             }
-            Claimed::Held { record, next } => {
+            Claimed::Held { record, next, refusal } => {
                 // Looked at anew under each lease: another try may have gone unanswered since this one was allowed to begin.
-                let ahead = target.slot.is_good(wanted.refused, &core.now());
+                let ahead = is_good();
                 let need = if ahead { Need::Ahead } else { Need::Now };
-                if let Some(token) =
-                    attempt::work(core, target, Hold { attempt, record, next, mark: None }, need).await?
-                {
-                    return Ok(token);
+                let hold = Hold { attempt, record, next, refusal, need, since: Instant::now(), mark: None };
+                match attempt::work(core, target, hold).await {
+                    Ok(Some(token)) => return Ok(token),
+                    Ok(None) => {}
+                    // The token ended while an early try failed. It is needed now, and its wait is another one.
+                    Err(Error::Failed { .. }) if need == Need::Ahead && !is_good() => {}
+                    Err(error) => return Err(error),
                 }
                 if Instant::now() >= give_up {
                     return Err(Error::RefreshInProgress { left: Duration::ZERO });

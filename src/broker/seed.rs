@@ -61,6 +61,7 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
         let secrets = GrantSecrets {
             material: material(&target.credential.grant, first.clone()),
             scopes: target.credential.scopes.clone(),
+            scopes_known: false,
             binding: target.credential.binding(),
             seeds: remember(loaded.record.as_ref(), seed.clone()),
         };

@@ -20,6 +20,14 @@ pub enum RotationProfile {
 }
 
 impl RotationProfile {
+    /// Whether a refresh token that was used is dead, at once or after a while.
+    pub fn spends(self) -> bool {
+        match self {
+            Self::Strict | Self::Grace { .. } => true,
+            Self::OldSurvives | Self::None => false,
+        }
+    }
+
     /// How long a used refresh token can be presented again, where that is limited.
     pub fn window(self) -> Option<Duration> {
         match self {

@@ -9,13 +9,14 @@ use tokio::sync::broadcast;
 use self::{
     file::{Changed, File, TokenRow, now_us},
     lease::Leases,
+    refusals::Refusals,
     rest::Rests,
 };
 use super::{
     Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import, Loaded,
-    Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{GrantRow, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
+    record::{GrantRow, MAX_REVIVAL_WAIT, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 
 mod file;
 mod lease;
+mod refusals;
 mod reseal;
 mod rest;
 
@@ -35,6 +37,7 @@ pub struct Embedded {
     names: Names,
     leases: Arc<Leases>,
     rests: Rests,
+    refusals: Refusals,
     events: broadcast::Sender<Event>,
 }
 
@@ -44,7 +47,8 @@ impl Embedded {
         let file = File::open(path, ring)?;
         let names = file.names()?;
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        Ok(Self { file: Arc::new(file), names, leases: Arc::default(), rests: Rests::default(), events })
+        let (file, leases, rests, refusals) = (Arc::new(file), Arc::default(), Rests::default(), Refusals::default());
+        Ok(Self { file, names, leases, rests, refusals, events })
     }
 
     /// Whether these keys open the store's first record.
@@ -118,8 +122,9 @@ impl Store for Embedded {
     }
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
-        let place = place.clone();
-        self.blocking(move |file| file.load(&place)).await
+        let own = place.clone();
+        let loaded = self.blocking(move |file| file.load(&own)).await?;
+        Ok(Loaded { refusal: self.refusals.of(place), ..loaded })
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
@@ -132,7 +137,7 @@ impl Store for Embedded {
         }
         // The record is read after the lease was taken; whoever held it before has committed by now.
         let loaded = self.load(claim.place).await.inspect_err(|_| self.leases.release(unit, claim.owner))?;
-        let claimed = decide_claim(loaded, claim.refused);
+        let claimed = decide_claim(loaded, claim, self.refusals.give_way(unit));
         if !matches!(claimed, Claimed::Held { .. }) {
             self.leases.release(unit, claim.owner);
         }
@@ -161,18 +166,33 @@ impl Store for Embedded {
         let change = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: below(next) };
         let new = new_row(next, commit.attempt, sealed);
         let written = self.advance(change, commit.expected, new, Some((place.clone(), token))).await?;
+        if written == Written::Done {
+            self.refusals.obtained(place);
+        }
         self.leases.release(&place.unit, commit.attempt);
         Ok(written)
     }
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
-        let (unit, expected, verdict) = (settle.unit.clone(), settle.expected, settle.verdict);
+        let (unit, expected, verdict, early) = (settle.unit.clone(), settle.expected, settle.verdict, settle.early);
         let (attempt, cause) = (settle.attempt.as_str().to_owned(), settle.cause.word().to_owned());
         let written = self
-            .blocking(move |file| file.change(&unit, expected, |row| settle_row(row, attempt, cause, verdict)))
+            .blocking(move |file| file.change(&unit, expected, |row| settle_row(row, attempt, cause, verdict, early)))
             .await;
         self.leases.release(settle.unit, settle.attempt);
         written
+    }
+
+    async fn refuse(&self, refuse: &Refuse<'_>) -> Result<Written, StoreError> {
+        let (unit, expected, attempt) = (&refuse.place.unit, refuse.expected, refuse.attempt.clone());
+        let changed = unit.clone();
+        let settled = self.blocking(move |file| file.settle_attempt(&changed, expected, &attempt)).await;
+        self.leases.release(unit, refuse.attempt);
+        let settled = settled?;
+        if settled == Changed::Now {
+            self.refusals.note(refuse);
+        }
+        Ok(settled.into())
     }
 
     async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError> {
@@ -193,7 +213,12 @@ impl Store for Embedded {
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError> {
         let sealed = seal_secrets(&self.file.ring, import.unit, import.next, import.secrets)?;
         let change = Change { unit: import.unit.clone(), token: None, floor: below(import.next) };
-        self.advance(change, import.expected, new_row(import.next, import.attempt, sealed), None).await
+        let new = new_row(import.next, import.attempt, sealed);
+        let written = self.advance(change, import.expected, new, None).await?;
+        if written == Written::Done {
+            self.refusals.replaced(import.unit);
+        }
+        Ok(written)
     }
 
     async fn quarantine(&self, quarantine: &Quarantine<'_>) -> Result<Written, StoreError> {
@@ -219,14 +244,19 @@ impl Store for Embedded {
         let token = known.token.map(|(place, token)| Ok((place.clone(), self.token_row(place, token)?)));
         let token = token.transpose()?;
         let events = self.events.clone();
-        self.blocking(move |file| {
-            let written = file.reassert(&unit, new, token.as_ref().map(|(place, token)| (place, token)))?;
-            if written == Written::Done {
-                publish(&events, Change { unit, token: None, floor: below(revision) });
-            }
-            Ok(written)
-        })
-        .await
+        let written = self
+            .blocking(move |file| {
+                let written = file.reassert(&unit, new, token.as_ref().map(|(place, token)| (place, token)))?;
+                if written == Written::Done {
+                    publish(&events, Change { unit, token: None, floor: below(revision) });
+                }
+                Ok(written)
+            })
+            .await?;
+        if written == Written::Done {
+            self.refusals.replaced(known.unit);
+        }
+        Ok(written)
     }
 
     async fn cool_down(&self, endpoint: &EndpointName, rest: &Rest) -> Result<(), StoreError> {
@@ -273,12 +303,14 @@ fn below(next: Generation) -> Generation {
     Generation::new(next.get().saturating_sub(1))
 }
 
-fn decide_claim(loaded: Loaded, refused: Generation) -> Claimed {
-    let Loaded { record, token, next } = loaded;
-    match (token, record) {
-        (Some(token), _) if token.generation > refused => Claimed::Newer(token),
-        (_, Some(record)) if record.is_resting() => Claimed::Resting(record),
-        (_, record) => Claimed::Held { record, next },
+fn decide_claim(loaded: Loaded, claim: &Claim<'_>, give_way: Duration) -> Claimed {
+    let Loaded { record, token, next, refusal } = loaded;
+    match (token, record, refusal) {
+        (Some(token), _, _) if token.generation > claim.refused => Claimed::Newer(token),
+        (_, Some(record), _) if record.is_resting(claim.purpose) => Claimed::Resting(record),
+        (_, _, Some(refusal)) if refusal.holds(claim.purpose) => Claimed::Refused(refusal),
+        (_, _, _) if claim.purpose.yields && !give_way.is_zero() => Claimed::Busy(give_way),
+        (_, record, refusal) => Claimed::Held { record, next, refusal },
     }
 }
 
@@ -299,27 +331,34 @@ fn note_intent(row: &mut GrantRow, attempt: &AttemptId, seen: Option<&AttemptId>
     Written::Done
 }
 
-fn settle_row(row: &mut GrantRow, attempt: String, cause: String, verdict: Verdict) -> Written {
+fn settle_row(row: &mut GrantRow, attempt: String, cause: String, verdict: Verdict, early: bool) -> Written {
     if row.settled.as_deref() == Some(&attempt) {
         return Written::Done;
     }
+    let now = now_us();
     let (wait, known) = match verdict {
         Verdict::BackOff { wait } => (wait, true),
         Verdict::OutcomeUnknown { wait } => (wait, false),
-        Verdict::Dead => (Duration::ZERO, true),
-    };
-    if verdict == Verdict::Dead {
-        row.dead = Some(cause.clone());
-    }
-    if known && row.intent.as_deref() == Some(&attempt) {
-        row.sends = row.sends.saturating_sub(1);
-        if row.sends == 0 {
-            row.intent = None;
+        Verdict::Dead { again } => {
+            row.dead = Some(cause.clone());
+            row.deaths = row.deaths.saturating_add(1);
+            row.revive_us = again.map_or(0, |again| now.saturating_add(micros(again.min(MAX_REVIVAL_WAIT))));
+            (Duration::ZERO, true)
         }
+    };
+    if known {
+        row.withdraw(&attempt);
+    }
+    // Tries ahead of time count by themselves, so that a token that is needed begins with the shortest wait.
+    let were_early = row.fail.is_some() && row.is_early();
+    let early = early && (were_early || row.fail.is_none());
+    if were_early && !early {
+        row.failures = 0;
     }
     row.settled = Some(attempt);
     row.fail = Some(cause);
     row.failures = row.failures.saturating_add(1);
-    row.retry_us = now_us().saturating_add(micros(wait.min(MAX_WAIT)));
+    row.retry_us = now.saturating_add(micros(wait.min(MAX_WAIT)));
+    row.early_us = if early { row.retry_us } else { 0 };
     Written::Done
 }

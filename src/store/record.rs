@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    AttemptId, StoreError,
+    AttemptId, Purpose, StoreError,
     names::{Fingerprint, Place, UnitName},
     seal::{Ring, SealError, Sealed, Seat},
 };
@@ -26,6 +26,12 @@ pub const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// hearing so is known by that when it comes again, and not taken for one that came too late.
 pub const MAX_PAST: usize = 8;
 
+/// The longest time until a dead grant is tried again. A record that wants a longer one is not believed, as with [`MAX_WAIT`].
+pub const MAX_REVIVAL_WAIT: Duration = Duration::from_secs(2 * 86_400);
+
+/// How much longer than its wait a refusal of a token is remembered, so that a next one waits for longer.
+pub const REFUSAL_REMEMBERED: Duration = Duration::from_secs(600);
+
 /// A grant as it is known after a look into the store.
 #[derive(Clone, Debug)]
 pub struct GrantRecord {
@@ -43,12 +49,51 @@ pub struct GrantRecord {
     pub strikes: u32,
     /// An answer that came after another revision was stored.
     pub quarantine: Option<Quarantined>,
+    /// When a dead grant may be tried again without an operator.
+    pub revival: Option<Revival>,
+}
+
+impl GrantSecrets {
+    /// All scopes of the grant, where they are known.
+    pub fn granted(&self) -> Option<&Scopes> {
+        Some(&self.scopes).filter(|scopes| self.scopes_known && !scopes.is_empty())
+    }
 }
 
 impl GrantRecord {
-    /// Whether nobody should ask the provider now.
-    pub fn is_resting(&self) -> bool {
-        self.state != GrantState::Active || self.failure.is_some_and(|failure| !failure.wait.is_zero())
+    /// Whether the provider is not to be asked now for this purpose.
+    pub fn is_resting(&self, purpose: Purpose) -> bool {
+        let is_dead = self.state != GrantState::Active && !purpose.dead;
+        is_dead || self.failure.is_some_and(|failure| purpose.waits_for(failure.wait, failure.early))
+    }
+}
+
+/// When a dead grant is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revival {
+    /// How often the provider said that it is dead, since it last gave a token.
+    pub deaths: u32,
+    /// What is left of the wait until the next try.
+    pub wait: Duration,
+}
+
+/// The provider refused one token of a grant, for the scopes or resources that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// Why.
+    pub cause: FailureCause,
+    /// How many in a row.
+    pub count: u32,
+    /// What is left of the wait until the next try.
+    pub wait: Duration,
+    /// As in [`LastFailure`].
+    pub early: bool,
+}
+
+impl TokenRefusal {
+    /// Whether the token is not to be asked for now for this purpose.
+    pub fn holds(&self, purpose: Purpose) -> bool {
+        purpose.waits_for(self.wait, self.early)
     }
 }
 
@@ -75,8 +120,10 @@ pub enum GrantState {
 pub struct GrantSecrets {
     /// What tokens are made from.
     pub material: Material,
-    /// The scopes that were granted.
+    /// The scopes that were granted, as far as they were told; else those that the credential asks for.
     pub scopes: Scopes,
+    /// Whether [`Self::scopes`] are all that was granted: the provider or an import said so.
+    pub scopes_known: bool,
     /// Token endpoint and client that the material belongs to (RFC 6749 §10.4: a refresh token goes nowhere else).
     pub binding: String,
     /// The configured secrets that were taken over so far: each is taken over once, so that a replica with yesterday's
@@ -120,6 +167,8 @@ pub struct LastFailure {
     pub count: u32,
     /// What is left of the wait until the next try.
     pub wait: Duration,
+    /// Whether all of them were tries ahead of time: then a token that is needed is asked for without this wait.
+    pub early: bool,
 }
 
 /// A grant as it is stored. `rev` to `made_us` stand in clear.
@@ -152,6 +201,13 @@ pub struct GrantRow {
     pub failures: u32,
     /// When the next try is due, in µs of the store's clock.
     pub retry_us: u64,
+    /// [`Self::retry_us`] as long as tries ahead of time alone failed. Another value counts for nothing: an older version of
+    /// this program writes the one without the other.
+    pub early_us: u64,
+    /// When a dead grant may be tried again, likewise; zero: not without an operator.
+    pub revive_us: u64,
+    /// How often the provider said that the grant is dead, since it last gave a token.
+    pub deaths: u32,
     /// When this revision was written, in µs of the store's clock.
     pub made_us: u64,
     /// How often in a row fresh tokens were rejected.
@@ -180,6 +236,16 @@ impl GrantRow {
         self.attempt.iter().chain(&self.past).take(MAX_PAST).cloned().collect()
     }
 
+    /// Withdraws one send of this attempt; what became of those before it is as unknown as it was.
+    pub(super) fn withdraw(&mut self, attempt: &str) {
+        if self.intent.as_deref() == Some(attempt) {
+            self.sends = self.sends.saturating_sub(1);
+            if self.sends == 0 {
+                self.intent = None;
+            }
+        }
+    }
+
     /// Opens the sealed part and reads the times against the store's clock.
     pub fn open(self, ring: &Ring, unit: &UnitName, now_us: u64) -> Result<GrantRecord, StoreError> {
         if self.rev > Generation::MAX {
@@ -200,6 +266,7 @@ impl GrantRow {
             failure: self.failure(unit, now_us)?,
             strikes: self.strikes,
             quarantine: quarantine.transpose()?,
+            revival: self.revival(now_us),
             secrets,
         })
     }
@@ -220,10 +287,25 @@ impl GrantRow {
 
     fn failure(&self, unit: &UnitName, now_us: u64) -> Result<Option<LastFailure>, StoreError> {
         let Some(word) = &self.fail else { return Ok(None) };
-        let left = Duration::from_micros(self.retry_us.saturating_sub(now_us));
-        let wait = if left > MAX_WAIT { Duration::ZERO } else { left };
-        Ok(Some(LastFailure { cause: cause(unit, word)?, count: self.failures, wait }))
+        let (wait, early) = (left(self.retry_us, now_us, MAX_WAIT), self.is_early());
+        Ok(Some(LastFailure { cause: cause(unit, word)?, count: self.failures, wait, early }))
     }
+
+    /// Whether nothing but tries ahead of time failed.
+    pub(super) fn is_early(&self) -> bool {
+        self.retry_us != 0 && self.early_us == self.retry_us
+    }
+
+    fn revival(&self, now_us: u64) -> Option<Revival> {
+        let wait = left(self.revive_us, now_us, MAX_REVIVAL_WAIT);
+        (self.dead.is_some() && self.revive_us != 0).then_some(Revival { deaths: self.deaths, wait })
+    }
+}
+
+/// What is left until a moment; nothing, if that is more than there can be.
+pub(super) fn left(at_us: u64, now_us: u64, most: Duration) -> Duration {
+    let left = Duration::from_micros(at_us.saturating_sub(now_us));
+    if left > most { Duration::ZERO } else { left }
 }
 
 /// A span in µs.
@@ -244,6 +326,8 @@ struct SecretsPayload {
     scopes: Scopes,
     binding: String,
     seeds: Vec<String>,
+    #[serde(default)]
+    scopes_known: bool,
 }
 
 impl Drop for SecretsPayload {
@@ -303,6 +387,7 @@ fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Seale
         refresh_token,
         static_secret,
         scopes: secrets.scopes.clone(),
+        scopes_known: secrets.scopes_known,
         binding: secrets.binding.clone(),
         seeds: secrets.seeds.iter().map(|seed| seed.as_str().to_owned()).collect(),
     };
@@ -329,6 +414,7 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
     Ok(GrantSecrets {
         material,
         scopes: payload.scopes.clone(),
+        scopes_known: payload.scopes_known,
         binding: payload.binding.clone(),
         seeds: payload.seeds.iter().cloned().map(Fingerprint::from).collect(),
     })
@@ -417,6 +503,7 @@ mod tests {
         let secrets = GrantSecrets {
             material: Material::RefreshToken("rt-canary".into()),
             scopes: Scopes::new(["api"]).unwrap(),
+            scopes_known: true,
             binding: "https://as.example/token client".into(),
             seeds: vec![Fingerprint::from("f".to_owned())],
         };
@@ -428,6 +515,7 @@ mod tests {
         let Material::RefreshToken(token) = &record.secrets.material else { panic!("{record:?}") };
         assert_eq!(token.expose_secret(), "rt-canary");
         assert_eq!(record.secrets.seeds, secrets.seeds);
+        assert_eq!(record.secrets.granted(), Some(&secrets.scopes));
         assert!(!format!("{record:?}").contains("canary"));
     }
 

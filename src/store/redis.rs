@@ -15,9 +15,9 @@ use self::{
 };
 use super::{
     Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import,
-    Loaded, Look, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Loaded, Look, Purpose, Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
+    record::{MAX_REVIVAL_WAIT, MAX_WAIT, REFUSAL_REMEMBERED, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
 };
 use crate::{
@@ -103,13 +103,13 @@ impl Redis {
         self.root.opens_with(&self.link, ring, &self.names).await
     }
 
-    /// The script with the keys of a unit; the token's key is the grant's own where no token is meant.
+    /// The script with the keys of a unit, and of a token in it where one is meant.
     fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> Call<'a> {
         let base = self.base(unit);
         let mut call = script.call();
         call.key(grant_key(&base)).key([&base, ":lease"].concat());
         if let Some(place) = token {
-            call.key(token_key(&base, place));
+            call.key(token_key(&base, place)).key([&base, ":refused:", place.token.as_str()].concat());
         }
         call
     }
@@ -171,7 +171,7 @@ impl Store for Redis {
 
     async fn load(&self, place: &Place) -> Result<Loaded, StoreError> {
         let seen = self.view(&self.on(&self.scripts.load, &place.unit, Some(place)), place).await?;
-        Ok(Loaded { record: seen.record, token: seen.token, next: seen.next })
+        Ok(Loaded { record: seen.record, token: seen.token, next: seen.next, refusal: seen.refusal })
     }
 
     async fn look(&self, place: &Place, at_hand: Generation) -> Result<Look, StoreError> {
@@ -189,7 +189,8 @@ impl Store for Redis {
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let mut call = self.on(&self.scripts.claim, &claim.place.unit, Some(claim.place));
         call.arg(claim.owner.as_str()).arg(millis(claim.lease)).arg(claim.refused.get());
-        call.arg(micros(MAX_WAIT));
+        let Purpose { needed, yields, dead } = claim.purpose;
+        call.arg(micros(MAX_WAIT)).arg(flag(needed)).arg(flag(yields)).arg(flag(dead));
         let seen = self.view(&call, claim.place).await;
         if let Err(StoreError::Unreadable(_)) = seen {
             // Another replica may have the key that this one lacks, and must not wait for a lease that is of no use
@@ -200,9 +201,14 @@ impl Store for Redis {
         match (seen.status.as_str(), seen.token, seen.record) {
             ("newer", Some(token), _) => Ok(Claimed::Newer(token)),
             ("resting", _, Some(record)) => Ok(Claimed::Resting(record)),
+            ("refused", _, record) => Ok(match seen.refusal {
+                Some(refusal) => Claimed::Refused(refusal),
+                // It ended between the script's look and its reply.
+                None => record.map_or(Claimed::Busy(std::time::Duration::ZERO), Claimed::Resting),
+            }),
             // A token that expired between the script's look and its reply reads as nothing: ask again.
             ("busy" | "newer", _, _) => Ok(Claimed::Busy(seen.lease_left)),
-            ("held", _, record) => Ok(Claimed::Held { record, next: seen.next }),
+            ("held", _, record) => Ok(Claimed::Held { record, next: seen.next, refusal: seen.refusal }),
             (other, _, _) => Err(surprise(other)),
         }
     }
@@ -238,11 +244,23 @@ impl Store for Redis {
         let (verdict, wait) = match settle.verdict {
             Verdict::BackOff { wait } => ("backoff", millis(wait.min(MAX_WAIT))),
             Verdict::OutcomeUnknown { wait } => ("unknown", millis(wait.min(MAX_WAIT))),
-            Verdict::Dead => ("dead", 0),
+            Verdict::Dead { again: _ } => ("dead", 0),
+        };
+        let again = match settle.verdict {
+            Verdict::Dead { again } => again.map_or(0, |again| millis(again.min(MAX_REVIVAL_WAIT)).max(1)),
+            Verdict::BackOff { .. } | Verdict::OutcomeUnknown { .. } => 0,
         };
         let mut call = self.on(&self.scripts.settle, settle.unit, None);
         call.arg(settle.attempt.as_str()).arg(settle.expected.get()).arg(verdict);
-        call.arg(settle.cause.word()).arg(wait);
+        call.arg(settle.cause.word()).arg(wait).arg(flag(settle.early)).arg(again);
+        self.write(&call).await
+    }
+
+    async fn refuse(&self, refuse: &Refuse<'_>) -> Result<Written, StoreError> {
+        let (wait, give_way) = (refuse.wait.min(MAX_WAIT), refuse.give_way.min(MAX_WAIT));
+        let mut call = self.on(&self.scripts.refuse, &refuse.place.unit, Some(refuse.place));
+        call.arg(refuse.attempt.as_str()).arg(refuse.expected.get()).arg(refuse.cause.word()).arg(millis(wait));
+        call.arg(flag(refuse.early)).arg(millis(wait + REFUSAL_REMEMBERED)).arg(millis(give_way));
         self.write(&call).await
     }
 
@@ -328,6 +346,11 @@ impl Store for Redis {
         self.link.look().await.map_err(unavailable)?;
         self.root.look(&self.link, &self.ring, &self.names).await
     }
+}
+
+/// A yes or no, as scripts read it.
+fn flag(yes: bool) -> u8 {
+    u8::from(yes)
 }
 
 fn grant_key(base: &str) -> String {

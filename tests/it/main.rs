@@ -84,6 +84,9 @@ mod versions;
 // The refresh protocol in a world where everything goes wrong, repeatable by its seed.
 mod simulation;
 
+// A provider that refuses what was asked for, and the grant that lives on.
+mod refused_requests;
+
 // Answers of a provider that are compressed, which nobody asked for.
 mod compressed_answers;
 

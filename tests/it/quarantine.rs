@@ -79,7 +79,8 @@ impl Rival {
             unit: &self.place.unit,
             attempt: &AttemptId::random(),
             expected: generation,
-            verdict: Verdict::Dead,
+            verdict: Verdict::Dead { again: None },
+            early: false,
             cause: FailureCause::ReauthorizationRequired,
         };
         self.store.settle(&settle).await.unwrap();

@@ -9,7 +9,7 @@ use bearerd::{
     secret::ExposeSecret,
     store::{
         AttemptId, Claim, Claimed, Commit, Dispatch, Dispatched, GrantRecord, GrantSecrets, Import, Loaded, Material,
-        Place, Settle, Store, StoreError, Unit, Verdict, Written,
+        Place, Purpose, Refuse, Settle, Store, StoreError, TokenRefusal, Unit, Verdict, Written,
     },
     token::{Expiry, Generation, GrantKey, Token, TokenKey, TokenType},
 };
@@ -25,11 +25,15 @@ mod look;
 mod quarantine;
 mod race;
 mod reassert;
+mod refuse;
 mod reject;
 mod settle;
 
 /// A lease, or a token's life, that does not end within a test.
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// The grant is dead, and is not tried again by itself.
+pub const DEAD: Verdict = Verdict::Dead { again: None };
 
 /// One that does.
 pub const SHORT: Duration = Duration::from_millis(50);
@@ -72,7 +76,11 @@ impl Desk {
     }
 
     pub async fn claim_for(&self, owner: &AttemptId, lease: Duration, refused: Generation) -> Claimed {
-        self.store.claim(&Claim { place: &self.place, owner, lease, refused }).await.unwrap()
+        self.claim_as(owner, lease, refused, Purpose::default()).await
+    }
+
+    pub async fn claim_as(&self, owner: &AttemptId, lease: Duration, refused: Generation, purpose: Purpose) -> Claimed {
+        self.store.claim(&Claim { place: &self.place, owner, lease, refused, purpose }).await.unwrap()
     }
 
     pub async fn is_busy(&self) -> bool {
@@ -140,8 +148,19 @@ impl Desk {
     }
 
     pub async fn settle(&self, attempt: &AttemptId, expected: Generation, verdict: Verdict) -> Written {
-        let cause = FailureCause::ProviderUnavailable;
-        self.store.settle(&Settle { unit: &self.place.unit, attempt, expected, verdict, cause }).await.unwrap()
+        self.settle_as(attempt, expected, verdict, false).await
+    }
+
+    pub async fn settle_as(&self, attempt: &AttemptId, expected: Generation, verdict: Verdict, early: bool) -> Written {
+        let (unit, cause) = (&self.place.unit, FailureCause::ProviderUnavailable);
+        self.store.settle(&Settle { unit, attempt, expected, verdict, cause, early }).await.unwrap()
+    }
+
+    /// Has this token refused, under a lease and an intent of its own.
+    pub async fn refuse(&self, expected: Generation, wait: Duration, early: bool, give_way: Duration) -> Written {
+        let (place, cause, attempt) = (&self.place, FailureCause::InsufficientScope, &AttemptId::random());
+        let refuse = Refuse { place, attempt, expected, cause, wait, early, give_way };
+        self.store.refuse(&refuse).await.unwrap()
     }
 
     pub async fn import(&self, attempt: &AttemptId, expected: Generation, next: Generation, word: &str) -> Written {
@@ -169,8 +188,10 @@ impl Desk {
 #[track_caller]
 pub fn held(claimed: Claimed) -> (Option<GrantRecord>, Generation) {
     match claimed {
-        Claimed::Held { record, next } => (record, next),
-        other @ (Claimed::Newer(_) | Claimed::Resting(_) | Claimed::Busy(_)) => panic!("not held but {other:?}"),
+        Claimed::Held { record, next, refusal: _ } => (record, next),
+        other @ (Claimed::Newer(_) | Claimed::Resting(_) | Claimed::Refused(_) | Claimed::Busy(_)) => {
+            panic!("not held but {other:?}")
+        }
     }
 }
 
@@ -227,7 +248,14 @@ macro_rules! contract {
             a_repeated_settle_counts_once, a_settle_gives_back_its_own_lease_only,
             a_settle_withdraws_its_own_intent_only, an_unknown_outcome_keeps_the_intent,
             a_definitive_outcome_withdraws_one_send, a_stale_settle_notes_nothing, a_dead_grant_rests,
-            a_grant_can_die_before_it_is_stored,
+            a_grant_can_die_before_it_is_stored, a_needed_token_does_not_wait_for_early_tries,
+            early_tries_after_a_needed_one_wait_with_it, a_dead_grant_keeps_its_refresh_token_and_says_when_it_is_tried,
+        },
+        refuse::{
+            a_refusal_concerns_one_token, refusals_are_counted_until_the_token_is_obtained,
+            a_refusal_ends_with_its_grant, a_refusal_withdraws_its_own_intent_and_gives_its_lease_back,
+            a_repeated_refusal_counts_once, a_stale_refusal_notes_nothing, a_needed_token_does_not_wait_for_early_refusals,
+            claims_that_yield_wait_after_a_refusal,
         },
         import::{
             a_grant_is_handed_over, an_import_revives_a_dead_grant, tokens_of_before_are_never_served,

@@ -152,7 +152,13 @@ async fn a_damaged_row_is_told_and_kept() {
         stored(&directory, place.unit.as_str(), Some(&damaged));
         let store = shared(&open(&directory));
         let owner = AttemptId::random();
-        let claim = bearerd::store::Claim { place: &place, owner: &owner, lease: LONG, refused: Generation::MAX };
+        let claim = bearerd::store::Claim {
+            place: &place,
+            owner: &owner,
+            lease: LONG,
+            refused: Generation::MAX,
+            purpose: bearerd::store::Purpose::default(),
+        };
         let commit = Desk::new(&store).commit_token(&owner, Generation::ZERO, &token, "second").await;
         for answer in [store.load(&place).await.err(), store.claim(&claim).await.err(), commit.err()] {
             assert!(matches!(answer, Some(StoreError::Unreadable(_))), "{answer:?}");

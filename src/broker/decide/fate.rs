@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::Extent;
 use crate::{
     failure::FailureCause,
     grant::{
-        Grant,
+        Coordination, Grant,
         answer::{Answer, Granted, Refusal, RefusalError, Unusable},
     },
     provider::SendError,
@@ -16,6 +17,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// What an operator has to mend is not worth asking for twice a second.
 const FIRST_WAIT_FOR_OPERATOR: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A person may consent to more meanwhile.
+const LONGEST_WAIT_OF_A_TOKEN: Duration = Duration::from_secs(300);
 
 /// What became of a request to the provider.
 #[derive(Debug)]
@@ -31,6 +34,13 @@ pub(in crate::broker) enum Fate {
         /// How long every grant at the same endpoint and client is to rest with it.
         rest: Option<Duration>,
     },
+    /// There is none because of what was asked for. This is to be noted of this one token; the grant lives.
+    Refuse {
+        /// Why.
+        cause: FailureCause,
+        /// How long it is not asked for again.
+        wait: Duration,
+    },
 }
 
 /// The circumstances of a request.
@@ -40,8 +50,12 @@ pub(in crate::broker) struct Circumstances<'a> {
     pub(in crate::broker) grant: &'a Grant,
     /// An earlier presentation of the same refresh token went unanswered.
     pub(in crate::broker) recovering: bool,
+    /// What was asked for, beside what the grant was given.
+    pub(in crate::broker) extent: Extent,
     /// How many failures went before.
     pub(in crate::broker) failures: u32,
+    /// How often this token was refused before.
+    pub(in crate::broker) refusals: u32,
     /// A random number from 0 to 1, which keeps replicas and grants from asking in step.
     pub(in crate::broker) jitter: f64,
 }
@@ -65,6 +79,10 @@ pub(in crate::broker) fn fate(outcome: Result<Answer, SendError>, around: &Circu
 }
 
 fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
+    if let Some(cause) = of_request(refusal.error, around) {
+        let doubled = doubled(FIRST_WAIT_FOR_OPERATOR, around.refusals, LONGEST_WAIT_OF_A_TOKEN);
+        return Fate::Refuse { cause, wait: jittered(refusal.retry_after.unwrap_or_default().max(doubled), around) };
+    }
     let cause = match refusal.error {
         RefusalError::InvalidGrant => return invalid_grant(around),
         RefusalError::Client | RefusalError::ClientUnproven => FailureCause::ClientConfigurationRejected,
@@ -74,6 +92,33 @@ fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
     };
     let wait = wait(cause, refusal.retry_after, around);
     Fate::Note { cause, verdict: Verdict::BackOff { wait }, rest: common_rest(&refusal, wait) }
+}
+
+/// The cause to tell where a refusal is about what was asked for. A grant that has a record for each token keeps it there in
+/// any case.
+fn of_request(error: RefusalError, around: &Circumstances<'_>) -> Option<FailureCause> {
+    if around.grant.coordination() == Coordination::PerToken {
+        return None;
+    }
+    match (error, around.extent) {
+        // Nobody can tell a dead grant from a scope that needs a person's consent. Whether the grant lives is found out by
+        // who asks for what it was given.
+        (RefusalError::InvalidGrant, Extent::Beyond | Extent::Excluded) => Some(FailureCause::ReauthorizationRequired),
+        (RefusalError::Scope, _) => Some(FailureCause::InsufficientScope),
+        // Only the credential's own request shows that its configuration is at fault: others differ from it by a caller's
+        // choice alone.
+        (RefusalError::Client, Extent::Within | Extent::Beyond | Extent::Excluded) => {
+            Some(FailureCause::ClientConfigurationRejected)
+        }
+        (
+            RefusalError::InvalidGrant
+            | RefusalError::Client
+            | RefusalError::ClientUnproven
+            | RefusalError::RateLimited
+            | RefusalError::Unavailable,
+            _,
+        ) => None,
+    }
 }
 
 /// What one grant was told that is true of all of them: who asks too often, or is told when to come back, would be told
@@ -89,11 +134,13 @@ fn common_rest(refusal: &Refusal, wait: Duration) -> Option<Duration> {
 fn invalid_grant(around: &Circumstances<'_>) -> Fate {
     match around.grant {
         Grant::RefreshToken { .. } if around.recovering => {
-            Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead, rest: None }
+            Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead { again: None }, rest: None }
         }
-        Grant::RefreshToken { .. } => {
-            Fate::Note { cause: FailureCause::ReauthorizationRequired, verdict: Verdict::Dead, rest: None }
-        }
+        Grant::RefreshToken { .. } => Fate::Note {
+            cause: FailureCause::ReauthorizationRequired,
+            verdict: Verdict::Dead { again: None },
+            rest: None,
+        },
         // RFC 7523 §3.1: the assertion is at fault (its key, its audience, a clock), and the next one is a new one.
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. } => {
             back_off(FailureCause::ClientConfigurationRejected, None, around)
@@ -128,8 +175,15 @@ fn wait(cause: FailureCause, asked: Option<Duration>, around: &Circumstances<'_>
         | FailureCause::ProviderAnswerInvalid
         | FailureCause::RefreshOutcomeUnknown => FIRST_WAIT,
     };
-    let doubled = first.saturating_mul(1_u32 << around.failures.min(16)).min(LONGEST_WAIT);
-    asked.unwrap_or_default().max(doubled).mul_f64(1.0 + 0.2 * around.jitter.clamp(0.0, 1.0))
+    jittered(asked.unwrap_or_default().max(doubled(first, around.failures, LONGEST_WAIT)), around)
+}
+
+fn doubled(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1_u32 << failures.min(16)).min(longest)
+}
+
+fn jittered(wait: Duration, around: &Circumstances<'_>) -> Duration {
+    wait.mul_f64(1.0 + 0.2 * around.jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -138,13 +192,13 @@ mod tests {
     use crate::broker::decide::samples::{endpoint, rotating};
 
     fn around(grant: &Grant, recovering: bool, failures: u32) -> Circumstances<'_> {
-        Circumstances { grant, recovering, failures, jitter: 0.0 }
+        Circumstances { grant, recovering, extent: Extent::Default, failures, refusals: 0, jitter: 0.0 }
     }
 
     fn noted(outcome: Result<Answer, SendError>, around: &Circumstances<'_>) -> (FailureCause, Verdict) {
         match fate(outcome, around) {
             Fate::Note { cause, verdict, rest: _ } => (cause, verdict),
-            Fate::Store(granted) => panic!("{granted:?}"),
+            other @ (Fate::Store(_) | Fate::Refuse { .. }) => panic!("{other:?}"),
         }
     }
 
@@ -156,15 +210,11 @@ mod tests {
     fn only_invalid_grant_ends_a_grant() {
         let grant = rotating();
         let dead = |recovering| noted(refusal(RefusalError::InvalidGrant), &around(&grant, recovering, 0));
-        assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead));
-        assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead));
-        for error in [
-            RefusalError::Client,
-            RefusalError::ClientUnproven,
-            RefusalError::Scope,
-            RefusalError::RateLimited,
-            RefusalError::Unavailable,
-        ] {
+        assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead { again: None }));
+        assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead { again: None }));
+        for error in
+            [RefusalError::Client, RefusalError::ClientUnproven, RefusalError::RateLimited, RefusalError::Unavailable]
+        {
             let (_, verdict) = noted(refusal(error), &around(&grant, true, 0));
             assert!(matches!(verdict, Verdict::BackOff { .. }), "{error:?}");
         }
@@ -172,6 +222,48 @@ mod tests {
         let (cause, verdict) = noted(refusal(RefusalError::InvalidGrant), &around(&harmless, false, 0));
         assert_eq!(cause, FailureCause::ClientConfigurationRejected);
         assert!(matches!(verdict, Verdict::BackOff { .. }));
+    }
+
+    /// S1, P-K1 rows 1 to 5, P-K2 row 7.
+    #[test]
+    fn a_refusal_concerns_what_was_asked() {
+        use FailureCause::{ClientConfigurationRejected, InsufficientScope, ReauthorizationRequired};
+        let (rotating, harmless) = (rotating(), Grant::ClientCredentials(endpoint()));
+        let told = |grant, error, extent| {
+            let around = Circumstances { extent, refusals: 1, ..around(grant, false, 9) };
+            match fate(refusal(error), &around) {
+                Fate::Refuse { cause, wait } => Some((cause, wait.as_secs())),
+                Fate::Note { .. } => None,
+                Fate::Store(granted) => panic!("{granted:?}"),
+            }
+        };
+        let (scope, client, reauthorize) = (
+            Some((InsufficientScope, 10)),
+            Some((ClientConfigurationRejected, 10)),
+            Some((ReauthorizationRequired, 10)),
+        );
+        for (error, default, within, beyond) in [
+            (RefusalError::InvalidGrant, None, None, reauthorize),
+            (RefusalError::Scope, scope, scope, scope),
+            (RefusalError::Client, None, client, client),
+            (RefusalError::ClientUnproven, None, None, None),
+            (RefusalError::RateLimited, None, None, None),
+            (RefusalError::Unavailable, None, None, None),
+        ] {
+            let found = [Extent::Default, Extent::Within, Extent::Beyond].map(|extent| told(&rotating, error, extent));
+            assert_eq!(found, [default, within, beyond], "{error:?}");
+            assert_eq!(told(&harmless, error, Extent::Beyond), None, "{error:?}: its record is its own");
+        }
+    }
+
+    #[test]
+    fn waits_of_one_token_double_up_to_five_minutes() {
+        let grant = rotating();
+        for (refusals, seconds) in [(0, 5), (3, 40), (6, 300), (u32::MAX, 300)] {
+            let around = Circumstances { refusals, ..around(&grant, false, 0) };
+            let Fate::Refuse { wait, .. } = fate(refusal(RefusalError::Scope), &around) else { panic!() };
+            assert_eq!(wait.as_secs(), seconds);
+        }
     }
 
     #[test]
@@ -203,7 +295,6 @@ mod tests {
             (RefusalError::Unavailable, long, long),
             (RefusalError::Client, long, None),
             (RefusalError::ClientUnproven, long, None),
-            (RefusalError::Scope, long, None),
             (RefusalError::InvalidGrant, long, None),
         ] {
             let outcome = Ok(Answer::Refused(Refusal { error, retry_after }));
@@ -221,7 +312,7 @@ mod tests {
             let outcome = Ok(Answer::Refused(Refusal { error: RefusalError::RateLimited, retry_after }));
             match noted(outcome, &around(&grant, false, failures)).1 {
                 Verdict::BackOff { wait } => wait,
-                other @ (Verdict::OutcomeUnknown { .. } | Verdict::Dead) => panic!("{other:?}"),
+                other @ (Verdict::OutcomeUnknown { .. } | Verdict::Dead { .. }) => panic!("{other:?}"),
             }
         };
         assert_eq!(waited(0, None), Duration::from_millis(500));

@@ -16,7 +16,7 @@ use crate::{
         rotation::{Need, Recovery, RotationProfile},
     },
     provider::SendError,
-    store::{AttemptId, GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Verdict},
+    store::{AttemptId, GrantRecord, GrantSecrets, GrantState, Intent, LastFailure, Material, Purpose, Verdict},
     token::{Generation, TokenType},
 };
 
@@ -200,9 +200,11 @@ impl World {
                 cause,
                 count,
                 wait: Duration::from_secs(until.saturating_sub(self.now)),
+                early: false,
             }),
             strikes: 0,
             quarantine: None,
+            revival: None,
         }
     }
 
@@ -230,7 +232,9 @@ impl World {
     /// The number of the new try, if it may work.
     fn claim(&mut self) -> Option<usize> {
         let record = self.record();
-        if record.is_resting() || self.lease.is_some_and(|(_, until)| self.now < until) {
+        if record.is_resting(Purpose { needed: true, ..Purpose::default() })
+            || self.lease.is_some_and(|(_, until)| self.now < until)
+        {
             return None;
         }
         let grant = rotating();
@@ -316,10 +320,18 @@ impl World {
         };
         let grant = rotating();
         let this = &self.tries[number];
-        let around = Circumstances { grant: &grant, recovering: this.recovering, failures: this.failures, jitter: 0.5 };
+        let around = Circumstances {
+            grant: &grant,
+            recovering: this.recovering,
+            extent: Extent::Default,
+            failures: this.failures,
+            refusals: 0,
+            jitter: 0.5,
+        };
         match fate(outcome, &around) {
             Fate::Store(_) => self.commit(number, heard),
             Fate::Note { cause, verdict, rest: _ } => self.settle(number, cause, verdict),
+            Fate::Refuse { cause, .. } => panic!("no request for another token was made, and {cause:?} came of one"),
         }
         self.tries[number].at = Stage::Over;
         self.release(number);
@@ -352,9 +364,9 @@ impl World {
         let (wait, certain) = match verdict {
             Verdict::BackOff { wait } => (wait, true),
             Verdict::OutcomeUnknown { wait } => (wait, false),
-            Verdict::Dead => (Duration::ZERO, true),
+            Verdict::Dead { again: _ } => (Duration::ZERO, true),
         };
-        if verdict == Verdict::Dead {
+        if verdict.is_dead() {
             assert!(matches!(this.at, Stage::Answered(Heard::Refused(RefusalError::InvalidGrant))));
             assert_eq!(cause == FailureCause::RefreshOutcomeLost, this.recovering, "{cause:?}");
             self.row.dead = Some(cause);

@@ -87,6 +87,7 @@ mod tests {
             record: Some(GrantRecord { revision: Generation::new(7), ..record(None) }),
             token: generation.map(token),
             next: Generation::new(10),
+            refusal: None,
         }
     }
 

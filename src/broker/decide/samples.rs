@@ -31,5 +31,6 @@ pub(super) fn record(intent: Option<Intent>) -> GrantRecord {
         failure: None,
         strikes: 0,
         quarantine: None,
+        revival: None,
     }
 }

@@ -127,7 +127,7 @@ impl File {
         };
         let record = row.map(|row| row.open(&self.ring, &place.unit, now)).transpose()?;
         let next = record.as_ref().map_or(Generation::ZERO, |record| record.revision).next(now);
-        Ok(Loaded { record, token, next })
+        Ok(Loaded { record, token, next, refusal: None })
     }
 
     fn open_token(&self, place: &Place, row: &TokenRow, now: u64, asked: &Moment) -> Result<Option<Token>, StoreError> {
@@ -238,6 +238,28 @@ impl File {
                 write_row(transaction, unit, &row)?;
             }
             Ok(written)
+        })
+    }
+
+    /// Withdraws the intent of an attempt that was refused, and remembers that it ended.
+    pub(super) fn settle_attempt(
+        &self,
+        unit: &UnitName,
+        expected: Generation,
+        attempt: &AttemptId,
+    ) -> Result<Changed, StoreError> {
+        self.write(|transaction| {
+            let mut row = read_row(transaction, unit)?;
+            if row.rev != expected {
+                return Ok(Changed::Refused);
+            }
+            if row.settled.as_deref() == Some(attempt.as_str()) {
+                return Ok(Changed::Before);
+            }
+            row.withdraw(attempt.as_str());
+            row.settled = Some(attempt.as_str().to_owned());
+            write_row(transaction, unit, &row)?;
+            Ok(Changed::Now)
         })
     }
 

@@ -13,7 +13,7 @@ local _, time = now()
 forget()
 redis.call('HSET', KEYS[1], 'rev', ARGV[3], 'past', past(), 'attempt', ARGV[1], 'sealed', ARGV[4],
   'made_us', text(time))
-redis.call('DEL', KEYS[3])
+redis.call('DEL', KEYS[3], KEYS[4])
 redis.call('HSET', KEYS[3], 'gen', ARGV[3], 'sealed', ARGV[5])
 if ARGV[6] ~= '0' then
   -- What was left was true when this was sent, and it may have waited for long. The next revision is the time here before

@@ -1,5 +1,5 @@
--- Shared by every script but look.lua. KEYS: 1 grant (hash, no TTL), 2 lease (string, PX), 3 token (hash, TTL from expires_in).
--- All three carry one hash tag, so that a script is one slot of a cluster. Numbers pass as text: Lua's own formatting of
+-- Shared by every script but look.lua. KEYS: 1 grant (hash, no TTL), 2 lease (string, PX), 3 token (hash, TTL from expires_in),
+-- 4 refusal of the token (hash, TTL from its wait). All of them carry one hash tag, so that a script is one slot of a cluster. Numbers pass as text: Lua's own formatting of
 -- large ones is not exact.
 
 -- As in src/store/record.rs.
@@ -61,9 +61,25 @@ local function among(fields, name)
   end
 end
 
+-- The last refusal of the token: cause, count, when the next try is due, and whether it came ahead of time. One that was noted
+-- of a grant that was replaced since is none.
+local function refusal(since)
+  local row = redis.call('HMGET', KEYS[4], 'cause', 'count', 'retry_us', 'early', 'since')
+  if not row[1] or row[5] ~= (since or '0') then
+    return {}
+  end
+  number(row[3])
+  return { row[1], number(row[2]), row[3], row[4] == '1' }
+end
+
 local function view(status, left)
   local fields = bounded(redis.call('HGETALL', KEYS[1]))
-  return { status, left, fields, token(among(fields, 'since')) or {}, redis.call('TIME') }
+  local since = among(fields, 'since')
+  local refused = refusal(since)
+  if refused[1] then
+    refused[4] = refused[4] and 1 or 0
+  end
+  return { status, left, fields, token(since) or {}, redis.call('TIME'), refused }
 end
 
 -- Writes what is there already. A script that is repeated and finds its own effect does so, because whoever waits until a
@@ -90,8 +106,22 @@ local function release(owner)
   end
 end
 
+-- A definitive outcome withdraws this attempt's intent; an older one, of a try that went unanswered, stays.
+local function withdraw(attempt)
+  local row = redis.call('HMGET', KEYS[1], 'intent', 'sends')
+  local sends = number(row[2])
+  if row[1] ~= attempt then
+    return
+  end
+  if sends <= 1 then
+    redis.call('HDEL', KEYS[1], 'intent', 'intent_us', 'sends')
+  else
+    redis.call('HSET', KEYS[1], 'sends', text(sends - 1))
+  end
+end
+
 -- Whatever was noted of the revision before.
 local function forget()
-  redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sent_us', 'sends', 'fail', 'failures', 'retry_us', 'settled',
-    'q_rev', 'q_sealed')
+  redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sent_us', 'sends', 'fail', 'failures', 'retry_us', 'early_us',
+    'settled', 'revive_us', 'deaths', 'q_rev', 'q_sealed')
 end

@@ -9,9 +9,9 @@ use super::{link::Link, primaries::Care};
 use crate::{
     clock::Moment,
     store::{
-        GrantRecord, Rest, StoreError,
+        GrantRecord, Rest, StoreError, TokenRefusal,
         names::{Place, UnitName},
-        record::{GrantRow, MAX_WAIT, open_token},
+        record::{GrantRow, MAX_WAIT, left, open_token},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
@@ -90,6 +90,7 @@ pub(super) struct Scripts {
     pub(super) dispatch: Script,
     pub(super) commit: Script,
     pub(super) settle: Script,
+    pub(super) refuse: Script,
     pub(super) release: Script,
     pub(super) reject: Script,
     pub(super) import: Script,
@@ -112,6 +113,7 @@ impl Scripts {
             dispatch: script!("dispatch.lua"),
             commit: script!("commit.lua"),
             settle: script!("settle.lua"),
+            refuse: script!("refuse.lua"),
             release: script!("release.lua"),
             reject: script!("reject.lua"),
             import: script!("import.lua"),
@@ -133,8 +135,9 @@ pub(super) fn root() -> Script {
 }
 
 /// The reply of `load` and `claim`: status, what is left of another's lease in ms, the grant's fields, the token
-/// (generation, sealed, PTTL) or nothing, and the time (s, µs).
-pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<Value>, (u64, u64));
+/// (generation, sealed, PTTL) or nothing, the time (s, µs), and the last refusal of the token (cause, count, when the next try
+/// is due in µs, whether it came ahead of time) or nothing.
+pub(super) type View = (String, i64, HashMap<String, Vec<u8>>, Vec<Value>, (u64, u64), Vec<Value>);
 
 /// What a [`View`] says, opened.
 pub(super) struct Seen {
@@ -143,11 +146,12 @@ pub(super) struct Seen {
     pub(super) record: Option<GrantRecord>,
     pub(super) token: Option<Token>,
     pub(super) next: Generation,
+    pub(super) refusal: Option<TokenRefusal>,
 }
 
 /// Opens a reply; what is left of the token counts from when the question was asked.
 pub(super) fn open(view: View, ring: &Ring, place: &Place, asked: &Moment) -> Result<Seen, StoreError> {
-    let (status, lease_left, fields, token, (seconds, micros)) = view;
+    let (status, lease_left, fields, token, (seconds, micros), refusal) = view;
     let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
     let record = match fields.is_empty() {
         true => None,
@@ -155,7 +159,18 @@ pub(super) fn open(view: View, ring: &Ring, place: &Place, asked: &Moment) -> Re
     };
     let token = token_of(token, ring, place, asked)?;
     let next = record.as_ref().map_or(Generation::ZERO, |record| record.revision).next(now);
-    Ok(Seen { status, lease_left: millis(lease_left), record, token, next })
+    let refusal = refusal_of(refusal, &place.unit, now)?;
+    Ok(Seen { status, lease_left: millis(lease_left), record, token, next, refusal })
+}
+
+fn refusal_of(reply: Vec<Value>, unit: &UnitName, now_us: u64) -> Result<Option<TokenRefusal>, StoreError> {
+    if reply.is_empty() {
+        return Ok(None);
+    }
+    let (cause, count, retry_us, early): (String, u32, u64, u8) =
+        from_redis_value(Value::Array(reply)).map_err(|_| damaged(unit))?;
+    let cause = cause.parse().map_err(|_| damaged(unit))?;
+    Ok(Some(TokenRefusal { cause, count, wait: left(retry_us, now_us, MAX_WAIT), early: early == 1 }))
 }
 
 fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow, StoreError> {
@@ -176,6 +191,9 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         fail: word("fail"),
         failures: number(unit, word("failures"))?,
         retry_us: number(unit, word("retry_us"))?,
+        early_us: number(unit, word("early_us"))?,
+        revive_us: number(unit, word("revive_us"))?,
+        deaths: number(unit, word("deaths"))?,
         made_us: number(unit, word("made_us"))?,
         strikes: number(unit, word("strikes"))?,
         sealed,

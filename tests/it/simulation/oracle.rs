@@ -461,7 +461,8 @@ impl Oracle {
         let Some(this) = self.of(attempt) else { return };
         this.closed = true;
         let (effect, late) = (this.effect, this.late);
-        if let (Some(Effect::Killed(family, serial)), Verdict::Dead, Written::Done) = (effect, verdict, written) {
+        if let (Some(Effect::Killed(family, serial)), Verdict::Dead { .. }, Written::Done) = (effect, verdict, written)
+        {
             let first = self.spent.get(&(family, serial)).map(|first| &self.tries[*first]);
             // Who is late knows nothing of those who did not wait.
             let lost = !late && !self.forgotten.families.contains(&family) && first.is_some_and(Try::has_lost);
@@ -469,6 +470,14 @@ impl Oracle {
                 self.fault(format!("a grant died of a lost answer, and the cause is said to be {}", cause.word()));
             }
         }
+    }
+
+    /// A refusal of one token was noted.
+    pub fn refused(&mut self, attempt: &AttemptId) {
+        if let Some(this) = self.of(attempt) {
+            this.closed = true;
+        }
+        self.count("refused for what was asked");
     }
 
     /// A token is rejected: because somebody said so, and not before it is old enough. One that is gone already, as after

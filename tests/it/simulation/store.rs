@@ -10,8 +10,8 @@ use bearerd::{
     secret::SecretString,
     store::{
         Acknowledged, AttemptId, Census, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord,
-        GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Look, Material, Names, Place, Quarantine, Rest,
-        Settle, Step, Stepped, Store, StoreError, UnitName, Verdict, Written,
+        GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Look, Material, Names, Place, Quarantine,
+        Refuse, Rest, Revival, Settle, Step, Stepped, Store, StoreError, TokenRefusal, UnitName, Verdict, Written,
         names::{EndpointName, TokenName},
         record::{MAX_PAST, MAX_WAIT, Quarantined, micros},
     },
@@ -40,6 +40,9 @@ pub struct State {
     leases: HashMap<UnitName, (AttemptId, u64)>,
     tokens: HashMap<(UnitName, TokenName), Kept>,
     rests: HashMap<EndpointName, (FailureCause, u64)>,
+    refusals: HashMap<(UnitName, TokenName), Refused>,
+    /// Until when claims that yield wait.
+    give_way: HashMap<UnitName, u64>,
     /// For [`Flaw::ClaimReadsBefore`].
     waited: HashMap<UnitName, Option<Row>>,
     /// For [`Flaw::CommitForgotten`].
@@ -60,9 +63,20 @@ struct Row {
     sends: u32,
     strikes: u32,
     failure: Option<(FailureCause, u32, u64)>,
+    early: bool,
+    revive_us: u64,
+    deaths: u32,
     written_us: u64,
     secrets: GrantSecrets,
     quarantine: Option<Quarantined>,
+}
+
+#[derive(Clone, Copy)]
+struct Refused {
+    cause: FailureCause,
+    count: u32,
+    due_us: u64,
+    early: bool,
 }
 
 #[derive(Clone)]
@@ -194,7 +208,13 @@ impl SimStore {
         let token = self.token(state, place, row, asked);
         let record = row.map(|row| row.open(self.now_us()));
         let next = row.map_or(Generation::ZERO, |row| row.rev).next(self.now_us());
-        Loaded { record, token, next }
+        let refusal = state.refusals.get(&self.key(place)).map(|refused| TokenRefusal {
+            cause: refused.cause,
+            count: refused.count,
+            wait: Duration::from_micros(refused.due_us.saturating_sub(self.now_us())),
+            early: refused.early,
+        });
+        Loaded { record, token, next, refusal }
     }
 
     fn token(&self, state: &State, place: &Place, row: Option<&Row>, asked: &Moment) -> Option<Token> {
@@ -222,14 +242,23 @@ impl SimStore {
     pub fn take(&self, claim: &Claim<'_>, asked: &Moment) -> Claimed {
         let mut state = self.state.lock();
         self.end_grants(&mut state);
-        let Loaded { mut record, token, next } = self.read_in(&state, claim.place, asked);
+        let Loaded { mut record, token, next, refusal } = self.read_in(&state, claim.place, asked);
         if let Some(token) = token.filter(|token| token.generation > claim.refused) {
             return Claimed::Newer(token);
         }
-        if let Some(record) = record.take_if(|record| record.is_resting()) {
+        if let Some(record) = record.take_if(|record| record.is_resting(claim.purpose)) {
             return Claimed::Resting(record);
         }
+        if let Some(refusal) = refusal.filter(|refusal| refusal.holds(claim.purpose)) {
+            return Claimed::Refused(refusal);
+        }
         let (unit, now) = (&claim.place.unit, self.now_us());
+        if let Some(until) = state.give_way.get(unit)
+            && claim.purpose.yields
+            && *until > now
+        {
+            return Claimed::Busy(Duration::from_micros(until - now));
+        }
         if let Some((owner, until)) = state.leases.get(unit)
             && *until > now
             && owner != claim.owner
@@ -242,8 +271,8 @@ impl SimStore {
         state.leases.insert(unit.clone(), (claim.owner.clone(), now + micros(claim.lease)));
         let waited = state.waited.remove(unit);
         match waited.filter(|_| self.has(Flaw::ClaimReadsBefore)) {
-            Some(before) => Claimed::Held { record: before.map(|row| row.open(now)), next },
-            None => Claimed::Held { record, next },
+            Some(before) => Claimed::Held { record: before.map(|row| row.open(now)), next, refusal },
+            None => Claimed::Held { record, next, refusal },
         }
     }
 
@@ -302,6 +331,7 @@ impl SimStore {
             .expiry
             .map(|expiry| self.now_us() + micros(expiry.deadline.instant().saturating_duration_since(Instant::now())));
         state.tokens.insert(self.key(commit.place), Kept { token: commit.token.clone(), ends_us });
+        state.refusals.remove(&self.key(commit.place));
         let new = self.row(commit.next, commit.attempt, commit.secrets);
         let past = row.written_before();
         state.rows.insert(unit.clone(), Row { since: row.since, strikes: row.strikes, past, ..new });
@@ -346,20 +376,48 @@ impl SimStore {
         let (wait, known) = match settle.verdict {
             Verdict::BackOff { wait } => (wait, true),
             Verdict::OutcomeUnknown { wait } => (wait, self.has(Flaw::IntentForgotten)),
-            Verdict::Dead => (Duration::ZERO, true),
-        };
-        if settle.verdict == Verdict::Dead {
-            row.dead = Some(settle.cause);
-        }
-        if known && row.intent.as_ref() == Some(settle.attempt) {
-            row.sends = row.sends.saturating_sub(1);
-            if row.sends == 0 {
-                row.intent = None;
+            Verdict::Dead { again } => {
+                row.dead = Some(settle.cause);
+                row.deaths += 1;
+                row.revive_us = again.map_or(0, |again| self.now_us() + micros(again));
+                (Duration::ZERO, true)
             }
+        };
+        if known {
+            row.withdraw(settle.attempt);
+        }
+        let were_early = row.failure.is_some() && row.early;
+        row.early = settle.early && (were_early || row.failure.is_none());
+        if were_early && !row.early {
+            row.failure = None;
         }
         row.settled = Some(settle.attempt.clone());
         let count = row.failure.map_or(0, |(_, count, _)| count) + 1;
         row.failure = Some((settle.cause, count, self.now_us() + micros(wait.min(MAX_WAIT))));
+    }
+
+    pub fn note_refusal(&self, refuse: &Refuse<'_>) -> Written {
+        let mut state = self.state.lock();
+        self.end_grants(&mut state);
+        let unit = &refuse.place.unit;
+        self.give_back(&mut state, unit, refuse.attempt);
+        let mut row = state.rows.get(unit).cloned().unwrap_or_default();
+        if row.rev != refuse.expected {
+            return Written::Moved;
+        }
+        if row.settled.as_ref() == Some(refuse.attempt) {
+            return Written::Done;
+        }
+        row.withdraw(refuse.attempt);
+        row.settled = Some(refuse.attempt.clone());
+        state.rows.insert(unit.clone(), row);
+        let known = state.refusals.get(&self.key(refuse.place)).copied();
+        let early = refuse.early && known.is_none_or(|known| known.early);
+        let count = known.filter(|known| known.early == early).map_or(0, |known| known.count) + 1;
+        let due_us = self.now_us() + micros(refuse.wait.min(MAX_WAIT));
+        state.refusals.insert(self.key(refuse.place), Refused { cause: refuse.cause, count, due_us, early });
+        state.give_way.insert(unit.clone(), self.now_us() + micros(refuse.give_way));
+        Written::Done
     }
 
     pub fn give_up(&self, unit: &UnitName, owner: &AttemptId) {
@@ -391,6 +449,7 @@ impl SimStore {
         }
         let new = self.row(import.next, import.attempt, import.secrets);
         state.rows.insert(import.unit.clone(), Row { since: import.next, ..new });
+        state.refusals.retain(|(unit, _), _| unit != import.unit);
         let floor = Generation::new(import.next.get() - 1);
         self.publish(Change { unit: import.unit.clone(), token: None, floor });
         Written::Done
@@ -441,6 +500,7 @@ impl SimStore {
         }
         let new = self.row(known.revision, known.attempt, known.secrets);
         state.rows.insert(known.unit.clone(), Row { since: known.revision, strikes: row.strikes, ..new });
+        state.refusals.retain(|(unit, _), _| unit != known.unit);
         let floor = Generation::new(known.revision.get() - 1);
         self.publish(Change { unit: known.unit.clone(), token: None, floor });
         Written::Done
@@ -468,6 +528,15 @@ impl Row {
         self.attempt.iter().chain(&self.past).take(MAX_PAST).cloned().collect()
     }
 
+    fn withdraw(&mut self, attempt: &AttemptId) {
+        if self.intent.as_ref() == Some(attempt) {
+            self.sends = self.sends.saturating_sub(1);
+            if self.sends == 0 {
+                self.intent = None;
+            }
+        }
+    }
+
     fn open(&self, now_us: u64) -> GrantRecord {
         let left = |at: u64| Duration::from_micros(at.saturating_sub(now_us));
         let since = |at: u64| Duration::from_micros(now_us.saturating_sub(at));
@@ -482,7 +551,14 @@ impl Row {
                 quiet: since(self.sent_us),
                 sends: self.sends.max(1),
             }),
-            failure: self.failure.map(|(cause, count, due)| LastFailure { cause, count, wait: left(due) }),
+            failure: self.failure.map(|(cause, count, due)| LastFailure {
+                cause,
+                count,
+                wait: left(due),
+                early: self.early,
+            }),
+            revival: (self.dead.is_some() && self.revive_us != 0)
+                .then(|| Revival { deaths: self.deaths, wait: left(self.revive_us) }),
             strikes: self.strikes,
             quarantine: self.quarantine.clone(),
         }
@@ -525,6 +601,10 @@ impl Store for SimStore {
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
         Ok(self.note_failure(settle))
+    }
+
+    async fn refuse(&self, refuse: &Refuse<'_>) -> Result<Written, StoreError> {
+        Ok(self.note_refusal(refuse))
     }
 
     async fn release(&self, unit: &UnitName, owner: &AttemptId) -> Result<(), StoreError> {

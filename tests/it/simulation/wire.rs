@@ -16,7 +16,7 @@ use bearerd::{
     secret::ExposeSecret,
     store::{
         Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Look,
-        Names, Place, Quarantine, Rest, Settle, Step, Stepped, Store, StoreError, UnitName, Written,
+        Names, Place, Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, UnitName, Written,
         names::EndpointName,
     },
     token::Generation,
@@ -304,11 +304,12 @@ impl Store for Wire {
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
-        let (place, owner, lease, refused) = (claim.place.clone(), claim.owner.clone(), claim.lease, claim.refused);
+        let (place, owner) = (claim.place.clone(), claim.owner.clone());
+        let (lease, refused, purpose) = (claim.lease, claim.refused, claim.purpose);
         let who = (self.replica, task::try_id());
         self.call(move |world, asked| {
-            let claimed = world.store.take(&Claim { place: &place, owner: &owner, lease, refused }, asked);
-            if let Claimed::Held { record, next: _ } = &claimed {
+            let claimed = world.store.take(&Claim { place: &place, owner: &owner, lease, refused, purpose }, asked);
+            if let Claimed::Held { record, next: _, refusal: _ } = &claimed {
                 let revision = record.as_ref().map_or(Generation::ZERO, |record| record.revision);
                 let token = world.store.read(&place, asked).token.and_then(|token| {
                     let expiry = token.expiry?;
@@ -374,15 +375,30 @@ impl Store for Wire {
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
         let (unit, attempt, replica) = (settle.unit.clone(), settle.attempt.clone(), self.replica);
-        let (expected, verdict, cause) = (settle.expected, settle.verdict, settle.cause);
+        let (expected, verdict, cause, early) = (settle.expected, settle.verdict, settle.cause, settle.early);
         self.call(move |world, _| {
-            let settle = Settle { unit: &unit, attempt: &attempt, expected, verdict, cause };
+            let settle = Settle { unit: &unit, attempt: &attempt, expected, verdict, cause, early };
             let revision = world.store.seen(&unit).map_or(Generation::ZERO, |seen| seen.revision);
             let written = world.sparing(&unit, &attempt, || world.store.note_failure(&settle));
             world
                 .note(|| format!("{replica} settles {unit:?} at {expected}: {} {verdict:?} {written:?}", cause.word()));
             world.oracle.lock().settled(&settle, written, revision);
             world.look(&unit);
+            written
+        })
+        .await
+    }
+
+    async fn refuse(&self, refuse: &Refuse<'_>) -> Result<Written, StoreError> {
+        let (place, attempt, replica) = (refuse.place.clone(), refuse.attempt.clone(), self.replica);
+        let Refuse { expected, cause, wait, early, give_way, .. } = *refuse;
+        self.call(move |world, _| {
+            let (place, attempt) = (&place, &attempt);
+            let refuse = Refuse { place, attempt, expected, cause, wait, early, give_way };
+            let written = world.sparing(&place.unit, attempt, || world.store.note_refusal(&refuse));
+            world.note(|| format!("{replica} was refused {place:?} at {expected}: {} {written:?}", cause.word()));
+            world.oracle.lock().refused(attempt);
+            world.look(&place.unit);
             written
         })
         .await

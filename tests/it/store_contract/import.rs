@@ -21,7 +21,7 @@ pub async fn an_import_revives_a_dead_grant(store: Arc<dyn Store>) {
     let (lost, last) = (AttemptId::random(), AttemptId::random());
     desk.hold(&lost).await;
     desk.dispatch(&lost, revision, None).await;
-    desk.settle(&last, revision, Verdict::Dead).await;
+    desk.settle(&last, revision, DEAD).await;
     desk.release(&lost).await;
     assert!(matches!(desk.claim(&last).await, Claimed::Resting(_)));
 
@@ -58,7 +58,7 @@ pub async fn an_answer_from_before_is_refused(store: Arc<dyn Store>) {
     let old = desk.hold(&late).await;
     let new = desk.hand_over("new").await;
     assert_eq!(desk.commit(&late, old, beside(new, 1), "old").await, Written::Moved);
-    assert_eq!(desk.settle(&late, old, Verdict::Dead).await, Written::Moved);
+    assert_eq!(desk.settle(&late, old, DEAD).await, Written::Moved);
     let record = desk.record().await;
     assert_eq!((record.revision, record.state), (new, GrantState::Active));
     assert_eq!(refresh_token(&record), "new-refresh");

@@ -61,7 +61,7 @@ pub async fn a_newer_token_makes_work_unnecessary(store: Arc<dyn Store>) {
     let owner = AttemptId::random();
     let newer = async |refused| match desk.claim_for(&AttemptId::random(), LONG, refused).await {
         Claimed::Newer(token) => Some((token.generation, token.value.expose_secret().to_owned())),
-        Claimed::Held { .. } | Claimed::Busy(_) | Claimed::Resting(_) => None,
+        Claimed::Held { .. } | Claimed::Busy(_) | Claimed::Resting(_) | Claimed::Refused(_) => None,
     };
     let expected = Some((current, "first-access".to_owned()));
     assert_eq!(newer(Generation::ZERO).await, expected);

@@ -85,7 +85,7 @@ pub async fn an_adoption_revives_the_same_grant(store: Arc<dyn Store>) {
     let attempt = AttemptId::random();
     desk.hold(&attempt).await;
     desk.dispatch(&attempt, second, None).await;
-    desk.settle(&AttemptId::random(), second, Verdict::Dead).await;
+    desk.settle(&AttemptId::random(), second, DEAD).await;
     let next = desk.load().await.next;
     for expected in [first, beside(second, 1)] {
         assert_eq!(desk.adopt(&AttemptId::random(), expected, next, "stale").await, Written::Moved);

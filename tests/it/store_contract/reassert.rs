@@ -26,7 +26,7 @@ pub async fn what_is_older_is_written_again(store: Arc<dyn Store>) {
     store.quarantine(&quarantine).await.unwrap();
     desk.hold(&sender).await;
     desk.dispatch(&sender, current, None).await;
-    desk.settle(&AttemptId::random(), current, Verdict::Dead).await;
+    desk.settle(&AttemptId::random(), current, DEAD).await;
     let newer = beside(current, 1_000);
     assert_eq!(reassert(&desk, newer, "newer", Some(LONG)).await, Written::Done);
 

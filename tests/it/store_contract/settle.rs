@@ -113,7 +113,7 @@ pub async fn a_stale_settle_notes_nothing(store: Arc<dyn Store>) {
     desk.hold(&attempt).await;
     desk.dispatch(&attempt, revision, None).await;
     for expected in [Generation::ZERO, beside(revision, -1), beside(revision, 1)] {
-        assert_eq!(desk.settle(&attempt, expected, Verdict::Dead).await, Written::Moved);
+        assert_eq!(desk.settle(&attempt, expected, DEAD).await, Written::Moved);
     }
     let record = desk.record().await;
     assert_eq!((record.state, record.failure), (GrantState::Active, None));
@@ -127,7 +127,7 @@ pub async fn a_dead_grant_rests(store: Arc<dyn Store>) {
     let attempt = AttemptId::random();
     desk.hold(&attempt).await;
     desk.dispatch(&attempt, revision, None).await;
-    assert_eq!(desk.settle(&attempt, revision, Verdict::Dead).await, Written::Done);
+    assert_eq!(desk.settle(&attempt, revision, DEAD).await, Written::Done);
     let record = resting(&desk).await;
     assert_eq!(record.state, GrantState::Dead(FailureCause::ProviderUnavailable));
     assert_eq!(record.intent, None);
@@ -136,9 +136,76 @@ pub async fn a_dead_grant_rests(store: Arc<dyn Store>) {
     assert_eq!(desk.token().await.as_deref(), Some("first-access"));
 }
 
+const NEEDED: Purpose = Purpose { needed: true, yields: false, dead: false };
+
+async fn claim(desk: &Desk, purpose: Purpose) -> Claimed {
+    let owner = AttemptId::random();
+    let claimed = desk.claim_as(&owner, LONG, Generation::MAX, purpose).await;
+    desk.release(&owner).await;
+    claimed
+}
+
+/// P-K5, row 17.
+pub async fn a_needed_token_does_not_wait_for_early_tries(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let revision = desk.hand_over("first").await;
+    let early = async || {
+        let verdict = Verdict::BackOff { wait: LONG };
+        assert_eq!(desk.settle_as(&AttemptId::random(), revision, verdict, true).await, Written::Done);
+    };
+    early().await;
+    early().await;
+    let failure = resting(&desk).await.failure.unwrap();
+    assert_eq!((failure.count, failure.early), (2, true));
+    held(claim(&desk, NEEDED).await);
+
+    // Once a try that was needed has failed, its wait holds for all, and the count begins anew.
+    desk.settle(&AttemptId::random(), revision, Verdict::BackOff { wait: LONG }).await;
+    let Claimed::Resting(record) = claim(&desk, NEEDED).await else { panic!("it does not rest") };
+    let failure = record.failure.unwrap();
+    assert_eq!((failure.count, failure.early), (1, false));
+}
+
+/// P-K5: early tries in between must not lift the wait of those that are needed.
+pub async fn early_tries_after_a_needed_one_wait_with_it(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let revision = desk.hand_over("first").await;
+    desk.settle(&AttemptId::random(), revision, NO_WAIT).await;
+    desk.settle_as(&AttemptId::random(), revision, Verdict::BackOff { wait: LONG }, true).await;
+    let Claimed::Resting(record) = claim(&desk, NEEDED).await else { panic!("it does not rest") };
+    assert_eq!(record.failure.unwrap().count, 2);
+}
+
+/// P-K1, row 5.
+pub async fn a_dead_grant_keeps_its_refresh_token_and_says_when_it_is_tried(store: Arc<dyn Store>) {
+    let desk = Desk::new(&store);
+    let revision = desk.refresh("first").await;
+    for deaths in 1..=2 {
+        let attempt = AttemptId::random();
+        desk.settle(&attempt, revision, Verdict::Dead { again: Some(LONG) }).await;
+        let record = resting(&desk).await;
+        assert_eq!(refresh_token(&record), "first-refresh");
+        let revival = record.revival.unwrap();
+        assert_eq!(revival.deaths, deaths);
+        assert!(revival.wait > LONG / 2 && revival.wait <= LONG, "{revival:?}");
+    }
+    desk.settle(&AttemptId::random(), revision, DEAD).await;
+    assert_eq!(resting(&desk).await.revival, None);
+
+    // Who means to try it takes the lease all the same, and a token revives it.
+    let attempt = AttemptId::random();
+    let purpose = Purpose { dead: true, ..NEEDED };
+    let (record, next) = held(desk.claim_as(&attempt, LONG, Generation::MAX, purpose).await);
+    assert_eq!(desk.commit(&attempt, record.unwrap().revision, next, "second").await, Written::Done);
+    let record = desk.record().await;
+    assert_eq!((record.state, record.revival), (GrantState::Active, None));
+    desk.settle(&AttemptId::random(), next, Verdict::Dead { again: Some(LONG) }).await;
+    assert_eq!(desk.record().await.revival.unwrap().deaths, 1);
+}
+
 pub async fn a_grant_can_die_before_it_is_stored(store: Arc<dyn Store>) {
     let desk = Desk::new(&store);
-    assert_eq!(desk.settle(&AttemptId::random(), Generation::ZERO, Verdict::Dead).await, Written::Done);
+    assert_eq!(desk.settle(&AttemptId::random(), Generation::ZERO, DEAD).await, Written::Done);
     let record = resting(&desk).await;
     assert_eq!(record.revision, Generation::ZERO);
     assert!(matches!(record.secrets.material, Material::Nothing));

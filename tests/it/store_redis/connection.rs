@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use bearerd::store::{Claim, Event};
+use bearerd::store::{Claim, Event, Purpose};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -21,7 +21,8 @@ pub(super) async fn heard(events: &mut Receiver<Event>, wanted: &Event) {
 /// Tries to write; nothing is there to write, so that it can be done again and again.
 pub(super) async fn write(desk: &Desk) -> Result<(), StoreError> {
     let owner = AttemptId::random();
-    let claim = Claim { place: &desk.place, owner: &owner, lease: LONG, refused: Generation::MAX };
+    let claim =
+        Claim { place: &desk.place, owner: &owner, lease: LONG, refused: Generation::MAX, purpose: Purpose::default() };
     desk.store.claim(&claim).await.map(drop)?;
     desk.store.release(&desk.place.unit, &owner).await
 }

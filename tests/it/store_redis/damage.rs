@@ -2,7 +2,7 @@
 
 use bearerd::{
     failure::FailureCause,
-    store::{Claim, Claimed, Dispatch, Settle, Step, Verdict},
+    store::{Claim, Claimed, Dispatch, Purpose, Settle, Step, Verdict},
 };
 use redis::{AsyncConnectionConfig, FromRedisValue};
 
@@ -47,7 +47,8 @@ async fn are_told_and_kept(damages: &[String]) {
         let before = content(&redis).await;
 
         let owner = AttemptId::random();
-        let claim = |refused| Claim { place: &desk.place, owner: &owner, lease: LONG, refused };
+        let claim =
+            |refused| Claim { place: &desk.place, owner: &owner, lease: LONG, refused, purpose: Purpose::default() };
         let (any, newer) = (claim(Generation::ZERO), claim(Generation::MAX));
         for (asked, answer) in [
             ("load", store.load(&desk.place).await.err()),
@@ -132,9 +133,9 @@ async fn what_cannot_be_counted_is_not_written() {
 
     let unit = &desk.place.unit;
     let dispatch = Dispatch { unit, attempt: &attempt, expected: revision, seen: None, need: Duration::ZERO };
-    let (verdict, cause) = (Verdict::Dead, FailureCause::ProviderUnavailable);
+    let (verdict, cause) = (Verdict::Dead { again: None }, FailureCause::ProviderUnavailable);
     // By somebody who has no lease to give back.
-    let settle = Settle { unit, attempt: &AttemptId::random(), expected: revision, verdict, cause };
+    let settle = Settle { unit, attempt: &AttemptId::random(), expected: revision, verdict, cause, early: false };
     for answer in [
         store.dispatch(&dispatch).await.err(),
         store.settle(&settle).await.err(),

@@ -46,7 +46,13 @@ async fn another_root_is_not_believed() {
     let disbelieved = async || matches!(store.load(&desk.place).await, Err(StoreError::Unreadable(_)));
     eventually(PATIENCE, disbelieved).await;
     let owner = AttemptId::random();
-    let claim = bearerd::store::Claim { place: &desk.place, owner: &owner, lease: LONG, refused: Generation::MAX };
+    let claim = bearerd::store::Claim {
+        place: &desk.place,
+        owner: &owner,
+        lease: LONG,
+        refused: Generation::MAX,
+        purpose: bearerd::store::Purpose::default(),
+    };
     assert!(matches!(store.claim(&claim).await, Err(StoreError::Unreadable(_))));
     assert!(matches!(store.release(&desk.place.unit, &owner).await, Err(StoreError::Unreadable(_))));
     assert!(matches!(store.ping().await, Err(StoreError::Unreadable(_))));
