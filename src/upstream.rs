@@ -24,7 +24,8 @@ use crate::{
     http::{
         BodyError, ClientError, UpstreamClients,
         address::{AddressKind, kind},
-        coding, not_allowed, read_body,
+        coding::{self, CodingProblem},
+        not_allowed, read_body,
     },
     secret::{self, ExposeSecret, SecretString},
     token::Token,
@@ -184,14 +185,14 @@ impl Received {
     /// The answer without the content coding of its body.
     fn plain(self) -> Result<UpstreamAnswer, UpstreamError> {
         let Self { fields, mut answer, limit } = self;
-        let (body, was_coded) = coding::plain(&fields, answer.body, limit).map_err(|error| match error {
-            coding::CodingError::TooLarge => UpstreamError::TooLarge(limit),
-            coding::CodingError::Unreadable => {
-                UpstreamError::NoAnswer("it has a content coding that was not asked for".into())
+        let plain = coding::plain(&fields, answer.body, limit).map_err(|error| match error.problem {
+            CodingProblem::TooLarge => UpstreamError::TooLarge(limit),
+            CodingProblem::Unknown(_) | CodingProblem::Damaged(_) | CodingProblem::TooMany => {
+                UpstreamError::NoAnswer(error.problem.to_string().into())
             }
         })?;
-        answer.body = body;
-        answer.headers.retain(|(name, _)| !was_coded || name != CONTENT_ENCODING.as_str());
+        answer.body = plain.body;
+        answer.headers.retain(|(name, _)| !plain.was_coded || name != CONTENT_ENCODING.as_str());
         Ok(answer)
     }
 }
