@@ -23,6 +23,7 @@ mod deadline;
 mod grants;
 mod live;
 mod reseal;
+mod retry;
 mod session;
 mod status;
 mod token;

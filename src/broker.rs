@@ -31,6 +31,7 @@ pub use self::{
     import_grant::Imported,
     invalidate_token::{Evidence, Outcome, Rejected, Report, Reported},
     reseal::{Pass, Passed},
+    retry_grant::{Retried, RetriedPage, RetryPage, RetryPosition},
 };
 use crate::{
     cache::{Cache, CacheConfig, Edition, Slot, Sought},
@@ -69,6 +70,7 @@ mod quarantine;
 mod refresh;
 mod report;
 mod reseal;
+mod retry_grant;
 mod roster;
 mod seed;
 mod spooled;

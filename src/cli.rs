@@ -13,6 +13,7 @@ mod serve;
 
 mod connect;
 mod output;
+mod retry;
 #[cfg(test)]
 mod testing;
 

@@ -18,6 +18,7 @@ pub use self::{
 };
 use crate::{
     failure::FailureCause,
+    name::CredentialName,
     token::{Generation, Token},
 };
 
@@ -105,6 +106,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is left of the rest that was noted for a token endpoint; `None` if it is over or there was none.
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError>;
+
+    /// Takes the one turn that there is in a span of time for a token endpoint, for trying dead grants again. Tells whether it was
+    /// free.
+    async fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> Result<bool, StoreError>;
+
+    /// Finds dead grants of a credential, step by step. All that are dead all the while are found, some perhaps twice.
+    async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError>;
 
     /// Goes one step through everything that is stored, counts which key sealed it, and seals anew what another key than
     /// the first one sealed. It is written only where the sealed bytes and their revision are still what was read, so no
@@ -410,6 +418,24 @@ pub struct Rest {
     pub cause: FailureCause,
     /// For how long.
     pub left: Duration,
+}
+
+/// One step of a search for dead grants.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Of this credential.
+    pub credential: &'a CredentialName,
+    /// Where the step before ended; `None`: at the beginning.
+    pub from: Option<&'a str>,
+}
+
+/// What a step of a search found.
+#[derive(Debug)]
+pub struct Found {
+    /// The dead grants. One whose record cannot be read is left out.
+    pub grants: Vec<(UnitName, GrantRecord)>,
+    /// Where the next step begins; `None`: this was the last.
+    pub next: Option<String>,
 }
 
 /// How many events a slow listener may lag behind before it is told of a gap. Room for all of them is taken at the start.

@@ -54,6 +54,10 @@ pub struct Telemetry {
     pub lookups: Family<CredentialLabels, Counter>,
     /// `bearerd_refreshes_total`: `ok`, or the cause of the failure.
     pub refreshes: Family<CredentialLabels, Counter>,
+    /// `bearerd_grants_died_total`: grants that this replica declared dead, by cause.
+    pub grants_died: Family<CredentialLabels, Counter>,
+    /// `bearerd_grants_revived_total`: grants that gave a token again after they were declared dead.
+    pub grants_revived: Family<CredentialOnly, Counter>,
     /// `bearerd_refresh_seconds`: how long the provider took.
     pub refresh_seconds: Family<CredentialOnly, Histogram>,
     /// `bearerd_reports_total`: what reports of rejected tokens led to.
@@ -106,6 +110,8 @@ impl Default for Telemetry {
             requests: Family::default(),
             lookups: Family::default(),
             refreshes: Family::default(),
+            grants_died: Family::default(),
+            grants_revived: Family::default(),
             refresh_seconds: Family::new_with_constructor(seconds),
             reports: Family::default(),
             calls: Family::default(),
@@ -122,6 +128,9 @@ impl Default for Telemetry {
         registry.register("requests", "Requests by rpc and result", telemetry.requests.clone());
         registry.register("token_lookups", "Tokens served, by where they came from", telemetry.lookups.clone());
         registry.register("refreshes", "Requests to token endpoints, by result", telemetry.refreshes.clone());
+        registry.register("grants_died", "Grants declared dead, by cause", telemetry.grants_died.clone());
+        let revived = telemetry.grants_revived.clone();
+        registry.register("grants_revived", "Grants that gave a token again after they were declared dead", revived);
         registry.register("refresh_seconds", "Duration of token requests", telemetry.refresh_seconds.clone());
         registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());

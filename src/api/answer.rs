@@ -80,6 +80,11 @@ impl Use {
         }
     }
 
+    /// Whether the policy allows something beside what was asked for. It is not written down.
+    pub fn allows(&self, asked: policy::Request) -> bool {
+        self.api.policy.permit(&self.caller, asked).is_ok()
+    }
+
     /// The same about the store as a whole.
     pub fn permit_store(&self) -> Result<StorePermit, Refusal> {
         self.entry.asks_for_the_store();

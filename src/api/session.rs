@@ -7,15 +7,15 @@ use tonic::{Request, Response, Status};
 use super::{
     Live,
     answer::{Answer, Use, Worked, answer},
-    grants, token,
+    grants, retry, token,
 };
 use crate::{
     identity::Remote,
     proto::{
         CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
         GetTokenResponse, ImportGrantRequest, ImportGrantResponse, InvalidateTokenRequest, InvalidateTokenResponse,
-        ResealRecordsRequest, ResealRecordsResponse, grant_admin_server::GrantAdmin,
-        token_service_server::TokenService,
+        ResealRecordsRequest, ResealRecordsResponse, RetryGrantRequest, RetryGrantResponse,
+        grant_admin_server::GrantAdmin, token_service_server::TokenService,
     },
 };
 
@@ -80,6 +80,10 @@ impl GrantAdmin for Session {
         request: Request<DescribeGrantRequest>,
     ) -> Result<Response<DescribeGrantResponse>, Status> {
         self.answer("DescribeGrant", request, grants::describe).await
+    }
+
+    async fn retry_grant(&self, request: Request<RetryGrantRequest>) -> Result<Response<RetryGrantResponse>, Status> {
+        self.answer("RetryGrant", request, retry::retry).await
     }
 
     async fn reseal_records(

@@ -18,7 +18,8 @@ use crate::{
     failure::FailureCause,
     grant::rotation::Need,
     store::{
-        AttemptId, Dispatch, Dispatched, GrantRecord, Refuse, Rest, Settle, StoreError, TokenRefusal, Verdict, Written,
+        AttemptId, Dispatch, Dispatched, GrantRecord, GrantState, Refuse, Rest, Settle, StoreError, TokenRefusal,
+        Verdict, Written,
     },
     telemetry::CredentialLabels,
     token::{Generation, Token},
@@ -58,6 +59,22 @@ impl Hold {
     /// The same of this token's refusals.
     fn refusals(&self) -> u32 {
         self.refusal.filter(|refusal| !refusal.early || self.is_early()).map_or(0, |refusal| refusal.count)
+    }
+
+    /// The cause for which the grant was declared dead.
+    pub(super) fn death(&self) -> Option<FailureCause> {
+        match self.record.as_ref()?.state {
+            GrantState::Dead(cause) => Some(cause),
+            GrantState::Active => None,
+        }
+    }
+
+    /// Counts a grant that has died, once.
+    fn died(&self, core: &Core, target: &Target, verdict: Verdict, cause: FailureCause) {
+        if verdict.is_dead() && self.death().is_none() {
+            let labels = CredentialLabels { credential: target.credential.name.clone(), result: cause.word() };
+            core.telemetry.grants_died.get_or_create(&labels).inc();
+        }
     }
 
     fn is_early(&self) -> bool {
@@ -177,6 +194,7 @@ async fn ask(
         recovering,
         extent: target.extent(hold.record.as_ref()),
         failures: hold.failures(),
+        deaths: hold.record.as_ref().and_then(|record| record.revival).map_or(0, |revival| revival.deaths),
         refusals: hold.refusals(),
         jitter: core.jitter(),
     };
@@ -255,7 +273,7 @@ async fn settle(
         Ok(Written::Done) if verdict.is_dead() && quarantine::is_something_left(core, target, hold).await? => {
             return Ok(None);
         }
-        Ok(Written::Done) => {}
+        Ok(Written::Done) => hold.died(core, target, verdict, cause),
         // The end of a grant is believed only where the record still stands for which the provider said so.
         Err(error) if verdict.is_dead() => return Err(error.into()),
         // The failure itself is what the caller has to know; without the note the next one asks sooner.

@@ -15,11 +15,13 @@ use super::{
 use crate::{
     clock::Moment,
     failpoint::{self, Step},
+    failure::FailureCause,
     grant::{Grant, answer::Granted, lifetime},
     store::{
         Commit, GrantRecord, GrantSecrets, Material, StoreError, Written,
         spool::{Spool, Spooled},
     },
+    telemetry::CredentialOnly,
     token::{Generation, Token},
 };
 
@@ -40,7 +42,7 @@ pub(super) async fn store(
 ) -> Result<Option<Arc<Token>>, Error> {
     let secrets = secrets(target, hold.record.as_ref(), &granted);
     let token = Arc::new(token(target, granted, sent, hold.next));
-    let epoch = target.slot.epoch();
+    let (epoch, death) = (target.slot.epoch(), hold.death());
     let commit = Commit {
         place: &target.slot.place,
         attempt: &hold.attempt,
@@ -63,6 +65,7 @@ pub(super) async fn store(
             attempt::count(core, target, "ok");
             core.count_lookup(target, "refresh");
             info!(credential = %target.credential.name, generation = %token.generation, "token obtained");
+            tell_revival(core, target, death);
             core.keep(target, &token, epoch);
             Ok(Some(token))
         }
@@ -71,6 +74,14 @@ pub(super) async fn store(
             Ok(None)
         }
     }
+}
+
+/// Tells of a grant that was declared dead and is not.
+fn tell_revival(core: &Core, target: &Target, death: Option<FailureCause>) {
+    let Some(cause) = death else { return };
+    let credential = target.credential.name.clone();
+    warn!(%credential, "grant gave a token again after it was declared dead: {}; it is active", cause.word());
+    core.telemetry.grants_revived.get_or_create(&CredentialOnly { credential }).inc();
 }
 
 /// What was granted, as a token of this generation.
@@ -95,6 +106,7 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
         (None, Grant::RefreshToken { .. }) => old.material,
         (_, Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. }) => Material::Nothing,
     };
+    let subject = Some(target.slot.key.grant.subject.clone());
     // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was. The request for the credential's own
     // token names no scope, so the answer names all of them.
     let whole = target.extent(record) == Extent::Default;
@@ -102,7 +114,7 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
         Some(scopes) => (scopes, true),
         None => (old.scopes, old.scopes_known),
     };
-    GrantSecrets { material, scopes, scopes_known, binding: target.credential.binding(), seeds: old.seeds }
+    GrantSecrets { material, scopes, scopes_known, subject, binding: target.credential.binding(), seeds: old.seeds }
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no

@@ -34,6 +34,9 @@ struct Known {
     tail: Duration,
 }
 
+/// How seldom dead grants of one client are tried.
+const TURN: Duration = Duration::from_secs(60);
+
 /// The longest time over which the end of a rest is spread.
 const LONGEST_TAIL: Duration = Duration::from_secs(30);
 
@@ -78,6 +81,12 @@ impl Core {
     pub(super) fn rest_here(&self, target: &Target, rest: &Rest) {
         warn!(credential = %target.credential.name, wait = ?rest.left, "the provider wants a rest; all its grants wait");
         self.rests.note(&self.endpoint(target), &Rest { left: rest.left.min(MAX_WAIT), ..*rest });
+    }
+
+    /// Takes the one turn in a minute in which a dead grant of this client may be tried, on any replica. While the store does
+    /// not tell, none is tried.
+    pub(super) async fn take_turn(&self, target: &Target) -> bool {
+        self.store.take_turn(&self.endpoint(target), TURN).await.unwrap_or(false)
     }
 
     fn endpoint(&self, target: &Target) -> EndpointName {

@@ -6,6 +6,7 @@ pub(super) use self::{
     fate::{Circumstances, Fate, fate},
     plan::{Plan, may_replace_ahead, plan, spare},
     report::{ReportPlan, damp, refused, report},
+    revival::is_revival_due,
 };
 
 mod ahead;
@@ -15,5 +16,6 @@ mod fate;
 mod interleavings;
 mod plan;
 mod report;
+mod revival;
 #[cfg(test)]
 pub(super) mod samples;

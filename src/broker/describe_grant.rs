@@ -43,14 +43,15 @@ impl Broker {
         let stored = loaded.record.as_ref();
         let failure = stored.and_then(|record| record.failure).map(|failure| (failure.cause, failure.wait));
         let failure = failure.or(loaded.refusal.map(|refusal| (refusal.cause, refusal.wait)));
-        let waits = failure.filter(|(_, wait)| !wait.is_zero());
+        let waits = failure.map(|(_, wait)| wait).filter(|wait| !wait.is_zero());
+        let waits = waits.or(stored.and_then(|record| record.revival?.wait));
         Ok(Description {
             state: stored.filter(|record| !is_blank(&record.secrets.material, record.revision)).map(|r| r.state),
             generation: loaded.revision(),
             token_expires_at: token.and_then(|token| token.expiry).map(|expiry| expiry.deadline.wall()),
             scopes: stored.map(|record| record.secrets.scopes.clone()).unwrap_or_default(),
             last_error: failure.map(|(cause, _)| cause),
-            next_attempt_at: waits.map(|(_, wait)| now.after(wait).wall()),
+            next_attempt_at: waits.map(|wait| now.after(wait).wall()),
             outcome_unknown: stored.is_some_and(|record| record.intent.is_some()),
         })
     }

@@ -63,6 +63,7 @@ impl Broker {
             material: import.material.clone(),
             scopes: import.scopes.clone(),
             scopes_known: !import.scopes.is_empty(),
+            subject: Some(target.slot.key.grant.subject.clone()),
             binding: target.credential.binding(),
             seeds,
         }

@@ -53,6 +53,7 @@ pub(super) async fn obtain(
         recovering: false,
         extent: Extent::Default,
         failures: target.slot.alone().failures,
+        deaths: 0,
         refusals: 0,
         jitter: core.jitter(),
     };

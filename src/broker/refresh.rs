@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
-    decide::Extent,
+    decide::{self, Extent},
     load::Known,
     outage, quarantine,
     report::never_issued,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failure::FailureCause,
     grant::{Coordination, Grant, rotation::Need},
-    store::{AttemptId, Claim, Claimed, Event, Purpose, UnitName},
+    store::{AttemptId, Claim, Claimed, Event, GrantRecord, Purpose, UnitName},
     token::{Generation, Token, Wanted},
 };
 
@@ -68,7 +68,31 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
         return Err(resting);
     }
     // A token at the floor or below is dead here, even if the store could not be told.
-    refresh(core, target, &wanted, wanted.refused.max(stale).max(target.slot.floor()), extent).await
+    let refused = wanted.refused.max(stale).max(target.slot.floor());
+    refresh(core, target, &wanted, Try { refused, extent, dead: false }).await
+}
+
+/// Tries a dead grant once more, because an operator says so.
+pub(super) async fn retry(core: &Arc<Core>, target: &Target, refused: Generation) -> Result<Arc<Token>, Error> {
+    refresh(core, target, &Wanted::default(), Try { refused, extent: Extent::Default, dead: true }).await
+}
+
+/// What a refresh is tried for.
+struct Try {
+    /// A token that is newer makes it unnecessary.
+    refused: Generation,
+    /// What is asked for, beside what the grant was given.
+    extent: Extent,
+    /// Whether a dead grant is tried.
+    dead: bool,
+}
+
+impl Try {
+    /// Whether a grant that is dead is to be tried now: seldom, when a token of what it was given is needed.
+    async fn may_revive(&self, core: &Core, target: &Target, record: &GrantRecord, needed: bool) -> bool {
+        let is_given = matches!(self.extent, Extent::Default | Extent::Within);
+        !self.dead && needed && is_given && decide::is_revival_due(record) && core.take_turn(target).await
+    }
 }
 
 /// A provider whose tokens hardly ever live as long as a caller wants must not be asked again and again.
@@ -84,13 +108,7 @@ pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
     }
 }
 
-async fn refresh(
-    core: &Arc<Core>,
-    target: &Target,
-    wanted: &Wanted,
-    mut refused: Generation,
-    extent: Extent,
-) -> Result<Arc<Token>, Error> {
+async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: Try) -> Result<Arc<Token>, Error> {
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
@@ -98,8 +116,9 @@ async fn refresh(
     loop {
         let attempt = AttemptId::random();
         let is_good = || target.slot.is_good(wanted.refused, &core.now());
-        let purpose = Purpose { needed: !is_good(), yields: extent != Extent::Default, dead: false };
-        let claim = Claim { place: &target.slot.place, owner: &attempt, lease: core.timing.lease, refused, purpose };
+        let purpose = Purpose { needed: !is_good(), yields: this.extent != Extent::Default, dead: this.dead };
+        let (place, owner, refused) = (&target.slot.place, &attempt, this.refused);
+        let claim = Claim { place, owner, lease: core.timing.lease, refused, purpose };
         match core.store.claim(&claim).await? {
             Claimed::Newer(newer) => {
                 // Whether it may be served is for the load to say: a replica that has another configuration may have made
@@ -112,12 +131,15 @@ async fn refresh(
                 if Instant::now() >= give_up {
                     return Err(Error::RefreshInProgress { left: Duration::ZERO });
                 }
-                refused = refused.max(newer.generation);
+                this.refused = refused.max(newer.generation);
             }
             Claimed::Resting(record)
                 if quarantine::remedy(&record, &binding).is_none() || Instant::now() >= give_up =>
             {
-                return Err(Error::resting(&record));
+                if !this.may_revive(core, target, &record, purpose.needed).await {
+                    return Err(Error::resting(&record));
+                }
+                this.dead = true;
             }
             // It died while a late answer was being kept.
             Claimed::Resting(_) => quarantine::revive(core, &target.slot.place, &binding).await?,

@@ -62,6 +62,7 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
             material: material(&target.credential.grant, first.clone()),
             scopes: target.credential.scopes.clone(),
             scopes_known: false,
+            subject: Some(target.slot.key.grant.subject.clone()),
             binding: target.credential.binding(),
             seeds: remember(loaded.record.as_ref(), seed.clone()),
         };
@@ -146,8 +147,8 @@ pub(super) fn look_for_ignored(core: &Arc<Core>, roster: &Arc<Roster>) {
             let Ok(target) = core.target_aside(&roster, &key) else { continue };
             // A store that is away is told of elsewhere, and this is looked at again when a token is needed.
             let Ok(known) = core.read(&target).await else { continue };
-            if standing(&credential, known.loaded.record.as_ref(), &seed) == Standing::Ignored {
-                core.tell_ignored(&credential, &seed);
+            if standing(credential, known.loaded.record.as_ref(), &seed) == Standing::Ignored {
+                core.tell_ignored(credential, &seed);
             }
         }
     });

@@ -9,6 +9,7 @@ use super::{
     Target,
     connect::Connection,
     output::{Exit, Failure, Streams, rfc3339, secret_from, unreadable},
+    retry,
 };
 use crate::{
     proto::{
@@ -33,6 +34,9 @@ pub enum Command {
     /// Show the state of a grant, without its secrets
     #[command(after_help = SHOW_EXAMPLE)]
     Show(ShowArgs),
+    /// Try grants again that were declared dead
+    #[command(after_help = retry::EXAMPLE)]
+    Retry(retry::Args),
 }
 
 /// The arguments of `bearerd grant import`.
@@ -80,6 +84,7 @@ pub async fn run(command: Command, streams: &mut Streams<'_>) -> Result<Exit, Fa
     match command {
         Command::Import(args) => import(args, streams).await,
         Command::Show(args) => show(args, streams).await,
+        Command::Retry(args) => retry::run(args, streams).await,
     }
 }
 

@@ -15,8 +15,8 @@ use super::{
 use crate::proto::{
     CallThroughRequest, CallThroughResponse, DescribeGrantRequest, DescribeGrantResponse, GetTokenRequest,
     GetTokenResponse, GrantState, Header, ImportGrantRequest, ImportGrantResponse, InvalidateTokenOutcome,
-    InvalidateTokenRequest, InvalidateTokenResponse, Replay, ResealRecordsRequest, ResealRecordsResponse,
-    SealedRecords, Token,
+    InvalidateTokenRequest, InvalidateTokenResponse, Replay, ResealRecordsRequest, ResealRecordsResponse, RetriedGrant,
+    RetryGrantRequest, RetryGrantResponse, RetryOutcome, SealedRecords, Token,
     grant_admin_server::{GrantAdmin, GrantAdminServer},
     import_grant_request::Secret,
     invalidate_token_request::Rejected,
@@ -174,6 +174,33 @@ impl GrantAdmin for Fake {
             next_attempt_at: broken.then(|| at(10)),
             outcome_unknown: broken,
         }))
+    }
+
+    /// Two pages of all.
+    async fn retry_grant(&self, request: Request<RetryGrantRequest>) -> Result<Response<RetryGrantResponse>, Status> {
+        let RetryGrantRequest { credential, subject, all, page_token, dry_run, per_minute: _ } = request.into_inner();
+        refusal(&credential)?;
+        let grant = |subject: &str, outcome: RetryOutcome, generation, reason: &str| RetriedGrant {
+            subject: subject.to_owned(),
+            subject_unknown: outcome == RetryOutcome::LeftOut,
+            outcome: outcome.into(),
+            generation,
+            reason: reason.to_owned(),
+        };
+        let dead = "REAUTHORIZATION_REQUIRED";
+        let (grants, next) = match (all, page_token.as_str()) {
+            (false, _) if dry_run => (vec![grant(&subject, RetryOutcome::WouldRetry, 0, dead)], ""),
+            (false, _) => (vec![grant(&subject, RetryOutcome::Revived, 8, "")], ""),
+            (true, "") => (
+                vec![
+                    grant("joe", RetryOutcome::Revived, 8, ""),
+                    grant("", RetryOutcome::LeftOut, 0, "REFRESH_OUTCOME_LOST"),
+                ],
+                "2",
+            ),
+            (true, _) => (vec![grant("jane", RetryOutcome::StillDead, 0, dead)], ""),
+        };
+        Ok(Response::new(RetryGrantResponse { grants, next_page_token: next.to_owned() }))
     }
 
     /// Whoever shows a token is refused. Two pages. The old key seals three records until it is resealed, and one of another key stays.

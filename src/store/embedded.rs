@@ -13,8 +13,8 @@ use self::{
     rest::Rests,
 };
 use super::{
-    Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import, Loaded,
-    Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Found, Import, Loaded,
+    Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{GrantRow, MAX_REVIVAL_WAIT, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
     seal::{Ring, Sealed},
@@ -266,6 +266,15 @@ impl Store for Embedded {
 
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         Ok(self.rests.of(endpoint))
+    }
+
+    async fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> Result<bool, StoreError> {
+        Ok(self.rests.take_turn(endpoint, span))
+    }
+
+    async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        let (credential, from) = (search.credential.clone(), search.from.map(str::to_owned));
+        self.blocking(move |file| file.dead_grants(&credential, from.as_deref())).await
     }
 
     async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {

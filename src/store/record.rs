@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Moment,
     failure::FailureCause,
-    name::Scopes,
+    name::{Scopes, Subject},
     secret::{ExposeSecret, SecretString},
     token::{Expiry, Generation, Token, TokenType},
 };
@@ -49,7 +49,7 @@ pub struct GrantRecord {
     pub strikes: u32,
     /// An answer that came after another revision was stored.
     pub quarantine: Option<Quarantined>,
-    /// When a dead grant may be tried again without an operator.
+    /// What is known of its death, if it is dead.
     pub revival: Option<Revival>,
 }
 
@@ -68,13 +68,13 @@ impl GrantRecord {
     }
 }
 
-/// When a dead grant is tried again.
+/// What is known of a dead grant's death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revival {
     /// How often the provider said that it is dead, since it last gave a token.
     pub deaths: u32,
-    /// What is left of the wait until the next try.
-    pub wait: Duration,
+    /// What is left until the broker may try it again by itself; `None`: that is left to an operator.
+    pub wait: Option<Duration>,
 }
 
 /// The provider refused one token of a grant, for the scopes or resources that were asked for.
@@ -124,6 +124,8 @@ pub struct GrantSecrets {
     pub scopes: Scopes,
     /// Whether [`Self::scopes`] are all that was granted: the provider or an import said so.
     pub scopes_known: bool,
+    /// On whose behalf; `None` in records of versions that did not keep it.
+    pub subject: Option<Subject>,
     /// Token endpoint and client that the material belongs to (RFC 6749 §10.4: a refresh token goes nowhere else).
     pub binding: String,
     /// The configured secrets that were taken over so far: each is taken over once, so that a replica with yesterday's
@@ -297,8 +299,8 @@ impl GrantRow {
     }
 
     fn revival(&self, now_us: u64) -> Option<Revival> {
-        let wait = left(self.revive_us, now_us, MAX_REVIVAL_WAIT);
-        (self.dead.is_some() && self.revive_us != 0).then_some(Revival { deaths: self.deaths, wait })
+        let wait = (self.revive_us != 0).then(|| left(self.revive_us, now_us, MAX_REVIVAL_WAIT));
+        self.dead.is_some().then_some(Revival { deaths: self.deaths, wait })
     }
 }
 
@@ -328,12 +330,15 @@ struct SecretsPayload {
     seeds: Vec<String>,
     #[serde(default)]
     scopes_known: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
 }
 
 impl Drop for SecretsPayload {
     fn drop(&mut self) {
         self.refresh_token.zeroize();
         self.static_secret.zeroize();
+        self.subject.zeroize();
     }
 }
 
@@ -388,6 +393,7 @@ fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Seale
         static_secret,
         scopes: secrets.scopes.clone(),
         scopes_known: secrets.scopes_known,
+        subject: secrets.subject.as_ref().map(|subject| subject.as_str().to_owned()),
         binding: secrets.binding.clone(),
         seeds: secrets.seeds.iter().map(|seed| seed.as_str().to_owned()).collect(),
     };
@@ -415,6 +421,7 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
         material,
         scopes: payload.scopes.clone(),
         scopes_known: payload.scopes_known,
+        subject: payload.subject.as_deref().and_then(|subject| Subject::new(subject).ok()),
         binding: payload.binding.clone(),
         seeds: payload.seeds.iter().cloned().map(Fingerprint::from).collect(),
     })
@@ -504,6 +511,7 @@ mod tests {
             material: Material::RefreshToken("rt-canary".into()),
             scopes: Scopes::new(["api"]).unwrap(),
             scopes_known: true,
+            subject: Some(Subject::new("jane").unwrap()),
             binding: "https://as.example/token client".into(),
             seeds: vec![Fingerprint::from("f".to_owned())],
         };
@@ -515,7 +523,7 @@ mod tests {
         let Material::RefreshToken(token) = &record.secrets.material else { panic!("{record:?}") };
         assert_eq!(token.expose_secret(), "rt-canary");
         assert_eq!(record.secrets.seeds, secrets.seeds);
-        assert_eq!(record.secrets.granted(), Some(&secrets.scopes));
+        assert_eq!((record.secrets.granted(), &record.secrets.subject), (Some(&secrets.scopes), &secrets.subject));
         assert!(!format!("{record:?}").contains("canary"));
     }
 

@@ -14,8 +14,9 @@ use self::{
     script::{Call, Script, Scripts, Seen, View},
 };
 use super::{
-    Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Import,
-    Loaded, Look, Purpose, Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
+    Acknowledged, AttemptId, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Found, Import,
+    Loaded, Look, Purpose, Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, Verdict,
+    Written,
     names::{EndpointName, Names, Place, UnitName},
     record::{MAX_REVIVAL_WAIT, MAX_WAIT, REFUSAL_REMEMBERED, micros, seal_quarantine, seal_secrets, seal_token},
     seal::Ring,
@@ -332,6 +333,16 @@ impl Store for Redis {
         call.key(self.rest_key(endpoint));
         let (word, left): (String, i64) = self.run(&call, Care::Plain).await?;
         script::rest(&word, left)
+    }
+
+    async fn take_turn(&self, endpoint: &EndpointName, span: std::time::Duration) -> Result<bool, StoreError> {
+        let mut call = self.scripts.turn.call();
+        call.key(format!("{}:{{retry/{}}}", self.prefix, endpoint.as_str())).arg(millis(span).max(1));
+        self.run::<u8>(&call, Care::Plain).await.map(|taken| taken == 1)
+    }
+
+    async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        self.search(search).await
     }
 
     async fn reseal(&self, step: &Step<'_>) -> Result<Stepped, StoreError> {

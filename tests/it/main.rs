@@ -87,6 +87,9 @@ mod simulation;
 // A provider that refuses what was asked for, and the grant that lives on.
 mod refused_requests;
 
+// Grants that were declared dead, and live again.
+mod dead_grants;
+
 // Answers of a provider that are compressed, which nobody asked for.
 mod compressed_answers;
 

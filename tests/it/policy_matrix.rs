@@ -12,7 +12,8 @@ use bearerd::{
     policy::Action,
     proto::{
         CallThroughRequest, DESCRIPTORS, DescribeGrantRequest, GetTokenRequest, ImportGrantRequest,
-        InvalidateTokenRequest, ResealRecordsRequest, import_grant_request::Secret, invalidate_token_request::Rejected,
+        InvalidateTokenRequest, ResealRecordsRequest, RetryGrantRequest, import_grant_request::Secret,
+        invalidate_token_request::Rejected,
     },
 };
 use prost::Message;
@@ -36,7 +37,7 @@ struct Rpc {
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + 'a>>;
 
-const RPCS: [Rpc; 6] = [
+const RPCS: [Rpc; 7] = [
     Rpc {
         name: "TokenService.GetToken",
         action: Action::Get,
@@ -61,6 +62,11 @@ const RPCS: [Rpc; 6] = [
         name: "GrantAdmin.DescribeGrant",
         action: Action::Administer,
         ask: |visitor, credential| Box::pin(describe(visitor, credential)),
+    },
+    Rpc {
+        name: "GrantAdmin.RetryGrant",
+        action: Action::Administer,
+        ask: |visitor, credential| Box::pin(retry(visitor, credential)),
     },
     Rpc {
         name: RESEAL,
@@ -110,6 +116,15 @@ async fn import(visitor: &Visitor, credential: &str) -> Result<(), Status> {
 async fn describe(visitor: &Visitor, credential: &str) -> Result<(), Status> {
     let request = DescribeGrantRequest { credential: credential.to_owned(), ..DescribeGrantRequest::default() };
     visitor.grants.clone().describe_grant(request).await.map(drop)
+}
+
+/// Nothing is dead here, and to be told so takes the same right.
+async fn retry(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+    let request = RetryGrantRequest { credential: credential.to_owned(), ..RetryGrantRequest::default() };
+    match visitor.grants.clone().retry_grant(request).await {
+        Err(status) if reason(&status).1 == "REAUTHORIZATION_REQUIRED" => Ok(()),
+        answer => answer.map(drop),
+    }
 }
 
 async fn reseal(visitor: &Visitor) -> Result<(), Status> {

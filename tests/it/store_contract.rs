@@ -17,6 +17,7 @@ use bearerd::{
 pub mod canary;
 mod commit;
 mod cool_down;
+mod dead;
 mod dispatch;
 pub mod events;
 mod import;
@@ -278,6 +279,7 @@ macro_rules! contract {
         cool_down::{
             a_rest_is_known_until_it_is_over, a_longer_rest_is_never_shortened, no_rest_is_longer_than_an_hour,
         },
+        dead::{dead_grants_of_a_credential_are_found, a_turn_is_taken_once_in_its_span},
         events::{
             every_listener_hears_a_commit, every_listener_hears_a_rejection, every_listener_hears_an_import,
             what_changes_no_token_is_not_told,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Extent;
+use super::{Extent, revival};
 use crate::{
     failure::FailureCause,
     grant::{
@@ -54,6 +54,8 @@ pub(in crate::broker) struct Circumstances<'a> {
     pub(in crate::broker) extent: Extent,
     /// How many failures went before.
     pub(in crate::broker) failures: u32,
+    /// How often the provider said that the grant is dead, since it last gave a token.
+    pub(in crate::broker) deaths: u32,
     /// How often this token was refused before.
     pub(in crate::broker) refusals: u32,
     /// A random number from 0 to 1, which keeps replicas and grants from asking in step.
@@ -136,11 +138,10 @@ fn invalid_grant(around: &Circumstances<'_>) -> Fate {
         Grant::RefreshToken { .. } if around.recovering => {
             Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead { again: None }, rest: None }
         }
-        Grant::RefreshToken { .. } => Fate::Note {
-            cause: FailureCause::ReauthorizationRequired,
-            verdict: Verdict::Dead { again: None },
-            rest: None,
-        },
+        Grant::RefreshToken { .. } => {
+            let again = revival::again(around.deaths).map(|wait| jittered(wait, around));
+            Fate::Note { cause: FailureCause::ReauthorizationRequired, verdict: Verdict::Dead { again }, rest: None }
+        }
         // RFC 7523 §3.1: the assertion is at fault (its key, its audience, a clock), and the next one is a new one.
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } | Grant::Static { .. } => {
             back_off(FailureCause::ClientConfigurationRejected, None, around)
@@ -192,7 +193,7 @@ mod tests {
     use crate::broker::decide::samples::{endpoint, rotating};
 
     fn around(grant: &Grant, recovering: bool, failures: u32) -> Circumstances<'_> {
-        Circumstances { grant, recovering, extent: Extent::Default, failures, refusals: 0, jitter: 0.0 }
+        Circumstances { grant, recovering, extent: Extent::Default, failures, deaths: 0, refusals: 0, jitter: 0.0 }
     }
 
     fn noted(outcome: Result<Answer, SendError>, around: &Circumstances<'_>) -> (FailureCause, Verdict) {
@@ -210,7 +211,8 @@ mod tests {
     fn only_invalid_grant_ends_a_grant() {
         let grant = rotating();
         let dead = |recovering| noted(refusal(RefusalError::InvalidGrant), &around(&grant, recovering, 0));
-        assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead { again: None }));
+        let again = Some(Duration::from_secs(300));
+        assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead { again }));
         assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead { again: None }));
         for error in
             [RefusalError::Client, RefusalError::ClientUnproven, RefusalError::RateLimited, RefusalError::Unavailable]

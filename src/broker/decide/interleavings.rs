@@ -325,6 +325,7 @@ impl World {
             recovering: this.recovering,
             extent: Extent::Default,
             failures: this.failures,
+            deaths: 0,
             refusals: 0,
             jitter: 0.5,
         };

@@ -1,6 +1,7 @@
 //! The file of the embedded store: its tables, and the transactions on them.
 
 use std::{
+    ops::Bound,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Moment,
+    name::CredentialName,
     store::{
-        AttemptId, Loaded, StoreError, Written,
+        AttemptId, Found, Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
         record::{GrantRow, micros, open_token, token_key},
         seal::{Ring, Sealed},
@@ -29,6 +31,9 @@ const EXPIRIES: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("exp
 
 /// How many expired tokens one sweep takes at most; the rest waits for the next.
 const SWEEP_BATCH: usize = 1_000;
+
+/// How many grants one step of a search looks at.
+const PAGE: usize = 256;
 
 /// The open file, and the keys to what is in it.
 pub(super) struct File {
@@ -273,6 +278,33 @@ impl File {
             }
             write_row(transaction, &place.unit, &GrantRow { strikes, ..row })
         })
+    }
+
+    /// The dead grants of a credential after this one, of at most [`PAGE`] that are looked at.
+    pub(super) fn dead_grants(&self, credential: &CredentialName, from: Option<&str>) -> Result<Found, StoreError> {
+        let (now, prefix) = (now_us(), format!("{}/", credential.as_str()));
+        let transaction = self.database.begin_read().map_err(away)?;
+        let table = transaction.open_table(GRANTS).map_err(away)?;
+        let first = from.filter(|from| from.starts_with(&prefix)).unwrap_or(&prefix);
+        let (mut found, mut last) = (Found { grants: Vec::new(), next: None }, None);
+        let rows = table.range::<&str>((Bound::Excluded(first), Bound::Unbounded)).map_err(away)?;
+        for (index, entry) in rows.enumerate() {
+            let (key, value) = entry.map_err(away)?;
+            if !key.value().starts_with(&prefix) {
+                break;
+            }
+            if index == PAGE {
+                found.next = last;
+                break;
+            }
+            last = Some(key.value().to_owned());
+            let unit = UnitName::from(key.value());
+            // One that cannot be read is for whoever asks for that grant.
+            let row = grant_row(value.value()).ok().filter(|row| row.dead.is_some());
+            let record = row.and_then(|row| row.open(&self.ring, &unit, now).ok());
+            found.grants.extend(record.map(|record| (unit, record)));
+        }
+        Ok(found)
     }
 
     /// Runs one transaction; it is on disk when this returns.

@@ -1,7 +1,7 @@
 //! Which token endpoints want to be left alone, as the embedded store keeps it: in memory, like leases. After a restart
 //! each is asked once and says so again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Rests {
     noted: Mutex<HashMap<EndpointName, (FailureCause, Instant)>>,
+    /// Until when the turn to try a dead grant is taken.
+    turns: Mutex<HashMap<EndpointName, Instant>>,
 }
 
 impl Rests {
@@ -25,6 +27,17 @@ impl Rests {
         if noted.get(endpoint).is_none_or(|(_, longest)| *longest < until) {
             noted.insert(endpoint.clone(), (rest.cause, until));
         }
+    }
+
+    /// Takes the one turn of a span, if it is free.
+    pub(super) fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> bool {
+        let now = Instant::now();
+        let mut turns = self.turns.lock();
+        let free = turns.get(endpoint).is_none_or(|until| *until <= now);
+        if free {
+            turns.insert(endpoint.clone(), now + span);
+        }
+        free
     }
 
     /// What is left of a rest.

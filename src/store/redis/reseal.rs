@@ -11,10 +11,11 @@ use super::{
     contact::timed_out,
     link::{RESPONSE_TIMEOUT, unavailable},
     primaries::{Care, Node, Primaries},
+    script,
 };
 use crate::{
     store::{
-        Step, Stepped, StoreError,
+        Found, GrantRecord, Search, Step, Stepped, StoreError, UnitName,
         census::Counter,
         names::KEY_SEAT,
         seal::{Sealed, Seat},
@@ -67,7 +68,7 @@ impl Redis {
         let nodes = in_order(&primaries);
         let position = Position::after(step.from, fingerprint(&nodes))?;
         let Some(node) = nodes.get(position.done) else { return Ok(Stepped { census: counter.census, next: None }) };
-        let (cursor, keys) = self.scan(node, position.cursor).await?;
+        let (cursor, keys) = self.scan(node, position.cursor, "*").await?;
         for key in keys.iter().filter_map(|key| std::str::from_utf8(key).ok()) {
             let Some((seat, fields)) = seat_of(&self.prefix, key) else { continue };
             self.reseal_key(key, &seat, fields, &mut counter).await?;
@@ -75,10 +76,40 @@ impl Redis {
         Ok(Stepped { census: counter.census, next: position.next(cursor, nodes.len()).map(Position::text) })
     }
 
-    /// The keys of one server from here on, and where it goes on.
-    async fn scan(&self, node: &Node, cursor: u64) -> Result<(u64, Vec<Vec<u8>>), StoreError> {
+    /// Looks for dead grants in one step.
+    pub(super) async fn search(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        self.root.check(&self.link, &self.ring, &self.names).await?;
+        let primaries = self.link.primaries().await.map_err(unavailable)?;
+        let nodes = in_order(&primaries);
+        let position = Position::after(search.from, fingerprint(&nodes))?;
+        let Some(node) = nodes.get(position.done) else { return Ok(Found { grants: Vec::new(), next: None }) };
+        let pattern = format!("{}/*}}:grant", search.credential.as_str());
+        let (cursor, keys) = self.scan(node, position.cursor, &pattern).await?;
+        let mut grants = Vec::new();
+        for key in keys.iter().filter_map(|key| std::str::from_utf8(key).ok()) {
+            let Some((seat, _)) = seat_of(&self.prefix, key) else { continue };
+            let unit = UnitName::from(&*seat);
+            match self.dead_grant(key, &unit).await {
+                Ok(record) => grants.extend(record.map(|record| (unit, record))),
+                // It is for whoever asks for that grant.
+                Err(StoreError::Unreadable(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Found { grants, next: position.next(cursor, nodes.len()).map(Position::text) })
+    }
+
+    async fn dead_grant(&self, key: &str, unit: &UnitName) -> Result<Option<GrantRecord>, StoreError> {
+        let mut ask = self.scripts.grant.call();
+        ask.key(key.to_owned());
+        let reply: Vec<Value> = ask.run(&self.link, Care::Plain).await.map_err(unavailable)?;
+        script::dead_grant(reply, &self.ring, unit)
+    }
+
+    /// The keys of one server from here on, and where it goes on. A key has its braces before what the pattern is for.
+    async fn scan(&self, node: &Node, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), StoreError> {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{}:{{*", self.prefix)).arg("COUNT").arg(KEYS);
+        scan.arg(cursor).arg("MATCH").arg(format!("{}:{{{pattern}", self.prefix)).arg("COUNT").arg(KEYS);
         let answer = timeout(RESPONSE_TIMEOUT, node.send(&scan, Care::Plain)).await;
         read(answer.unwrap_or_else(|_| Err(timed_out())))
     }

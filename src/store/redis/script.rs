@@ -99,6 +99,8 @@ pub(super) struct Scripts {
     pub(super) reassert: Script,
     pub(super) cool_down: Script,
     pub(super) cooling: Script,
+    pub(super) turn: Script,
+    pub(super) grant: Script,
     pub(super) sealed: Script,
     pub(super) reseal: Script,
     pub(super) reseal_root: Script,
@@ -122,6 +124,8 @@ impl Scripts {
             reassert: script!("reassert.lua"),
             cool_down: script!("cool_down.lua"),
             cooling: script!("cooling.lua"),
+            turn: script!("turn.lua"),
+            grant: script!("grant.lua"),
             sealed: script!("sealed.lua"),
             reseal: script!("reseal.lua"),
             reseal_root: script!("reseal_root.lua"),
@@ -171,6 +175,17 @@ fn refusal_of(reply: Vec<Value>, unit: &UnitName, now_us: u64) -> Result<Option<
         from_redis_value(Value::Array(reply)).map_err(|_| damaged(unit))?;
     let cause = cause.parse().map_err(|_| damaged(unit))?;
     Ok(Some(TokenRefusal { cause, count, wait: left(retry_us, now_us, MAX_WAIT), early: early == 1 }))
+}
+
+/// Reads the reply of `grant`: the fields of a dead grant and the time (s, µs), or nothing.
+pub(super) fn dead_grant(reply: Vec<Value>, ring: &Ring, unit: &UnitName) -> Result<Option<GrantRecord>, StoreError> {
+    if reply.is_empty() {
+        return Ok(None);
+    }
+    let (fields, (seconds, micros)): (HashMap<String, Vec<u8>>, (u64, u64)) =
+        from_redis_value(Value::Array(reply)).map_err(|_| damaged(unit))?;
+    let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
+    row(unit, fields)?.open(ring, unit, now).map(Some)
 }
 
 fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow, StoreError> {

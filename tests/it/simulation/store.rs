@@ -9,9 +9,10 @@ use bearerd::{
     failure::FailureCause,
     secret::SecretString,
     store::{
-        Acknowledged, AttemptId, Census, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, GrantRecord,
-        GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Look, Material, Names, Place, Quarantine,
-        Refuse, Rest, Revival, Settle, Step, Stepped, Store, StoreError, TokenRefusal, UnitName, Verdict, Written,
+        Acknowledged, AttemptId, Census, Change, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Found,
+        GrantRecord, GrantSecrets, GrantState, Import, Intent, LastFailure, Loaded, Look, Material, Names, Place,
+        Quarantine, Refuse, Rest, Revival, Search, Settle, Step, Stepped, Store, StoreError, TokenRefusal, UnitName,
+        Verdict, Written,
         names::{EndpointName, TokenName},
         record::{MAX_PAST, MAX_WAIT, Quarantined, micros},
     },
@@ -40,6 +41,7 @@ pub struct State {
     leases: HashMap<UnitName, (AttemptId, u64)>,
     tokens: HashMap<(UnitName, TokenName), Kept>,
     rests: HashMap<EndpointName, (FailureCause, u64)>,
+    turns: HashMap<EndpointName, u64>,
     refusals: HashMap<(UnitName, TokenName), Refused>,
     /// Until when claims that yield wait.
     give_way: HashMap<UnitName, u64>,
@@ -515,6 +517,17 @@ impl SimStore {
         }
     }
 
+    /// Takes the one turn of a span, if it is free.
+    pub fn turn(&self, endpoint: &EndpointName, span: Duration) -> bool {
+        let now = self.now_us();
+        let mut state = self.state.lock();
+        let free = state.turns.get(endpoint).is_none_or(|until| *until <= now);
+        if free {
+            state.turns.insert(endpoint.clone(), now + micros(span));
+        }
+        free
+    }
+
     pub fn rest(&self, endpoint: &EndpointName) -> Option<Rest> {
         let (cause, until) = *self.state.lock().rests.get(endpoint)?;
         let left = Duration::from_micros(until.saturating_sub(self.now_us()));
@@ -557,8 +570,9 @@ impl Row {
                 wait: left(due),
                 early: self.early,
             }),
-            revival: (self.dead.is_some() && self.revive_us != 0)
-                .then(|| Revival { deaths: self.deaths, wait: left(self.revive_us) }),
+            revival: self
+                .dead
+                .map(|_| Revival { deaths: self.deaths, wait: (self.revive_us != 0).then(|| left(self.revive_us)) }),
             strikes: self.strikes,
             quarantine: self.quarantine.clone(),
         }
@@ -640,6 +654,20 @@ impl Store for SimStore {
 
     async fn cooling(&self, endpoint: &EndpointName) -> Result<Option<Rest>, StoreError> {
         Ok(self.rest(endpoint))
+    }
+
+    async fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> Result<bool, StoreError> {
+        Ok(self.turn(endpoint, span))
+    }
+
+    async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        let state = self.state.lock();
+        let own =
+            |unit: &UnitName| unit.as_str().split_once('/').is_some_and(|(name, _)| name == search.credential.as_str());
+        let dead = state.rows.iter().filter(|(unit, row)| own(unit) && row.dead.is_some());
+        let mut grants: Vec<_> = dead.map(|(unit, row)| (unit.clone(), row.open(self.now_us()))).collect();
+        grants.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(Found { grants, next: None })
     }
 
     /// Nothing is sealed here.

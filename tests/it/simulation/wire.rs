@@ -15,9 +15,9 @@ use bearerd::{
     provider::{SendError, TokenEndpoint},
     secret::ExposeSecret,
     store::{
-        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Import, Loaded, Look,
-        Names, Place, Quarantine, Refuse, Rest, Settle, Step, Stepped, Store, StoreError, UnitName, Written,
-        names::EndpointName,
+        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Found, Import, Loaded,
+        Look, Names, Place, Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, UnitName,
+        Written, names::EndpointName,
     },
     token::Generation,
 };
@@ -513,6 +513,15 @@ impl Store for Wire {
         let rest = self.call(move |world, _| world.store.rest(&endpoint)).await?;
         self.world.oracle.lock().looked(task, rest.is_some());
         Ok(rest)
+    }
+
+    async fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> Result<bool, StoreError> {
+        let endpoint = endpoint.clone();
+        self.call(move |world, _| world.store.turn(&endpoint, span)).await
+    }
+
+    async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        self.world.store.dead_grants(search).await
     }
 
     /// Nothing is sealed in the simulated store.

@@ -18,7 +18,14 @@ pub async fn what_was_committed_is_read_back(store: Arc<dyn Store>) {
         let scopes = Scopes::new(["read", "offline_access"]).unwrap();
         let seeds = vec![Fingerprint::from("seed".to_owned())];
         let binding = "https://as.example/token client".to_owned();
-        let secrets = GrantSecrets { material, scopes: scopes.clone(), binding, seeds, scopes_known: true };
+        let secrets = GrantSecrets {
+            material,
+            scopes: scopes.clone(),
+            binding,
+            seeds,
+            scopes_known: true,
+            ..GrantSecrets::default()
+        };
         let mut token = bearer(next, "value", Some(LONG));
         token.kind = kind;
         token.scopes = scopes;
