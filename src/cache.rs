@@ -91,6 +91,9 @@ impl Cache {
             Event::Changed(Change { unit, token, floor }) => {
                 self.index.of(unit, token.as_ref()).iter().for_each(|slot| slot.raise_floor(*floor));
             }
+            Event::Unverified { unit, token } => {
+                self.index.of(unit, token.as_ref()).iter().for_each(|slot| slot.doubt());
+            }
             Event::Gap => self.trust.turn(false),
             Event::Heard => self.trust.turn(true),
         }
@@ -232,6 +235,28 @@ mod tests {
         assert_eq!(served(&slot), None, "it was put in before the gap");
         slot.put(&token(6), before, &Moment::now());
         assert_eq!(served(&slot), None, "its load began before the gap");
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        assert_eq!(served(&slot), Some(6));
+    }
+
+    /// S6: a message without proof costs a look into the store, and never a token.
+    #[test]
+    fn after_an_unverified_event_a_token_is_looked_up_once() {
+        let (cache, slot) = cache(None);
+        slot.put(&token(6), slot.epoch(), &Moment::now());
+        let before = slot.epoch();
+        for (unit, token, expected) in [
+            ("crm/other", None, Some(6)),
+            ("crm/u", Some(TokenName::from("another")), Some(6)),
+            ("crm/u", Some(TokenName::from("t")), None),
+            ("crm/u", None, None),
+        ] {
+            cache.apply(&Event::Unverified { unit: UnitName::from(unit), token });
+            assert_eq!(served(&slot), expected);
+            assert!(slot.valid(&Wanted::default(), &Moment::now()).is_some(), "it is still known");
+        }
+        slot.put(&token(6), before, &Moment::now());
+        assert_eq!(served(&slot), None, "its load began before the event");
         slot.put(&token(6), slot.epoch(), &Moment::now());
         assert_eq!(served(&slot), Some(6));
     }

@@ -446,6 +446,14 @@ const EVENT_BACKLOG: usize = 1_024;
 pub enum Event {
     /// A grant, and perhaps one of its tokens.
     Changed(Change),
+    /// The same, told without proof: tokens that are held in memory are looked up before they are served again, and nothing
+    /// else follows from it.
+    Unverified {
+        /// The grant.
+        unit: UnitName,
+        /// The token; `None` means every token of the grant.
+        token: Option<names::TokenName>,
+    },
     /// Events may have been missed: nothing that is held in memory can be trusted without a look into the store.
     Gap,
     /// Events are heard again from here on.

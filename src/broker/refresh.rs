@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failure::FailureCause,
     grant::{Coordination, Grant, rotation::Need},
-    store::{AttemptId, Claim, Claimed, Event, GrantRecord, Purpose, UnitName},
+    store::{AttemptId, Change, Claim, Claimed, Event, GrantRecord, Purpose, UnitName},
     token::{Generation, Token, Wanted},
 };
 
@@ -175,8 +175,12 @@ async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitNam
     let changed = async {
         loop {
             match events.recv().await {
-                Ok(Event::Changed(change)) if change.unit == *unit => return,
-                Ok(Event::Changed(_) | Event::Gap | Event::Heard) => {}
+                Ok(Event::Changed(Change { unit: changed, .. }) | Event::Unverified { unit: changed, token: _ })
+                    if changed == *unit =>
+                {
+                    return;
+                }
+                Ok(Event::Changed(_) | Event::Unverified { .. } | Event::Gap | Event::Heard) => {}
                 Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => std::future::pending().await,
             }

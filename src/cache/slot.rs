@@ -8,7 +8,7 @@ use std::{
     mem,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -35,6 +35,8 @@ pub struct Slot {
     trust: Arc<Trust>,
     /// Somebody wanted it since this was last looked at.
     asked_for: AtomicBool,
+    /// How many unverified events were about this token.
+    doubts: AtomicU32,
     state: RwLock<State>,
     /// What tells this token from others.
     pub key: TokenKey,
@@ -84,8 +86,9 @@ struct Held {
 impl Slot {
     pub(super) fn new(key: TokenKey, edition: Edition, place: Place, trust: Arc<Trust>) -> Self {
         let place = Arc::new(place);
-        let (asked_for, state, alone) = (AtomicBool::new(false), RwLock::default(), OnceLock::new());
-        Self { edition, trust, asked_for, state, key, place, alone }
+        let (asked_for, doubts) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (state, alone) = (RwLock::default(), OnceLock::new());
+        Self { edition, trust, asked_for, doubts, state, key, place, alone }
     }
 
     /// What somebody looks for who looks for this.
@@ -105,14 +108,14 @@ impl Slot {
     /// Reads the token, and whether refreshing it fails, if it may be served without a look into the store.
     pub fn read<R>(&self, wanted: &Wanted, now: &Moment, read: impl FnOnce(&Token, bool) -> R) -> Option<R> {
         let state = self.state.read();
-        let held = state.serve(|held| held.is_believed(&self.trust, now) && held.token.satisfies(wanted, now))?;
+        let held = state.serve(|held| self.believes(held, now) && held.token.satisfies(wanted, now))?;
         Some(read(&held.token, state.degraded))
     }
 
     /// The token, if it may be served without a look into the store.
     pub fn fresh(&self, wanted: &Wanted, now: &Moment) -> Option<Arc<Token>> {
         let state = self.state.read();
-        state.serve(|held| held.is_believed(&self.trust, now) && held.token.satisfies(wanted, now)).map(Held::shared)
+        state.serve(|held| self.believes(held, now) && held.token.satisfies(wanted, now)).map(Held::shared)
     }
 
     /// The token, if it is valid as far as this replica knows: for times when the store cannot be asked.
@@ -134,7 +137,19 @@ impl Slot {
 
     /// To be called before a load begins.
     pub fn epoch(&self) -> Epoch {
-        self.trust.epoch()
+        self.trust.epoch().of_slot(self.doubts.load(Ordering::SeqCst))
+    }
+
+    /// Has the token looked up in the store before it is served again.
+    pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether a token may be served without a look into the store.
+    fn believes(&self, held: &Held, now: &Moment) -> bool {
+        self.trust.is_hearing()
+            && held.epoch == self.epoch()
+            && held.believed_until.is_none_or(|until| !until.has_passed(now))
     }
 
     /// Puts a token in, unless it is dead or older than the one that is there. Tells whether it went in.
@@ -235,10 +250,6 @@ impl State {
 }
 
 impl Held {
-    fn is_believed(&self, trust: &Trust, now: &Moment) -> bool {
-        trust.covers(self.epoch) && self.believed_until.is_none_or(|until| !until.has_passed(now))
-    }
-
     fn shared(&self) -> Arc<Token> {
         Arc::clone(self.shared.get_or_init(|| Arc::new(self.token.clone())))
     }

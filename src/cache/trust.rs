@@ -30,8 +30,15 @@ impl Trust {
         Epoch(self.epoch.load(Ordering::SeqCst))
     }
 
-    /// Whether no event was missed since.
-    pub(super) fn covers(&self, epoch: Epoch) -> bool {
-        self.hearing.load(Ordering::SeqCst) && epoch == self.epoch()
+    /// Whether changes are heard now.
+    pub(super) fn is_hearing(&self) -> bool {
+        self.hearing.load(Ordering::SeqCst)
+    }
+}
+
+impl Epoch {
+    /// The epoch of one slot: both numbers only grow, so two sums are equal only where neither has grown.
+    pub(super) fn of_slot(self, doubts: u32) -> Self {
+        Self(self.0 + u64::from(doubts))
     }
 }

@@ -129,6 +129,11 @@ impl Names {
         Fingerprint(self.hash(&[b"fingerprint", secret.expose_secret().as_bytes()]))
     }
 
+    /// The code that authenticates a message on a store's channel: only replicas of this store can make it.
+    pub fn message_code(&self, channel: &str, text: &str) -> String {
+        self.hash(&[b"message", channel.as_bytes(), text.as_bytes()])
+    }
+
     fn token_hash(&self, head: &[&[u8]], key: &TokenKey) -> String {
         // Destructured without `..`: a new field that changes the token cannot be forgotten here.
         let TokenKey { grant: GrantKey { credential, subject }, scopes, resources } = key;

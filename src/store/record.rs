@@ -7,16 +7,20 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     AttemptId, Purpose, StoreError,
-    names::{Fingerprint, Place, UnitName},
+    names::{Fingerprint, UnitName},
     seal::{Ring, SealError, Sealed, Seat},
 };
 use crate::{
-    clock::Moment,
     failure::FailureCause,
     name::{Scopes, Subject},
     secret::{ExposeSecret, SecretString},
-    token::{Expiry, Generation, Token, TokenType},
+    token::Generation,
 };
+
+pub use self::token::{SKEW, StoredToken, open_ended_token, open_token, seal_token};
+pub(super) use self::token::{token_key, token_seat};
+
+mod token;
 
 /// The longest wait that is noted. A record that still wants a longer one was written before the store's clock was set
 /// back; it is not believed, or it would stop the grant until the clock is there again.
@@ -342,23 +346,6 @@ impl Drop for SecretsPayload {
     }
 }
 
-/// The sealed payload of a token.
-#[derive(Serialize, Deserialize)]
-struct TokenPayload {
-    v: u8,
-    value: String,
-    kind: TokenType,
-    scopes: Scopes,
-    lifetime_ms: Option<u64>,
-    stated: bool,
-}
-
-impl Drop for TokenPayload {
-    fn drop(&mut self) {
-        self.value.zeroize();
-    }
-}
-
 const PAYLOAD_VERSION: u8 = 1;
 
 /// Seals the secrets of a grant for the revision that they become.
@@ -427,57 +414,12 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
     })
 }
 
-/// Seals a token for its place; its generation is the revision it is bound to.
-pub fn seal_token(ring: &Ring, place: &Place, token: &Token) -> Result<Sealed, StoreError> {
-    let payload = TokenPayload {
-        v: PAYLOAD_VERSION,
-        value: token.value.expose_secret().to_owned(),
-        kind: token.kind.clone(),
-        scopes: token.scopes.clone(),
-        lifetime_ms: token.expiry.map(|expiry| u64::try_from(expiry.lifetime.as_millis()).unwrap_or(u64::MAX)),
-        stated: token.expiry.is_some_and(|expiry| expiry.stated),
-    };
-    seal(ring, &token_seat(&token_key(place), token.generation), &payload)
-}
-
-/// Opens a token of which this much is left, counted from `asked`.
-pub fn open_token(
-    ring: &Ring,
-    place: &Place,
-    generation: Generation,
-    sealed: &Sealed,
-    remaining: Option<Duration>,
-    asked: &Moment,
-) -> Result<Token, StoreError> {
-    let mut payload: TokenPayload = open(ring, &token_seat(&token_key(place), generation), sealed)?;
-    let expiry = remaining.map(|left| Expiry {
-        deadline: asked.after(left),
-        lifetime: payload.lifetime_ms.map_or(left, Duration::from_millis),
-        stated: payload.stated,
-    });
-    Ok(Token {
-        value: SecretString::from(std::mem::take(&mut payload.value)).into(),
-        kind: payload.kind.clone(),
-        generation,
-        scopes: payload.scopes.clone(),
-        expiry,
-    })
-}
-
 pub(super) fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "grant", revision }
 }
 
 fn quarantine_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "quarantine", revision }
-}
-
-pub(super) fn token_key(place: &Place) -> String {
-    format!("{}/{}", place.unit.as_str(), place.token.as_str())
-}
-
-pub(super) fn token_seat(key: &str, generation: Generation) -> Seat<'_> {
-    Seat { key, field: "token", revision: generation }
 }
 
 fn seal<T: Serialize>(ring: &Ring, seat: &Seat<'_>, payload: &T) -> Result<Sealed, StoreError> {

@@ -1,13 +1,15 @@
 //! The shared store: Redis. Each operation is one script on one hash slot; the lease, the revision and the event change
 //! together or not at all.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use self::{
     dial::Dialer,
     durable::Durability,
-    event::payload,
+    event::Channel,
     link::{Link, unavailable},
     primaries::Care,
     root::Root,
@@ -75,7 +77,7 @@ pub struct Redis {
     root: Root,
     names: Names,
     prefix: String,
-    channel: String,
+    channel: Arc<Channel>,
     events: broadcast::Sender<Event>,
 }
 
@@ -87,10 +89,11 @@ impl Redis {
     /// [`StoreError::Open`] for a server that takes no writes, that would evict grants, or that this user may not use.
     pub async fn open(config: &RedisConfig, ring: Ring) -> Result<Self, StoreError> {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let channel = format!("{}:events", config.prefix);
-        let link = Link::open(Dialer::new(config, &channel)?, events.clone()).await?;
+        let channel = Arc::new(Channel::new(&config.prefix));
+        let link = Link::open(Dialer::new(config, Arc::clone(&channel))?, events.clone()).await?;
         first_look::examine(&link, Durability::of(config.wait_replicas, config.wait_fsync)).await?;
         let (root, names) = Root::open(&link, &config.prefix, &ring, events.subscribe()).await?;
+        channel.authenticate_with(names.clone());
         let prefix = config.prefix.clone();
         Ok(Self { link, scripts: Scripts::new(), ring, root, names, prefix, channel, events })
     }
@@ -128,6 +131,21 @@ impl Redis {
         let asked = Moment::now();
         let view: View = self.run(call, Care::Plain).await?;
         script::open(view, &self.ring, place, &asked)
+    }
+
+    /// Asks for the right to work on a grant that has no token newer than this.
+    async fn claimed(&self, claim: &Claim<'_>, refused: Generation) -> Result<Seen, StoreError> {
+        let mut call = self.on(&self.scripts.claim, &claim.place.unit, Some(claim.place));
+        call.arg(claim.owner.as_str()).arg(millis(claim.lease)).arg(refused.get());
+        let Purpose { needed, yields, dead } = claim.purpose;
+        call.arg(micros(MAX_WAIT)).arg(flag(needed)).arg(flag(yields)).arg(flag(dead));
+        let seen = self.view(&call, claim.place).await;
+        if let Err(StoreError::Unreadable(_)) = seen {
+            // Another replica may have the key that this one lacks, and must not wait for a lease that is of no use
+            // here. If it cannot be given back it runs out.
+            let _ = self.release(&claim.place.unit, claim.owner).await;
+        }
+        seen
     }
 
     /// The answer to something that may be forgotten.
@@ -188,17 +206,11 @@ impl Store for Redis {
     }
 
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
-        let mut call = self.on(&self.scripts.claim, &claim.place.unit, Some(claim.place));
-        call.arg(claim.owner.as_str()).arg(millis(claim.lease)).arg(claim.refused.get());
-        let Purpose { needed, yields, dead } = claim.purpose;
-        call.arg(micros(MAX_WAIT)).arg(flag(needed)).arg(flag(yields)).arg(flag(dead));
-        let seen = self.view(&call, claim.place).await;
-        if let Err(StoreError::Unreadable(_)) = seen {
-            // Another replica may have the key that this one lacks, and must not wait for a lease that is of no use
-            // here. If it cannot be given back it runs out.
-            let _ = self.release(&claim.place.unit, claim.owner).await;
+        let mut seen = self.claimed(claim, claim.refused).await?;
+        // The script sees no more of a token's end than its TTL. One that has ended is no reason not to work.
+        if let (None, Some(ended)) = (&seen.token, seen.ended.filter(|_| seen.status == "newer")) {
+            seen = self.claimed(claim, claim.refused.max(ended)).await?;
         }
-        let seen = seen?;
         match (seen.status.as_str(), seen.token, seen.record) {
             ("newer", Some(token), _) => Ok(Claimed::Newer(token)),
             ("resting", _, Some(record)) => Ok(Claimed::Resting(record)),
@@ -207,7 +219,7 @@ impl Store for Redis {
                 // It ended between the script's look and its reply.
                 None => record.map_or(Claimed::Busy(std::time::Duration::ZERO), Claimed::Resting),
             }),
-            // A token that expired between the script's look and its reply reads as nothing: ask again.
+            // Yet another one came and went: ask again.
             ("busy" | "newer", _, _) => Ok(Claimed::Busy(seen.lease_left)),
             ("held", _, record) => Ok(Claimed::Held { record, next: seen.next, refusal: seen.refusal }),
             (other, _, _) => Err(surprise(other)),
@@ -233,11 +245,11 @@ impl Store for Redis {
         // A token whose life ended on the way still gets a TTL: 0 would mean that it never ends.
         let ttl = commit.token.remaining(&Moment::now()).map_or(0, |left| millis(left).max(1));
         let floor = Generation::new(commit.next.get().saturating_sub(1));
-        let event = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor };
+        let event = self.channel.message(&Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor });
         let mut call = self.on(&self.scripts.commit, &place.unit, Some(place));
         call.arg(commit.attempt.as_str()).arg(commit.expected.get()).arg(commit.next.get());
-        call.arg(grant.0).arg(token.0).arg(ttl).arg(&self.channel).arg(payload(&event));
-        call.arg(commit.token.expiry.map_or(0, |expiry| millis(expiry.lifetime)));
+        call.arg(grant.0).arg(token.0).arg(ttl).arg(self.channel.name()).arg(event.text);
+        call.arg(commit.token.expiry.map_or(0, |expiry| millis(expiry.lifetime))).arg(event.code);
         self.write(&call).await
     }
 
@@ -271,19 +283,20 @@ impl Store for Redis {
     }
 
     async fn reject(&self, place: &Place, generation: Generation, strikes: u32) -> Result<(), StoreError> {
-        let event = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: generation };
+        let change = Change { unit: place.unit.clone(), token: Some(place.token.clone()), floor: generation };
+        let event = self.channel.message(&change);
         let mut call = self.on(&self.scripts.reject, &place.unit, Some(place));
-        call.arg(generation.get()).arg(strikes).arg(&self.channel).arg(payload(&event));
+        call.arg(generation.get()).arg(strikes).arg(self.channel.name()).arg(event.text).arg(event.code);
         self.word(&call).await.map(drop)
     }
 
     async fn import(&self, import: &Import<'_>) -> Result<Written, StoreError> {
         let sealed = seal_secrets(&self.ring, import.unit, import.next, import.secrets)?;
         let floor = Generation::new(import.next.get().saturating_sub(1));
-        let event = Change { unit: import.unit.clone(), token: None, floor };
+        let event = self.channel.message(&Change { unit: import.unit.clone(), token: None, floor });
         let mut call = self.on(&self.scripts.import, import.unit, None);
         call.arg(import.attempt.as_str()).arg(import.expected.get()).arg(import.next.get());
-        call.arg(sealed.0).arg(&self.channel).arg(payload(&event));
+        call.arg(sealed.0).arg(self.channel.name()).arg(event.text).arg(event.code);
         self.write(&call).await
     }
 
@@ -312,11 +325,11 @@ impl Store for Redis {
         let token = known.token.and_then(|(place, token)| Some((place, token, left(token)?)));
         let sealed_token = token.map(|(place, token, _)| seal_token(&self.ring, place, token)).transpose()?;
         let floor = Generation::new(known.revision.get().saturating_sub(1));
-        let event = Change { unit: known.unit.clone(), token: None, floor };
+        let event = self.channel.message(&Change { unit: known.unit.clone(), token: None, floor });
         let mut call = self.on(&self.scripts.reassert, known.unit, token.map(|(place, _, _)| place));
         call.arg(known.attempt.as_str()).arg(known.revision.get()).arg(sealed.0);
         call.arg(sealed_token.map(|token| token.0).unwrap_or_default()).arg(token.map_or(0, |(_, _, ttl)| ttl));
-        call.arg(&self.channel).arg(payload(&event));
+        call.arg(self.channel.name()).arg(event.text).arg(event.code);
         self.write(&call).await
     }
 

@@ -19,7 +19,10 @@ use super::{
     AttemptId, Census, Commit, GrantSecrets, StoreError,
     census::Counter,
     names::{Place, TokenName, UnitName},
-    record::{grant_seat, micros, open_secrets, open_token, seal_secrets, seal_token, token_key, token_seat},
+    record::{
+        StoredToken, grant_seat, micros, open_ended_token, open_secrets, seal_secrets, seal_token, token_key,
+        token_seat,
+    },
     seal::{Ring, Sealed},
 };
 use crate::{
@@ -184,9 +187,12 @@ impl Inner {
         let entry: Entry = serde_json::from_slice(text).map_err(damaged)?;
         let place = Place { unit: UnitName::from(&*entry.unit), token: TokenName::from(&*entry.token) };
         let left = entry.expires_us.map(|at| Duration::from_micros(at.saturating_sub(now_us())));
+        // What counts is the refresh token beside it; by the store's clock no time has passed that this process knows of.
+        let now_us = entry.next.get();
+        let stored = StoredToken { generation: entry.next, sealed: &entry.sealed_token, remaining: left, now_us };
         Ok(Spooled {
             secrets: open_secrets(&self.ring, &place.unit, entry.next, &entry.sealed_grant)?,
-            token: open_token(&self.ring, &place, entry.next, &entry.sealed_token, left, &Moment::now())?,
+            token: open_ended_token(&self.ring, &place, &stored, &Moment::now())?,
             attempt: AttemptId::from(entry.attempt),
             expected: entry.expected,
             next: entry.next,

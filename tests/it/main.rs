@@ -48,6 +48,9 @@ mod reflection;
 // Whom the system trusts to vouch for providers.
 mod authorities;
 
+// What replicas tell each other, and what others say on their channel.
+mod events;
+
 // Tokens for one replica alone, while the store is away.
 mod outage;
 

@@ -15,7 +15,7 @@ use crate::{
     store::{
         AttemptId, Found, Loaded, StoreError, Written,
         names::{Names, Place, UnitName},
-        record::{GrantRow, micros, open_token, token_key},
+        record::{GrantRow, StoredToken, micros, open_token, token_key},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
@@ -136,11 +136,9 @@ impl File {
     }
 
     fn open_token(&self, place: &Place, row: &TokenRow, now: u64, asked: &Moment) -> Result<Option<Token>, StoreError> {
-        let left = row.expires_us.map(|at| Duration::from_micros(at.saturating_sub(now)));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Ok(None);
-        }
-        open_token(&self.ring, place, row.generation, &row.sealed, left, asked).map(Some)
+        let remaining = row.expires_us.map(|at| Duration::from_micros(at.saturating_sub(now)));
+        let stored = StoredToken { generation: row.generation, sealed: &row.sealed, remaining, now_us: now };
+        open_token(&self.ring, place, &stored, asked)
     }
 
     /// Writes a new revision of a grant, and the token that came with it, in one transaction. Everything that was noted

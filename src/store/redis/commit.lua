@@ -1,5 +1,5 @@
 -- ARGV: 1 attempt, 2 expected revision, 3 next revision, 4 sealed grant, 5 sealed token, 6 token's TTL in ms (0: none),
--- 7 channel, 8 event, 9 token's whole life in ms.
+-- 7 channel, 8 event, 9 token's whole life in ms, 10 the event's code.
 -- The fence is the revision and not the lease: an answer that came late may hold the only living refresh token.
 if revision() ~= ARGV[2] then
   local done = redis.call('HGET', KEYS[1], 'attempt') == ARGV[1]
@@ -21,6 +21,6 @@ if ARGV[6] ~= '0' then
   local most = (tonumber(ARGV[3]) - time) / 1000 + tonumber(ARGV[9])
   redis.call('PEXPIRE', KEYS[3], text(math.max(1, math.min(tonumber(ARGV[6]), math.floor(most)))))
 end
-redis.call('PUBLISH', ARGV[7], ARGV[8])
+publish(ARGV[7], ARGV[8], ARGV[10], ARGV[3] - 1, time)
 release(ARGV[1])
 return 'done'

@@ -12,7 +12,7 @@ use super::{
     address::{Address, Endpoint, Kind},
     contact::{Contact, Pusher, Pushes, in_time, look, passing},
     durable::Durability,
-    event::{HEARTBEAT, Push, meaning},
+    event::{Channel, Push},
     primaries::Primaries,
     pulse::PERIOD,
 };
@@ -29,7 +29,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Dialer {
     contact: Arc<Contact>,
     way: Way,
-    channel: String,
+    channel: Arc<Channel>,
 }
 
 /// Who says where the data is.
@@ -41,7 +41,7 @@ enum Way {
 
 impl Dialer {
     /// Makes nothing yet; the error is about the configuration.
-    pub(super) fn new(config: &RedisConfig, channel: &str) -> Result<Self, StoreError> {
+    pub(super) fn new(config: &RedisConfig, channel: Arc<Channel>) -> Result<Self, StoreError> {
         let address = Address::parse(config.url.expose_secret())
             .map_err(|error| StoreError::Open(format!("store.url {error}: {}", error.remedy())))?;
         let contact = Arc::new(contact(config, &address)?);
@@ -51,7 +51,7 @@ impl Dialer {
             Kind::Sentinel { primary } => Way::Sentinels(Sentinels::new(config, &address, primary)),
             Kind::Cluster => Way::Cluster(Seeds::new(endpoints)),
         };
-        Ok(Self { contact, way, channel: channel.to_owned() })
+        Ok(Self { contact, way, channel })
     }
 
     /// Makes connections to servers that take writes, and listens on the channel until something was heard there.
@@ -65,9 +65,9 @@ impl Dialer {
         let primaries = self.primaries(&pusher).await?;
         // A cluster passes every message on to all of its nodes, so that one of them is enough to listen to.
         let (_, mut listener) = primaries.present().next().ok_or_else(|| passing("no node is there to listen to"))?;
-        listener.subscribe(&self.channel).await?;
+        listener.subscribe(self.channel.name()).await?;
         self.say(&primaries).await?;
-        in_time(PERIOD, heartbeat(&mut pushes)).await?;
+        in_time(PERIOD, self.heartbeat(&mut pushes)).await?;
         Ok((primaries, pushes))
     }
 
@@ -76,7 +76,24 @@ impl Dialer {
     pub(super) async fn say(&self, primaries: &Primaries) -> RedisResult<()> {
         let (_, mut speaker) =
             primaries.present().next_back().ok_or_else(|| passing("no node is there to speak to"))?;
-        redis::cmd("PUBLISH").arg(&self.channel).arg(HEARTBEAT).query_async(&mut speaker).await
+        redis::cmd("PUBLISH").arg(self.channel.name()).arg(self.channel.heartbeat()).query_async(&mut speaker).await
+    }
+
+    /// The channel that is listened to.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Waits until the channel is heard. What is said before is about times in which nothing in memory is believed.
+    async fn heartbeat(&self, pushes: &mut Pushes) -> RedisResult<()> {
+        while let Some(push) = pushes.recv().await {
+            match self.channel.meaning(&push) {
+                Some(Push::Heartbeat) => return Ok(()),
+                Some(Push::Lost) => break,
+                Some(Push::Changed(_) | Push::Unverified { .. }) | None => {}
+            }
+        }
+        Err(passing("the connection was lost before anything was heard"))
     }
 
     async fn primaries(&self, pusher: &Pusher) -> RedisResult<Primaries> {
@@ -107,18 +124,6 @@ impl Dialer {
             Way::Cluster(seeds) => seeds.look(primaries).await,
         }
     }
-}
-
-/// Waits until the channel is heard. What is said before is about times in which nothing in memory is believed.
-async fn heartbeat(pushes: &mut Pushes) -> RedisResult<()> {
-    while let Some(push) = pushes.recv().await {
-        match meaning(&push) {
-            Some(Push::Heartbeat) => return Ok(()),
-            Some(Push::Lost) => break,
-            Some(Push::Changed(_)) | None => {}
-        }
-    }
-    Err(passing("the connection was lost before anything was heard"))
 }
 
 async fn look_at(primaries: &Primaries, kind: &Kind) -> RedisResult<()> {

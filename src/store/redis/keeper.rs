@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{
     contact::{Pushes, in_time},
     dial::Dialer,
-    event::{Push, meaning},
+    event::Push,
     link::{Line, RESPONSE_TIMEOUT, State},
     primaries::Primaries,
     pulse::Pulse,
@@ -65,9 +65,10 @@ impl Keeper {
             tokio::select! {
                 // What has arrived counts before the time that has passed.
                 biased;
-                push = pushes.recv() => match push.as_ref().map(meaning) {
+                push = pushes.recv() => match push.as_ref().map(|push| dialer.channel().meaning(push)) {
                     None | Some(Some(Push::Lost)) => return true,
                     Some(Some(Push::Changed(change))) => tell(events, Event::Changed(change)),
+                    Some(Some(Push::Unverified { unit, token })) => tell(events, Event::Unverified { unit, token }),
                     Some(Some(Push::Heartbeat)) => pulse = Pulse::new(Instant::now(), rand::random()),
                     Some(None) => {}
                 },

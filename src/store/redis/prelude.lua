@@ -100,6 +100,12 @@ local function past()
   return table.concat(attempts, ' ')
 end
 
+-- Tells every replica of a change. A floor is a generation, and so earlier than the store's time. Where it is not, the code
+-- that proves the event is left out: replicas then look, and take no floor that would keep later tokens out of their memory.
+local function publish(channel, event, code, floor, time)
+  redis.call('PUBLISH', channel, tonumber(floor) < time and event .. ' ' .. code or event)
+end
+
 local function release(owner)
   if redis.call('GET', KEYS[2]) == owner then
     redis.call('DEL', KEYS[2])

@@ -1,5 +1,5 @@
 -- ARGV: 1 attempt, 2 revision, 3 sealed grant, 4 sealed token (empty: none), 5 token's TTL in ms (0: none), 6 channel,
--- 7 event.
+-- 7 event, 8 the event's code.
 if number(redis.call('HGET', KEYS[1], 'rev')) >= tonumber(ARGV[2]) then
   return 'moved'
 end
@@ -14,5 +14,5 @@ if ARGV[4] ~= '' then
     redis.call('PEXPIRE', KEYS[3], ARGV[5])
   end
 end
-redis.call('PUBLISH', ARGV[6], ARGV[7])
+publish(ARGV[6], ARGV[7], ARGV[8], ARGV[2] - 1, time)
 return 'done'

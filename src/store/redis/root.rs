@@ -108,7 +108,7 @@ impl Root {
         loop {
             match trust.events.try_recv() {
                 Ok(Event::Gap) | Err(TryRecvError::Lagged(_)) => trust.seen = false,
-                Ok(Event::Changed(_) | Event::Heard) => {}
+                Ok(Event::Changed(_) | Event::Unverified { .. } | Event::Heard) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return trust.seen,
             }
         }

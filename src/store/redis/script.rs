@@ -11,7 +11,7 @@ use crate::{
     store::{
         GrantRecord, Rest, StoreError, TokenRefusal,
         names::{Place, UnitName},
-        record::{GrantRow, MAX_WAIT, left, open_token},
+        record::{GrantRow, MAX_WAIT, StoredToken, left, open_token},
         seal::{Ring, Sealed},
     },
     token::{Generation, Token},
@@ -149,6 +149,8 @@ pub(super) struct Seen {
     pub(super) lease_left: Duration,
     pub(super) record: Option<GrantRecord>,
     pub(super) token: Option<Token>,
+    /// The generation of a token that is there and has ended.
+    pub(super) ended: Option<Generation>,
     pub(super) next: Generation,
     pub(super) refusal: Option<TokenRefusal>,
 }
@@ -161,10 +163,10 @@ pub(super) fn open(view: View, ring: &Ring, place: &Place, asked: &Moment) -> Re
         true => None,
         false => Some(row(&place.unit, fields)?.open(ring, &place.unit, now)?),
     };
-    let token = token_of(token, ring, place, asked)?;
+    let (token, ended) = token_of(token, ring, place, now, asked)?;
     let next = record.as_ref().map_or(Generation::ZERO, |record| record.revision).next(now);
     let refusal = refusal_of(refusal, &place.unit, now)?;
-    Ok(Seen { status, lease_left: millis(lease_left), record, token, next, refusal })
+    Ok(Seen { status, lease_left: millis(lease_left), record, token, ended, next, refusal })
 }
 
 fn refusal_of(reply: Vec<Value>, unit: &UnitName, now_us: u64) -> Result<Option<TokenRefusal>, StoreError> {
@@ -221,19 +223,26 @@ fn number<T: FromStr + Default>(unit: &UnitName, word: Option<String>) -> Result
     word.map_or(Ok(T::default()), |word| word.parse()).map_err(|_| damaged(unit))
 }
 
-fn token_of(reply: Vec<Value>, ring: &Ring, place: &Place, asked: &Moment) -> Result<Option<Token>, StoreError> {
+/// The token, or the generation of one that has ended.
+fn token_of(
+    reply: Vec<Value>,
+    ring: &Ring,
+    place: &Place,
+    now_us: u64,
+    asked: &Moment,
+) -> Result<(Option<Token>, Option<Generation>), StoreError> {
     if reply.is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let (generation, sealed, left): (u64, Vec<u8>, i64) =
         from_redis_value(Value::Array(reply)).map_err(|_| damaged(&place.unit))?;
+    let (generation, sealed) = (Generation::new(generation), Sealed(sealed));
     // PTTL: -1 is a key without TTL, 0 and -2 one that goes in this very moment.
-    let remaining = match left {
-        -1 => None,
-        1.. => Some(millis(left)),
-        _ => return Ok(None),
-    };
-    open_token(ring, place, Generation::new(generation), &Sealed(sealed), remaining, asked).map(Some)
+    let remaining = (left != -1).then(|| millis(left));
+    let stored = StoredToken { generation, sealed: &sealed, remaining, now_us };
+    let token = open_token(ring, place, &stored, asked)?;
+    let ended = token.is_none().then_some(generation);
+    Ok((token, ended))
 }
 
 /// Reads the reply of `cooling`: the cause, empty if there is none, and the PTTL.

@@ -12,6 +12,7 @@ pub async fn change(events: &mut Receiver<Event>) -> Change {
         let event = timeout(PATIENCE, events.recv()).await.expect("an event within the limit").unwrap();
         match event {
             Event::Changed(change) => return change,
+            Event::Unverified { .. } => panic!("an event without proof: {event:?}"),
             Event::Gap => panic!("a gap, but nothing broke"),
             // The shared store says so when it begins to listen.
             Event::Heard => {}

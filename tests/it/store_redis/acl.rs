@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs};
 
-use bearerd::store::{Event, Step};
+use bearerd::{
+    secret::ExposeSecret,
+    store::{Event, Step},
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -74,6 +77,43 @@ async fn the_documented_user_may_do_what_is_done_and_nothing_else() {
     let own = ["hello", "config|resetstat", "acl|log", "client|setinfo", "client"];
     let done: BTreeSet<String> = done.filter(|command| !own.contains(command)).map(str::to_owned).collect();
     assert_eq!(done, commands);
+}
+
+/// Case 45: whoever has the password reaches no other key and no other channel.
+#[tokio::test]
+async fn the_documented_user_reaches_no_foreign_key_and_no_foreign_channel() {
+    let (redis, config, _, _file) = guarded().await;
+    let _: () = redis.cli(&["SET", "foreign", "x"]).await;
+    let _: () = redis.cli(&["HSET", "bearer:{crm/u}:grant", "rev", "1"]).await;
+    let login = format!("{}:{}@", config.username.unwrap(), config.password.unwrap().expose_secret());
+    let client = redis::Client::open(redis.url().replace("redis://", &format!("redis://{login}"))).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let script = "return redis.call(ARGV[1], KEYS[1], ARGV[2])";
+    for words in [
+        vec!["GET", "foreign"],
+        vec!["SET", "foreign", "y"],
+        vec!["EVAL", script, "1", "foreign", "SET", "y"],
+        vec!["EVAL", script, "1", "bearer:{crm/u}:grant", "HGET", "rev"],
+        vec!["EVAL", "return redis.call('PUBLISH', ARGV[1], 'x')", "0", "foreign"],
+        vec!["PUBLISH", "foreign", "x"],
+        vec!["PUBLISH", "bearerd:events:foreign", "x"],
+        vec!["SUBSCRIBE", "foreign"],
+        vec!["PSUBSCRIBE", "*"],
+        vec!["KEYS", "*"],
+        vec!["CONFIG", "GET", "*"],
+        vec!["FLUSHALL"],
+    ] {
+        let answer: redis::RedisResult<redis::Value> =
+            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await;
+        let error = answer.expect_err(&format!("{words:?} was allowed"));
+        let text = error.to_string();
+        let denied = ["NoPerm", "ACL failure", "can't publish", "can't access"].iter().any(|word| text.contains(word));
+        assert!(denied || error.code() == Some("NOPERM"), "{words:?}: {text}");
+    }
+    assert_eq!(redis.cli::<String>(&["GET", "foreign"]).await, "x");
+    // The same user's own key and channel, so that it was not for another reason.
+    let _: () = redis::cmd("SET").arg("bearerd:own").arg("x").query_async(&mut connection).await.unwrap();
+    let _: () = redis::cmd("PUBLISH").arg("bearerd:events").arg("x").query_async(&mut connection).await.unwrap();
 }
 
 #[tokio::test]

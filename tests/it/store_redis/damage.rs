@@ -1,12 +1,14 @@
 //! Records that somebody damaged: told as unreadable, never taken for something else, and left as they are.
 
 use bearerd::{
+    clock::Moment,
     failure::FailureCause,
     store::{Claim, Claimed, Dispatch, Purpose, Settle, Step, Verdict},
 };
 use redis::{AsyncConnectionConfig, FromRedisValue};
 
 use super::*;
+use crate::store_contract::held;
 
 /// Runs a command, and waits longer for its answer than is usual: values can be large here.
 async fn patiently<T: FromRedisValue>(redis: &Redis, words: &[&str]) -> T {
@@ -218,4 +220,35 @@ async fn case_46_a_record_as_large_as_two_answers_of_a_provider_is_read() {
     let fill = format!("{} redis.call('HSET', KEYS[1], 'filler', bytes)", bytes(MANY));
     let _: () = patiently(&redis, &["EVAL", &fill, "1", &grant]).await;
     assert_eq!(desk.token().await.as_deref(), Some("first-access"));
+}
+
+/// S13: a key's TTL is the store's word alone, and is not believed beyond what is sealed.
+#[tokio::test]
+async fn case_35_a_token_whose_key_lost_its_ttl_ends_all_the_same() {
+    const LIFE: Duration = Duration::from_millis(1_500);
+    let (store, redis) = new_store().await;
+    let (kept, restored) = (Desk::of(&store, "kept", "read"), Desk::of(&store, "restored", "read"));
+    let key = |desk: &Desk| format!("test:{{{}}}:token:{}", desk.place.unit.as_str(), desk.place.token.as_str());
+    let began = Moment::now();
+    for desk in [&kept, &restored] {
+        let attempt = AttemptId::random();
+        let (_, next) = held(desk.claim(&attempt).await);
+        let token = bearer(next, "brief", Some(LIFE));
+        desk.commit_token(&attempt, Generation::ZERO, &token, "brief").await.unwrap();
+    }
+    let _: i64 = redis.cli(&["PERSIST", &key(&kept)]).await;
+    let copy: Vec<u8> = redis.cli(&["DUMP", &key(&restored)]).await;
+    assert_eq!(kept.token().await.as_deref(), Some("brief"));
+    eventually(PATIENCE, async || kept.token().await.is_none() && restored.token().await.is_none()).await;
+    assert!(Moment::now().since(&began) + Duration::from_millis(5) > LIFE);
+
+    let mut connection = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let restore = redis::cmd("RESTORE").arg(key(&restored)).arg(0).arg(copy).arg("REPLACE").to_owned();
+    let _: () = restore.query_async(&mut connection).await.unwrap();
+    for desk in [&kept, &restored] {
+        assert_eq!(redis.cli::<i64>(&["PTTL", &key(desk)]).await, -1);
+        assert_eq!(desk.token().await, None);
+        // Nor does it keep the next one from being made.
+        held(desk.claim_for(&AttemptId::random(), LONG, Generation::ZERO).await);
+    }
 }

@@ -29,7 +29,8 @@ async fn deaf_proxy(redis: &Redis) -> (String, Arc<AtomicBool>) {
                 let (mut questions, mut answers) = client.into_split();
                 let (mut from, mut to) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
                 tokio::spawn(async move { tokio::io::copy(&mut questions, &mut to).await });
-                let mut bytes = Vec::new();
+                // Room for whole messages, which are looked for.
+                let mut bytes = Vec::with_capacity(64 * 1024);
                 // An end is no news.
                 while from.read_buf(&mut bytes).await.is_ok_and(|length| length > 0) {
                     if deaf.load(Ordering::SeqCst) {

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Client, FromRedisValue, RedisError, cmd};
+use ::redis::{AsyncConnectionConfig, Client, FromRedisValue, PushInfo, PushKind, RedisError, cmd};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::{
     PATIENCE, Process, eventually,
@@ -174,6 +175,25 @@ impl Redis {
     pub async fn is_in_sync(&self) -> bool {
         let info = self.try_cli::<String>(&["INFO", "replication"]).await.unwrap_or_default();
         info.contains("master_link_status:up") && info.contains("master_sync_in_progress:0")
+    }
+
+    /// What is said on a channel from here on.
+    pub async fn listen(&self, channel: &str) -> mpsc::UnboundedReceiver<String> {
+        let (sender, mut pushes) = mpsc::unbounded_channel();
+        let config = AsyncConnectionConfig::new().set_push_sender(sender);
+        let client = Client::open(format!("{}?protocol=resp3", self.url())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+        connection.subscribe(channel).await.unwrap();
+        let (heard, messages) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(PushInfo { kind, data }) = pushes.recv().await {
+                if kind == PushKind::Message && heard.send(::redis::from_redis_value_ref(&data[1]).unwrap()).is_err() {
+                    break;
+                }
+            }
+            drop(connection);
+        });
+        messages
     }
 
     /// Runs one command, which the server may refuse.
