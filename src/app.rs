@@ -2,7 +2,6 @@
 
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     signal::unix::Signal,
     sync::watch,
@@ -11,7 +10,7 @@ use tokio::{
 };
 use tracing::{field, info, warn};
 
-use self::{proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore};
+use self::{descriptors::Connections, proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore};
 use crate::{
     api::{Api, Live},
     audit::{Audit, AuditError},
@@ -29,6 +28,7 @@ use crate::{
     upstream::Upstream,
 };
 
+mod descriptors;
 mod proofs;
 mod reload;
 mod socket;
@@ -54,7 +54,7 @@ pub struct App {
     shutdown_timeout: Duration,
     ready: watch::Sender<bool>,
     stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<Result<(), ServerError>>>,
+    servers: Vec<JoinHandle<()>>,
     upkeep: JoinHandle<()>,
     proofs: JoinHandle<()>,
     socket: Option<SocketFile>,
@@ -86,6 +86,7 @@ impl App {
     /// Starts the service: store, broker, then the listeners, so that whoever can connect is served.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
+        let connections = Connections::within_descriptors(&config);
         let ring = store::ring(&config.store, &config.seal)?;
         let opened = store::open(&config.store, ring.clone()).await?;
         let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
@@ -105,9 +106,11 @@ impl App {
         let proofs = tokio::spawn(keep_identity(identity, followed));
         let stopped = || until(stop.subscribe());
         let counted = Arc::clone(&telemetry);
-        let serving = server::grpc(listeners, api.clone(), settings(&config), counted, is_ready.clone(), stopped());
-        let probes = server::admin(admin_listener, Arc::clone(&telemetry), is_ready, stopped());
-        let servers = vec![tokio::spawn(serving.map(Ok)), tokio::spawn(probes)];
+        let settings = settings(&config, connections);
+        let serving = server::grpc(listeners, api.clone(), settings, counted, is_ready.clone(), stopped());
+        let counted = Arc::clone(&telemetry);
+        let probes = server::admin(admin_listener, connections.admin(&config), counted, is_ready, stopped());
+        let servers = vec![tokio::spawn(serving), tokio::spawn(probes)];
         announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
         let change = Some(Change { started: config, opened, ring, spool, api, telemetry });
@@ -141,7 +144,7 @@ impl App {
     pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let failed = tokio::select! {
             () = shutdown => None,
-            failed = first_end(&mut self.servers) => Some(failed),
+            () = first_end(&mut self.servers) => Some(AppError::Ended),
         };
         self.stop().await;
         failed.map_or(Ok(()), Err)
@@ -200,12 +203,12 @@ async fn listeners(config: &Config, followed: &mut Vec<Followed>) -> Result<(Lis
     Ok((Listeners { tcp, unix }, file))
 }
 
-fn settings(config: &Config) -> ServerConfig {
+fn settings(config: &Config, connections: Connections) -> ServerConfig {
     ServerConfig {
         reflection: config.server.reflection,
         max_message_bytes: config.server.max_message_bytes,
-        max_connections: config.server.max_connections,
-        max_connections_per_address: config.server.max_connections_per_address,
+        max_connections: connections.grpc,
+        max_connections_per_address: connections.grpc_per_address,
         max_connection_age: config.server.max_connection_age,
         max_concurrent_streams: config.server.max_concurrent_streams,
     }
@@ -232,13 +235,9 @@ async fn until(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn first_end(servers: &mut Vec<JoinHandle<Result<(), ServerError>>>) -> AppError {
-    let (ended, at, _) = futures_util::future::select_all(servers.iter_mut()).await;
+async fn first_end(servers: &mut Vec<JoinHandle<()>>) {
+    let (_, at, _) = futures_util::future::select_all(servers.iter_mut()).await;
     servers.swap_remove(at);
-    match ended {
-        Ok(Err(error)) => AppError::Server(error),
-        Ok(Ok(())) | Err(_) => AppError::Ended,
-    }
 }
 
 /// The services, with what is in force at the start.

@@ -106,14 +106,29 @@ pub enum BodyError {
     /// The connection broke.
     #[error("the body did not arrive whole")]
     Broken,
+    /// Its receiver has no room for more.
+    #[error("there is no room for the body")]
+    NoRoom,
 }
 
 /// Reads a body up to a limit. One that comes in one piece, as most do, is not copied.
-pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn read_body(response: Response, limit: usize) -> Result<Bytes, BodyError> {
+    read_body_where(response, limit, |_| true).await
+}
+
+/// The same where `has_room` is asked for each piece, by its number of bytes, before it is kept.
+pub async fn read_body_where(
+    mut response: Response,
+    limit: usize,
+    has_room: impl Fn(usize) -> bool,
+) -> Result<Bytes, BodyError> {
     let mut body = Bytes::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
+        }
+        if !has_room(chunk.len()) {
+            return Err(BodyError::NoRoom);
         }
         body = joined(body, chunk);
     }

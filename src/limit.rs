@@ -18,8 +18,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::damper::Damper;
+use self::bodies::Total;
+pub use self::{bodies::Bodies, damper::Damper};
 
+mod bodies;
 mod damper;
 
 /// The limits.
@@ -33,6 +35,10 @@ pub struct LimitConfig {
     pub max_in_flight: usize,
     /// How many of them may be one caller's.
     pub max_in_flight_per_caller: usize,
+    /// How much the bodies of all calls under way may take, in bytes.
+    pub max_call_body_bytes: usize,
+    /// How much of it the bodies of one caller's calls may take.
+    pub max_call_body_bytes_per_caller: usize,
 }
 
 /// One request too many; try again after this time.
@@ -44,6 +50,7 @@ pub struct Excess(pub Duration);
 pub struct Limits {
     slots: Arc<Semaphore>,
     accounts: Accounts,
+    bodies: Arc<Total>,
     start: Instant,
 }
 
@@ -65,6 +72,8 @@ struct Account {
     /// When it will have paid for what it sent, in nanoseconds.
     paid_at: AtomicU64,
     under_way: AtomicUsize,
+    /// How many bytes the bodies of its calls hold.
+    bodies: AtomicUsize,
 }
 
 /// Callers that are remembered. With more of them at once, some of those that were quiet start afresh.
@@ -77,7 +86,8 @@ impl Limits {
     /// Limits from here on.
     pub fn new(config: &LimitConfig) -> Self {
         let slots = config.max_in_flight.min(Semaphore::MAX_PERMITS);
-        Self { slots: Arc::new(Semaphore::new(slots)), accounts: Accounts::new(config), start: Instant::now() }
+        let bodies = Arc::new(Total::new(config.max_call_body_bytes, config.max_call_body_bytes_per_caller));
+        Self { slots: Arc::new(Semaphore::new(slots)), accounts: Accounts::new(config), bodies, start: Instant::now() }
     }
 
     /// Takes on a request, whoever sends it.
@@ -97,6 +107,11 @@ impl Limits {
     /// [`Excess`], if it sends more than it may, or has as many under way as it may.
     pub fn count(&self, caller: &str) -> Result<Counted, Excess> {
         self.accounts.count(caller, self.start.elapsed())
+    }
+
+    /// What the bodies of a call of this caller will hold: nothing yet.
+    pub fn bodies(&self, counted: &Counted) -> Bodies {
+        Bodies::new(Arc::clone(&self.bodies), Arc::clone(&counted.account))
     }
 }
 
@@ -154,8 +169,14 @@ impl Accounts {
 mod tests {
     use super::*;
 
-    const CONFIG: LimitConfig =
-        LimitConfig { requests_per_second: 10, burst: 5, max_in_flight: 2, max_in_flight_per_caller: 1 };
+    const CONFIG: LimitConfig = LimitConfig {
+        requests_per_second: 10,
+        burst: 5,
+        max_in_flight: 2,
+        max_in_flight_per_caller: 1,
+        max_call_body_bytes: 100,
+        max_call_body_bytes_per_caller: 50,
+    };
 
     fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)

@@ -12,7 +12,7 @@ use self::{accept::Acceptor, services::Services};
 use crate::{api::Live, telemetry::Telemetry};
 
 pub use self::{
-    admin::admin,
+    admin::{ADMIN_CONNECTIONS, AdminConfig, admin},
     tls::{ClientsConfig, Tls, TlsConfig, TlsError},
 };
 

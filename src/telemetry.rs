@@ -25,7 +25,8 @@ pub struct RequestLabels {
 /// Labels of a connection that was not served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ConnectionLabels {
-    /// `limit`, `address` (too many of one), `handshakes` (too many at a time), `no_room`, `handshake` (it failed) or `timeout`.
+    /// `limit`, `address` (too many of one), `handshakes` (too many at a time), `no_room`, `handshake` (it failed), `timeout`, or
+    /// `admin` (too many on the admin port, or too many of one address there).
     pub cause: &'static str,
 }
 
@@ -68,7 +69,7 @@ pub struct Telemetry {
     pub audit_lost: Counter,
     /// `bearerd_connections`: gRPC connections that are open.
     pub connections: Gauge,
-    /// `bearerd_connections_refused_total`: gRPC connections that were closed before they were served, by cause.
+    /// `bearerd_connections_refused_total`: connections that were closed before they were served, by cause.
     pub connections_refused: Family<ConnectionLabels, Counter>,
     /// `bearerd_cached_tokens`
     pub cached_tokens: Gauge,

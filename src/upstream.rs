@@ -9,6 +9,7 @@ use http::{
 };
 use reqwest::{Request, Response};
 use tokio::{
+    sync::Semaphore,
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
@@ -25,8 +26,9 @@ use crate::{
         BodyError, ClientError, UpstreamClients,
         address::{AddressKind, kind},
         coding::{self, CodingProblem},
-        not_allowed, read_body,
+        not_allowed, read_body_where,
     },
+    limit::Bodies,
     secret::{self, ExposeSecret, SecretString},
     token::Token,
 };
@@ -40,11 +42,15 @@ pub mod target;
 /// that cost a good part of a second.
 const READ_HERE: usize = 64 * 1024;
 
+/// How many answers are read on such threads at a time: each can need memory for two bodies beside the one that is counted.
+const READ_THERE: usize = 8;
+
 /// Sends calls through. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Upstream {
     clients: UpstreamClients,
     scrubbers: Arc<Scrubbers>,
+    readers: Arc<Semaphore>,
 }
 
 /// A request without its credentials, checked.
@@ -60,6 +66,8 @@ pub struct Prepared {
     pub body: Bytes,
     /// The largest answer that is taken, in bytes.
     pub max_response_bytes: usize,
+    /// Where its bodies are counted.
+    pub bodies: Arc<Bodies>,
 }
 
 /// An upstream's answer, cleared of the token.
@@ -90,12 +98,15 @@ pub enum UpstreamError {
     /// The answer is larger than the credential's `max_response_bytes`.
     #[error("the upstream's answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// The bodies of calls under way take as much memory as they may. The request was sent.
+    #[error("the bodies of calls under way take as much memory as they may")]
+    NoRoom,
 }
 
 impl Upstream {
     /// A sender on these clients, which must neither follow redirects nor repeat requests.
     pub fn new(clients: UpstreamClients) -> Self {
-        Self { clients, scrubbers: Arc::default() }
+        Self { clients, scrubbers: Arc::default(), readers: Arc::new(Semaphore::new(READ_THERE)) }
     }
 
     /// Sends a request with a token, once, within the fence of its credential.
@@ -120,8 +131,8 @@ impl Upstream {
             Err(_) => return Err(UpstreamError::NoAnswer("time ran out".into())),
         };
         let answer = async {
-            let received = receive(response, fence, prepared.max_response_bytes).await?;
-            received.read(self.scrubbers.of(token)).await
+            let received = receive(response, fence, prepared).await?;
+            received.read(self.scrubbers.of(token), &self.readers).await
         };
         match timeout_at(deadline, answer).await {
             Ok(read) => read,
@@ -159,32 +170,39 @@ struct Received {
     fields: HeaderMap,
     answer: UpstreamAnswer,
     limit: usize,
+    bodies: Arc<Bodies>,
 }
 
-async fn receive(response: Response, fence: &Fence, limit: usize) -> Result<Received, UpstreamError> {
+async fn receive(response: Response, fence: &Fence, prepared: &Prepared) -> Result<Received, UpstreamError> {
     let (status, fields) = (response.status().as_u16(), response.headers().clone());
-    let body = read_body(response, limit).await.map_err(|error| match error {
+    let (limit, bodies) = (prepared.max_response_bytes, Arc::clone(&prepared.bodies));
+    let has_room = |bytes| bodies.hold(bytes).is_ok();
+    let body = read_body_where(response, limit, has_room).await.map_err(|error| match error {
         BodyError::TooLarge(limit) => UpstreamError::TooLarge(limit),
         BodyError::Broken => UpstreamError::NoAnswer("the connection broke".into()),
+        BodyError::NoRoom => UpstreamError::NoRoom,
     })?;
     let headers = headers::to_caller(&fields, fence);
     let challenges = fields.get_all(WWW_AUTHENTICATE).iter().map(headers::text).collect();
-    Ok(Received { fields, answer: UpstreamAnswer { status, headers, challenges, body }, limit })
+    Ok(Received { fields, answer: UpstreamAnswer { status, headers, challenges, body }, limit, bodies })
 }
 
 impl Received {
     /// The answer, plain and without the token.
-    async fn read(self, scrubber: Arc<Scrubber>) -> Result<UpstreamAnswer, UpstreamError> {
+    async fn read(self, scrubber: Arc<Scrubber>, readers: &Semaphore) -> Result<UpstreamAnswer, UpstreamError> {
         if self.answer.body.len() <= READ_HERE && !self.fields.contains_key(CONTENT_ENCODING) {
             return self.plain().map(|answer| scrubber.answer(answer));
         }
+        // It is never closed.
+        let _reader = readers.acquire().await.ok();
         let read = spawn_blocking(move || self.plain().map(|answer| scrubber.answer(answer)));
         read.await.unwrap_or_else(|_| Err(UpstreamError::NoAnswer("it was not read to its end".into())))
     }
 
     /// The answer without the content coding of its body.
     fn plain(self) -> Result<UpstreamAnswer, UpstreamError> {
-        let Self { fields, mut answer, limit } = self;
+        let Self { fields, mut answer, limit, bodies } = self;
+        let coded = answer.body.len();
         let plain = coding::plain(&fields, answer.body, limit).map_err(|error| match error.problem {
             CodingProblem::TooLarge => UpstreamError::TooLarge(limit),
             CodingProblem::Unknown(_) | CodingProblem::Damaged(_) | CodingProblem::TooMany => {
@@ -192,6 +210,7 @@ impl Received {
             }
         })?;
         answer.body = plain.body;
+        bodies.hold(answer.body.len().saturating_sub(coded)).map_err(|_| UpstreamError::NoRoom)?;
         answer.headers.retain(|(name, _)| !plain.was_coded || name != CONTENT_ENCODING.as_str());
         Ok(answer)
     }

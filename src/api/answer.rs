@@ -20,7 +20,7 @@ use crate::{
     audit::{CANCELLED, Entry},
     caller::Caller,
     identity::{Proof, Remote},
-    limit::{Counted, Slot},
+    limit::{Bodies, Counted, Slot},
     policy::{self, Denied, Permit, StorePermit},
     secret::SecretString,
     trace::TraceId,
@@ -56,13 +56,18 @@ pub(super) struct Use {
     trace: TraceId,
     caller: Caller,
     _place: Slot,
-    _counted: Counted,
+    counted: Counted,
 }
 
 impl Use {
     /// What the log says beside each line about it. It is made only for work that has something to say.
     pub fn span(&self) -> Span {
         info_span!("request", rpc = self.rpc, caller = self.caller.name(), trace = %self.trace)
+    }
+
+    /// What the bodies of this caller's call will hold.
+    pub fn bodies(&self) -> Bodies {
+        self.api.limits.bodies(&self.counted)
     }
 
     /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
@@ -163,7 +168,7 @@ impl Rpc {
         self.caller = Some(caller.clone());
         let counted = self.api.limits.count(caller.name())?;
         let (api, entry) = (Arc::clone(&self.api), self.entry.clone());
-        work(Use { api, entry, rpc: self.rpc, trace: self.trace, caller, _place: place, _counted: counted }, message)
+        work(Use { api, entry, rpc: self.rpc, trace: self.trace, caller, _place: place, counted }, message)
     }
 
     /// The same for a caller whose token an issuer has to vouch for.

@@ -62,7 +62,13 @@ impl TokenService for Session {
         &self,
         request: Request<CallThroughRequest>,
     ) -> Result<Response<CallThroughResponse>, Status> {
-        self.answer("CallThrough", request, token::call_through).await
+        let holds = token::Holds::default();
+        let request = request.map(|message| (message, Arc::clone(&holds)));
+        let mut answer = self.answer("CallThrough", request, token::call_through).await?;
+        if let Some(bodies) = holds.get() {
+            answer.extensions_mut().insert(Arc::clone(bodies));
+        }
+        Ok(answer)
     }
 }
 

@@ -1,6 +1,10 @@
 //! `TokenService`: one function per rpc.
 
-use std::{ops::Deref, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tracing::Instrument;
 
@@ -11,6 +15,7 @@ use super::{
 };
 use crate::{
     broker::{Answered, Call, Error, Outcome, Rejected, Replay, Report, Reported, Served},
+    limit::Bodies,
     policy::{self, Action, Called},
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
@@ -45,13 +50,19 @@ pub(super) fn invalidate(by: Use, request: InvalidateTokenRequest) -> Worked<Inv
     })
 }
 
-pub(super) fn call_through(by: Use, request: CallThroughRequest) -> Worked<CallThroughResponse> {
+/// What the bodies of a call hold, for whoever sends the answer: they are given back when it was sent.
+pub(super) type Holds = Arc<OnceLock<Arc<Bodies>>>;
+
+pub(super) fn call_through(by: Use, (request, holds): (CallThroughRequest, Holds)) -> Worked<CallThroughResponse> {
     let CallThroughRequest { credential, subject, scopes, resources, method, path, headers, body, timeout, replay } =
         request;
     let asked = convert::asked(Action::Call, (&credential, &subject), (scopes, resources))?;
     let asked = policy::Request { call: Some(Called { method, path }), ..asked };
     let permit = by.permit(asked)?;
+    let bodies = Arc::clone(holds.get_or_init(|| Arc::new(by.bodies())));
+    bodies.hold(body.len())?;
     let call = Call {
+        bodies,
         headers: headers.into_iter().map(|header| (header.name, header.value)).collect(),
         body,
         timeout: convert::span("timeout", timeout)?,

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     grant::{Grant, StaticForm},
+    limit::Bodies,
     policy::{Called, Permit},
     rejection::{Evidence, Verdict},
     telemetry::CredentialLabels,
@@ -30,6 +31,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// Whether it may be sent twice.
     pub replay: Replay,
+    /// Where its bodies are counted; the one that it has is already.
+    pub bodies: Arc<Bodies>,
 }
 
 /// How long a fresh token that was rejected is given before the call is sent once more with it.
@@ -38,8 +41,8 @@ const PROPAGATION: Duration = Duration::from_millis(500);
 /// Whether a call may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Once more after a token rejection: the upstream refused the request before acting on it (RFC 9110 §9.2.2 allows
-    /// a repetition where it is known that the first was not applied).
+    /// Once more after a token rejection, where the upstream refused the request before acting on it (RFC 9110 §9.2.2 allows
+    /// a repetition where it is known that the first was not applied), or where repeating it does no harm.
     AfterRejection,
     /// Never.
     Never,
@@ -91,7 +94,14 @@ fn prepare(
             .map_err(TargetError::Header)?,
         body: call.body,
         max_response_bytes: credential.max_response_bytes,
+        bodies: call.bodies,
     })
+}
+
+/// A status below 400 says that the request was acted upon. A rule that calls it a rejection all the same looks at the body, which
+/// others may have written, so only what is idempotent (RFC 9110 §9.2.2) or says that it can be repeated is sent again.
+fn may_be_repeated(prepared: &Prepared, status: u16) -> bool {
+    status >= 400 || prepared.method.is_idempotent() || prepared.headers.contains_key("idempotency-key")
 }
 
 fn credential_field(grant: &Grant) -> &str {
@@ -135,11 +145,11 @@ impl Core {
             }
         };
         match replay {
-            Replay::Never => Ok(self.counted(target, Answered { refreshed, ..first })),
-            Replay::AfterRejection => {
+            Replay::AfterRejection if may_be_repeated(prepared, first.answer.status) => {
                 let answer = self.upstream.send(fence, prepared, &newer, deadline).await?;
                 Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed }))
             }
+            Replay::Never | Replay::AfterRejection => Ok(self.counted(target, Answered { refreshed, ..first })),
         }
     }
 

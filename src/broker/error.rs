@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     failure::FailureCause,
+    limit::SHORT_WAIT,
     store::{GrantRecord, GrantState, StoreError, TokenRefusal},
     upstream::{TargetError, UpstreamError},
 };
@@ -101,6 +102,7 @@ impl Error {
             Self::Upstream(UpstreamError::Unreachable(_)) => Reason::UpstreamUnreachable,
             Self::Upstream(UpstreamError::NoAnswer(_)) => Reason::UpstreamNoAnswer,
             Self::Upstream(UpstreamError::TooLarge(_)) => Reason::UpstreamAnswerTooLarge,
+            Self::Upstream(UpstreamError::NoRoom) => Reason::Overloaded,
         }
     }
 
@@ -112,11 +114,17 @@ impl Error {
             // Never nothing: it would be taken as an invitation to ask again at once.
             Self::RefreshInProgress { left } => Some((*left).max(SHORTEST_RETRY)),
             Self::StoreUnavailable(_) => Some(STORE_RETRY),
+            Self::Upstream(UpstreamError::NoRoom) => Some(SHORT_WAIT),
             Self::CredentialNotFound
             | Self::InvalidRequest { .. }
             | Self::Target(_)
             | Self::RecordUnreadable(_)
-            | Self::Upstream(_) => None,
+            | Self::Upstream(
+                UpstreamError::NotAllowed(_)
+                | UpstreamError::Unreachable(_)
+                | UpstreamError::NoAnswer(_)
+                | UpstreamError::TooLarge(_),
+            ) => None,
         }
     }
 

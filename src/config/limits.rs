@@ -3,7 +3,7 @@
 use super::{
     key::Key,
     reader::{Reader, Value},
-    value::{Wrong, number},
+    value::{Wrong, bytes, number},
 };
 use crate::limit::LimitConfig;
 
@@ -12,6 +12,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("burst"),
     Key::new("max_in_flight"),
     Key::new("max_in_flight_per_caller"),
+    Key::new("max_call_body_bytes"),
+    Key::new("max_call_body_bytes_per_caller"),
 ];
 
 /// What no caller reaches that means well: tokens are good for minutes.
@@ -19,12 +21,19 @@ const REQUESTS_PER_SECOND: u32 = 10_000;
 
 const MAX_IN_FLIGHT: u32 = 10_000;
 
+/// A quarter of the memory that the manifests give a pod. A body can be there twice while it is decoded or encoded.
+const MAX_CALL_BODY_BYTES: usize = 64 * 1024 * 1024;
+
 /// Reads the table.
 pub(super) fn read(reader: &Reader<'_>) -> LimitConfig {
     let requests_per_second = reader.optional("requests_per_second", up_to(1_000_000)).unwrap_or(REQUESTS_PER_SECOND);
     let max_in_flight = reader.optional("max_in_flight", up_to(1_000_000)).unwrap_or(MAX_IN_FLIGHT);
     let per_caller = reader.optional("max_in_flight_per_caller", up_to(1_000_000));
+    let bodies = reader.optional("max_call_body_bytes", bytes(1024..=u32::MAX)).unwrap_or(MAX_CALL_BODY_BYTES);
+    let bodies_per_caller = reader.optional("max_call_body_bytes_per_caller", bytes(1024..=u32::MAX));
     LimitConfig {
+        max_call_body_bytes: bodies,
+        max_call_body_bytes_per_caller: bodies_per_caller.unwrap_or(bodies.div_ceil(2)),
         requests_per_second,
         burst: reader.optional("burst", up_to(10_000_000)).unwrap_or(requests_per_second),
         max_in_flight: places(max_in_flight),

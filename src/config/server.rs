@@ -13,6 +13,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("listen"),
     Key::new("unix_socket"),
     Key::new("admin_listen"),
+    Key::new("metrics"),
     Key::hidden("tls"),
     Key::new("plaintext"),
     Key::new("reflection"),
@@ -36,6 +37,8 @@ pub struct Server {
     pub unix_socket: Option<PathBuf>,
     /// Where HTTP is served for probes and metrics.
     pub admin_listen: SocketAddr,
+    /// Whether metrics are served there. They name credentials and how much each is used.
+    pub metrics: bool,
     /// The server's certificate, if connections are encrypted here.
     pub tls: Option<ServerTls>,
     /// Whether another listener than loopback may go without TLS, because something in front of it encrypts.
@@ -63,10 +66,12 @@ pub(super) fn read(reader: &Reader<'_>) -> Server {
     let unwritten = unix_socket.is_none().then_some(SocketAddr::from(([127, 0, 0, 1], 7443)));
     let streams = reader.optional("max_concurrent_streams", number(1..=1_000_000)).unwrap_or(1024);
     let connections = reader.optional("max_connections", bytes(1..=1_000_000)).unwrap_or(10_000);
+    let admin_listen = reader.optional("admin_listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7480)));
     let server = Server {
         listen: reader.optional("listen", address).or(unwritten),
         unix_socket,
-        admin_listen: reader.optional("admin_listen", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7480))),
+        admin_listen,
+        metrics: reader.optional("metrics", boolean).unwrap_or(admin_listen.ip().is_loopback()),
         tls: reader.optional_table("tls", tls::KEYS).and_then(|reader| tls::read(&reader)),
         plaintext: reader.optional("plaintext", boolean).unwrap_or(false),
         reflection: reader.optional("reflection", boolean).unwrap_or(true),

@@ -105,6 +105,13 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
         let right = "write redis+sentinel://h1:26379,h2:26379/mymaster or leave it out";
         reader.misfit("sentinel_password", "is there, but the URL names no Sentinels", right);
     }
+    if address.has_password() && reader.value("url").is_some_and(|value| value.get_ref().is_str()) {
+        reader.misfit(
+            "url",
+            "has a password in it, which must not stand in this file",
+            "write { file = \"/path\" } or { env = \"NAME\" } with the whole URL there, or take the password out and add password",
+        );
+    }
     let allowed = reader.optional("allow_insecure", boolean).unwrap_or(false);
     let guarded = address.is_encrypted() || address.has_password() || reader.value("password").is_some();
     if !guarded && !address.stays_on_this_host() && !allowed {
@@ -112,6 +119,13 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
             "url",
             "can lead to other hosts with neither a password nor TLS, and whoever reaches that Redis can delete every grant",
             "add a password, write rediss://, or allow_insecure = true if nobody else can reach it",
+        );
+    }
+    if guarded && !address.is_encrypted() && !address.stays_on_this_host() && !allowed {
+        reader.warn(
+            reader.value("url").map(|value| value.span()),
+            "store.url sends the password to other hosts without TLS: who listens on the way can read it, and delete every grant",
+            "write rediss://, or allow_insecure = true if nobody else can listen",
         );
     }
     let ca = authorities(reader);

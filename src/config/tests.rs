@@ -209,6 +209,10 @@ fn redis_urls_are_written_or_referred_to() {
         assert_eq!(ca.as_ref().is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")), lines.contains("ca ="));
         assert_eq!(secret.as_ref().map(SecretString::expose_secret), password);
         assert!(!format!("{config:?}").contains("hunter2"));
+        // LOW 19.
+        let unencrypted = url.starts_with("redis://") && !url.contains("localhost");
+        let told = config.warnings.iter().any(|warning| warning.title().contains("without TLS"));
+        assert_eq!(told, unencrypted, "{lines}");
     }
 }
 

@@ -105,7 +105,7 @@ impl Acceptor {
                         None => Accepted::Plain(stream, address),
                     });
                 }
-                Err(error) => self.not_accepted(&error).await,
+                Err(error) => not_accepted(&self.0.telemetry, &error).await,
             }
         }
     }
@@ -115,7 +115,7 @@ impl Acceptor {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => self.take(Accepted::Unix(stream)),
-                Err(error) => self.not_accepted(&error).await,
+                Err(error) => not_accepted(&self.0.telemetry, &error).await,
             }
         }
     }
@@ -154,17 +154,6 @@ impl Acceptor {
             shared.telemetry.connections.dec();
             drop((slot, share));
         });
-    }
-
-    /// A connection that was gone before it was taken is no reason to wait. Without room for another one, trying again
-    /// at once would only burn the processor.
-    async fn not_accepted(&self, error: &io::Error) {
-        let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
-        if !gone.contains(&error.kind()) {
-            warn!(%error, "no connection can be taken at the moment");
-            self.0.refused("no_room");
-            sleep(NO_ROOM).await;
-        }
     }
 }
 
@@ -241,6 +230,17 @@ impl Shared {
             }
             Peer::Network(_) | Peer::Unix { .. } => age,
         }
+    }
+}
+
+/// A connection that was gone before it was taken is no reason to wait. Without room for another one, trying again at once would
+/// only burn the processor.
+pub(super) async fn not_accepted(telemetry: &Telemetry, error: &io::Error) {
+    let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
+    if !gone.contains(&error.kind()) {
+        warn!(%error, "no connection can be taken at the moment");
+        telemetry.connections_refused.get_or_create(&ConnectionLabels { cause: "no_room" }).inc();
+        sleep(NO_ROOM).await;
     }
 }
 

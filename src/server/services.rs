@@ -18,15 +18,11 @@ use tonic::{Status, body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service as _;
 
-use super::{
-    ServerConfig,
-    arriving::Arriving,
-    reflection::Reflection,
-    room::{Held, Room},
-};
+use super::{ServerConfig, arriving::Arriving, reflection::Reflection, room::Room};
 use crate::{
     api::{self, Live, Session},
     identity::Remote,
+    limit::Bodies,
     proto::{
         grant_admin_server::{GrantAdminServer, SERVICE_NAME as GRANT_ADMIN},
         token_service_server::{SERVICE_NAME as TOKEN_SERVICE, TokenServiceServer},
@@ -38,6 +34,9 @@ const QUESTION: usize = 16 * 1024;
 
 /// The question for health that has one answer: probes ask it, and are not to suffer from those who converse.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// The call whose answer can be large.
+const CALL: &str = "/bearerd.v1.TokenService/CallThrough";
 
 /// An answer, which may be an error, or its beginning.
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -98,6 +97,7 @@ impl Service<Request<Incoming>> for ConnectionServices {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
         match service(path) {
+            TOKEN_SERVICE if path == CALL => self.call_through(request),
             TOKEN_SERVICE => self.tokens.clone().call(self.arriving(request)),
             GRANT_ADMIN => self.grants.clone().call(self.arriving(request)),
             _ if path == CHECK => Box::pin(self.health.clone().call(self.arriving(request))),
@@ -107,6 +107,18 @@ impl Service<Request<Incoming>> for ConnectionServices {
 }
 
 impl ConnectionServices {
+    /// The answer to a call can be large, and counts among the bodies of calls until it was sent.
+    fn call_through(&self, request: Request<Incoming>) -> Answer {
+        let answer = self.tokens.clone().call(self.arriving(request));
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            Ok(match answer.extensions_mut().remove::<Arc<Bodies>>() {
+                Some(bodies) => answer.map(|body| Body::new(Held { body, by: bodies })),
+                None => answer,
+            })
+        })
+    }
+
     fn arriving(&self, request: Request<Incoming>) -> Request<Arriving<Incoming>> {
         request.map(|body| Arriving::new(body, Arc::clone(&self.room), self.address))
     }
@@ -124,7 +136,8 @@ impl ConnectionServices {
             },
             Some(_) | None => self.health.clone().call(self.arriving(request)),
         };
-        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Conversation { body, _held: held }))) })
+        let held = Arc::new(held);
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Held { body, by: held }))) })
     }
 }
 
@@ -133,18 +146,33 @@ fn service(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _method)| service)
 }
 
-/// An answer that holds its place until its end.
-struct Conversation {
+/// An answer that holds something until its end, and until all of it was sent: HTTP/2 takes as much of it at once as there is,
+/// and sends it as its client has room.
+struct Held<H> {
     body: Body,
-    _held: Held,
+    by: Arc<H>,
 }
 
-impl http_body::Body for Conversation {
+/// A piece of it.
+struct Piece<H> {
+    bytes: Bytes,
+    _held: Arc<H>,
+}
+
+impl<H> AsRef<[u8]> for Piece<H> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<H: Send + Sync + 'static> http_body::Body for Held<H> {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let held = |bytes| Bytes::from_owner(Piece { bytes, _held: Arc::clone(&self.by) });
+        polled.map_ok(|frame| frame.map_data(held))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,7 +3,11 @@
 use bearerd::proto::{CallThroughRequest, GetTokenRequest, Header, Replay};
 use tonic::Code;
 
-use crate::support::house::{House, ROTATING, reason};
+use self::raw::{Raw, Reply};
+use crate::support::{
+    PATIENCE, eventually,
+    house::{House, ROTATING, reason},
+};
 
 mod fence;
 pub(crate) mod raw;
@@ -171,4 +175,130 @@ async fn an_upstream_that_is_not_there_is_named_so() {
     let house = House::with(&ROTATING.replace("{api_url}", "http://127.0.0.1:9")).await;
     let status = house.call("demo", "/").await.unwrap_err();
     assert_eq!(reason(&status), (Code::Unavailable, "UPSTREAM_UNREACHABLE".to_owned(), None));
+}
+
+/// The credential `demo` with another API and these lines.
+fn at(api: &Raw, lines: &str) -> String {
+    ROTATING.replace("{api_url}", &api.url()).replace("[credentials.demo]", &format!("[credentials.demo]\n{lines}"))
+}
+
+/// LOW 17: a rule that finds a rejection in an answer of success made a POST run twice, and other people write what such an
+/// answer has in it.
+#[tokio::test]
+async fn what_was_acted_upon_is_repeated_only_if_that_does_no_harm() {
+    let key = ("Idempotency-Key", "7");
+    for (status, method, header, attempts) in [
+        (200, "POST", None, 1),
+        (200, "PATCH", None, 1),
+        (302, "POST", None, 1),
+        (200, "POST", Some(key), 2),
+        (200, "GET", None, 2),
+        (200, "PUT", None, 2),
+        (200, "DELETE", None, 2),
+        (400, "POST", None, 2),
+        (500, "POST", None, 2),
+    ] {
+        let body = "token_expired";
+        let answer =
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let api = Raw::answering(Reply::Bytes(answer.into_bytes())).await;
+        let rule = format!("rejected_when = [\"{status} body ~ token_expired\"]");
+        let house = House::with(&at(&api, &rule)).await;
+        let headers = header.map(|(name, value)| Header { name: name.to_owned(), value: value.to_owned() });
+        let request = CallThroughRequest { headers: headers.into_iter().collect(), ..calling(method, "/x") };
+        let answer = house.call_whole(request).await.unwrap();
+        let what = format!("{method} answered {status}");
+        assert_eq!((answer.status, answer.attempts, answer.refreshed), (status, attempts, true), "{what}");
+        assert_eq!(api.seen().len(), usize::try_from(attempts).unwrap(), "{what}");
+    }
+}
+
+/// Two callers, `local` and `token:ci`, of an API, with room for bodies of 64 KiB, of which one caller may have half.
+async fn roomy(api: &Raw) -> House {
+    use bearerd::identity::{hex, sha256};
+    let row = |caller: &str| {
+        format!("[[allow]]\ncaller = \"{caller}\"\ncredentials = [\"*\"]\nactions = [\"get\", \"call\"]")
+    };
+    House::with(&format!(
+        "[limits]\nmax_call_body_bytes = 65_536\n[[identity.token]]\nname = \"ci\"\nsha256 = \"{}\"\n{}\n{}\n{}",
+        hex(&sha256("bearerd_t")),
+        row("local"),
+        row("token:ci"),
+        at(api, "")
+    ))
+    .await
+}
+
+/// As `token:ci`.
+fn as_ci(request: CallThroughRequest) -> tonic::Request<CallThroughRequest> {
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("authorization", "Bearer bearerd_t".parse().unwrap());
+    request
+}
+
+/// S9: 120 calls of 4 MB to an API that stalls took 520 MB.
+#[tokio::test]
+async fn bodies_of_calls_under_way_have_room_for_each_caller_and_are_refused_beyond_it() {
+    let api = Raw::answering(Reply::Stall(Vec::new())).await;
+    let house = roomy(&api).await;
+    let large = || CallThroughRequest { body: vec![b'x'; 30_000].into(), ..calling("POST", "/x") };
+    let (tokens, request) = (house.tokens.clone(), large());
+    let stalled = tokio::spawn(async move { tokens.clone().call_through(request).await });
+    eventually(PATIENCE, async || api.seen().len() == 1).await;
+    let (code, word, wait) = reason(&house.call_whole(large()).await.unwrap_err());
+    assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(wait.is_some(), "a caller is told when to come again");
+    assert_eq!(api.seen().len(), 1, "what is refused is not sent");
+    house.get("demo").await.expect("tokens are served all the while");
+
+    let small = tokio::spawn({
+        let tokens = house.tokens.clone();
+        async move { tokens.clone().call_through(calling("POST", "/small")).await }
+    });
+    let other = tokio::spawn({
+        let tokens = house.tokens.clone();
+        async move { tokens.clone().call_through(as_ci(large())).await }
+    });
+    eventually(PATIENCE, async || api.seen().len() == 3).await;
+    for call in [stalled, small, other] {
+        call.abort();
+    }
+    let tokens = house.tokens.clone();
+    eventually(PATIENCE, async || {
+        let request =
+            CallThroughRequest { timeout: Some(prost_types::Duration { seconds: 0, nanos: 50_000_000 }), ..large() };
+        reason(&tokens.clone().call_through(request).await.unwrap_err()).1 != "OVERLOADED"
+    })
+    .await;
+}
+
+/// S9, the other direction: an answer that the caller does not read is kept for it.
+#[tokio::test]
+async fn answers_count_among_the_bodies_until_their_caller_has_read_them() {
+    let api = Raw::saying("", vec![b'x'; 40_000]).await;
+    let house = roomy(&api).await;
+    let (code, word, wait) = reason(&house.call("demo", "/x").await.unwrap_err());
+    assert_eq!((code, word.as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(wait.is_some());
+
+    let api = Raw::saying("", vec![b'x'; 30_000]).await;
+    let house = roomy(&api).await;
+    for _ in 0..10 {
+        assert_eq!(house.call("demo", "/x").await.unwrap().body.len(), 30_000, "what was read leaves its room");
+    }
+    // A window of one byte: the server has the answer and cannot send it.
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", house.address()))
+        .unwrap()
+        .initial_stream_window_size(1)
+        .connect()
+        .await
+        .unwrap();
+    let mut slow = bearerd::proto::token_service_client::TokenServiceClient::new(channel);
+    let unread = tokio::spawn(async move { slow.call_through(calling("GET", "/x")).await });
+    eventually(PATIENCE, async || {
+        house.call("demo", "/x").await.is_err_and(|status| reason(&status).1 == "OVERLOADED")
+    })
+    .await;
+    unread.abort();
+    eventually(PATIENCE, async || house.call("demo", "/x").await.is_ok()).await;
 }

@@ -39,6 +39,9 @@ mod canary;
 // What is too much is refused at once.
 mod limits;
 
+// The port of probes and metrics holds out against every client that reaches it.
+mod admin;
+
 // How much time a caller gives: none, years, and what is no time at all.
 mod deadlines;
 

@@ -210,7 +210,12 @@ fn stores() {
         (&redis("url = \"rediss+cluster://c\"\nsentinel_password = { env = \"S\" }"), "names no Sentinels"),
         (&redis("url = \"rediss+sentinel://s/m\"\nsentinel_password = \"hunter2\""), "must not stand in this file"),
         (&redis("url = \"redis://localhost\"\nusername = \"me\""), "is there without a password"),
-        (&redis("url = \"redis://me:hunter2@r\"\npassword = { env = \"S\" }"), "is there twice"),
+        (&redis("url = { env = \"REDIS_URL\" }\npassword = { env = \"S\" }"), "is there twice"),
+        (&redis("url = \"rediss://me:hunter2@r\""), "has a password in it, which must not stand in this file"),
+        (
+            &redis("url = \"redis+sentinel://:hunter2@a,b/m\""),
+            "has a password in it, which must not stand in this file",
+        ),
         (&redis("url = \"redis://localhost\"\npassword = \"hunter2\""), "is a secret and must not stand in this file"),
         (&redis("url = \"redis://localhost\"\nprefix = \"a b\""), "is not a prefix for keys"),
         (&redis("url = \"rediss://r\"\nca = { env = \"S\" }"), "refers to no certificate"),

@@ -2,9 +2,14 @@
 
 use std::{io, process::Command, time::Duration};
 
+use bearerd::{
+    proto::{GetTokenRequest, token_service_client::TokenServiceClient},
+    sandbox::{DEMO_SECRET, Options, Sandbox},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
     time::timeout,
 };
 use tonic::transport::Endpoint;
@@ -122,18 +127,25 @@ async fn case_31_silent_peers_hold_up_nobody_and_are_cut_off() {
     .await;
 }
 
+/// `bearerd serve` with this caller and these lines of `[server]`, under a limit of open files: `-n` sets both, `-Sn` the soft
+/// one. What it was asked is in `@DIR@`.
+fn limited(limit: &str, directory: &std::path::Path, caller: &str, lines: &str) -> Process {
+    let text = configuration(caller, lines).replace("@DIR@", directory.to_str().unwrap());
+    let file = directory.join("bearerd.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new("sh");
+    let script = format!("ulimit {limit}; exec \"$0\" serve --config \"$1\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_bearerd")]).arg(&file);
+    Process::start(command.env("S", "hunter2"))
+}
+
 #[tokio::test]
 async fn case_31_a_process_without_room_waits_and_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("bearerd.sock");
-    let text = configuration("uid:*", "unix_socket = \"@DIR@/bearerd.sock\"\n")
-        .replace("listen = \"127.0.0.1:0\"\nadmin_", "admin_")
-        .replace("@DIR@", directory.path().to_str().unwrap());
-    let file = directory.path().join("bearerd.toml");
-    std::fs::write(&file, text).unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" serve --config \"$1\"", env!("CARGO_BIN_EXE_bearerd")]).arg(&file);
-    let mut process = Process::start(command.env("S", "hunter2"));
+    // There are always places for some clients, and here not as many descriptors.
+    let lines = "unix_socket = \"@DIR@/bearerd.sock\"\n# listen\n";
+    let mut process = limited("-n 20", directory.path(), "uid:*", lines);
     eventually(PATIENCE, async || process.err().contains("bearerd is ready")).await;
 
     let mut held = Vec::new();
@@ -146,6 +158,55 @@ async fn case_31_a_process_without_room_waits_and_goes_on() {
     let client = Client::new(endpoint.connect_timeout(Duration::from_secs(30)).connect_lazy());
     eventually(PATIENCE, async || client.get().await.is_ok()).await;
     assert!(process.ended().is_none());
+}
+
+/// S10: 1,100 connections under a soft limit of 1,024 files, and no provider could be reached. `-Sn` leaves the hard limit as it
+/// is, so that the process can help itself; under `-n` it has to make do.
+#[tokio::test]
+async fn case_31_however_many_connections_there_are_providers_are_reached() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let credential = format!(
+        "---\n[[allow]]\ncaller = \"local\"\ncredentials = [\"cc\"]\nactions = [\"get\"]\n[credentials.cc]\n\
+         grant = \"client_credentials\"\ntoken_url = \"{}\"\nclient_id = \"demo-confidential\"\n\
+         client_secret = {{ file = \"secret\" }}\n",
+        sandbox.token_url()
+    );
+    let enough = Rlimit { current: Some(4096), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, enough).expect("this test needs 4096 open files");
+    for limit in ["-n 1024", "-Sn 1024"] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("secret"), DEMO_SECRET).unwrap();
+        let mut process = limited(limit, directory.path(), "local", &credential);
+        eventually(PATIENCE, async || process.err().contains("bearerd is ready")).await;
+        assert_eq!(
+            process.err().contains("server.max_connections cannot be reached"),
+            limit == "-n 1024",
+            "{process:?}"
+        );
+        let port = logged(&process.err(), "grpc=");
+        let endpoint = Endpoint::from_shared(format!("http://{port}")).unwrap();
+        let mut tokens = TokenServiceClient::new(endpoint.connect().await.unwrap());
+
+        let mut held = Vec::new();
+        for number in (0..8).cycle().take(1100) {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 2 + number], 0).into()).unwrap();
+            let mut stream = socket.connect(port.parse().unwrap()).await.unwrap();
+            // It may have been closed at once.
+            let _ = stream.write_all(GREETING).await;
+            held.push(stream);
+        }
+        let request = GetTokenRequest { credential: "cc".to_owned(), ..GetTokenRequest::default() };
+        tokens.get_token(request).await.unwrap_or_else(|status| panic!("{limit}: {status:?} {process:?}"));
+        assert!(!process.err().contains("no connection can be taken"), "{process:?}");
+        assert!(process.ended().is_none());
+    }
+}
+
+/// The value of a field in a log.
+fn logged(log: &str, field: &str) -> String {
+    let value = log.split(field).nth(1).unwrap_or_else(|| panic!("no {field} in {log}"));
+    value.split_whitespace().next().unwrap().to_owned()
 }
 
 /// A frame (RFC 9113 §4.1).

@@ -107,6 +107,11 @@ impl House {
         self.app.grpc.unwrap().port()
     }
 
+    /// Where probes and metrics are served, as host and port.
+    pub fn admin(&self) -> String {
+        self.app.admin.to_string()
+    }
+
     /// Where its files are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
