@@ -31,7 +31,7 @@ redacted! {
     GetTokenRequest { credential, scopes, resources, min_remaining, refused_generation }
     GetTokenResponse { token }
     InvalidateTokenRequest { credential, scopes, resources }
-    InvalidateTokenResponse { outcome, token, detail }
+    InvalidateTokenResponse { outcome, token, generation, detail }
     Rejection { http_status }
     CallThroughRequest { credential, method, replay }
     CallThroughResponse { status, generation, attempts, refreshed }

@@ -27,7 +27,14 @@ use crate::{
 pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse> {
     let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
     let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
+    // To refuse a generation is to report it.
+    let reports = refused_generation > 0;
+    let may_report = !reports || by.allows(policy::Request { action: Action::Invalidate, ..asked.clone() });
     let permit = by.permit(asked)?;
+    if !may_report {
+        by.entry.denied();
+        return Err(Refusal::Denied);
+    }
     let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
     let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
     if let Some(answer) = by.api.broker.at_hand(&permit, &wanted, |served| got(&by, served)) {
@@ -42,11 +49,12 @@ pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse>
 pub(super) fn invalidate(by: Use, request: InvalidateTokenRequest) -> Worked<InvalidateTokenResponse> {
     let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
     let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
+    let may_see = by.allows(policy::Request { action: Action::Get, ..asked.clone() });
     let permit = by.permit(asked)?;
     let report = report(rejected, rejection)?;
     Work::going(async move {
         let reported = by.api.broker.invalidate_token(permit, report).instrument(by.span()).await?;
-        Ok(invalidated(&by, reported))
+        Ok(invalidated(&by, reported, may_see))
     })
 }
 
@@ -79,13 +87,15 @@ fn got<T: Deref<Target = Token>>(by: &Use, served: &Served<T>) -> GetTokenRespon
     GetTokenResponse { token: Some(convert::token(served)) }
 }
 
-fn invalidated(by: &Use, reported: Reported) -> InvalidateTokenResponse {
+/// A report alone gives no token: whoever may not get it learns its generation.
+fn invalidated(by: &Use, reported: Reported, may_see: bool) -> InvalidateTokenResponse {
     if let Some(served) = &reported.served {
         by.entry.used(served.token.generation.get());
     }
     InvalidateTokenResponse {
         outcome: outcome(reported.outcome).into(),
-        token: reported.served.as_ref().map(convert::token),
+        token: reported.served.as_ref().filter(|_| may_see).map(convert::token),
+        generation: reported.generation.get(),
         detail: reported.detail,
         next_attempt_at: reported.next_attempt_at.map(convert::timestamp),
     }

@@ -5,7 +5,7 @@ pub(super) use self::{
     extent::{Bounds, Extent, extent},
     fate::{Circumstances, Fate, fate},
     plan::{Plan, may_replace_ahead, plan, spare},
-    report::{ReportPlan, damp, refused, report},
+    report::{ReportPlan, age, damp, refused, report},
     revival::is_revival_due,
 };
 

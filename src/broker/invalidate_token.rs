@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Broker, Error, Served, report::Replaced};
+use super::{Broker, Core, Error, Served, Target, report::Replaced};
 use crate::{
     clock::Moment,
     policy::Permit,
@@ -62,6 +62,8 @@ pub struct Reported {
     pub outcome: Outcome,
     /// A token to use now.
     pub served: Option<Served>,
+    /// The generation of the current token; zero if none is known.
+    pub generation: Generation,
     /// One sentence for people.
     pub detail: String,
     /// When reports are acted upon again.
@@ -81,29 +83,51 @@ impl Broker {
             && let Verdict::NotTokenRejected(why) = target.credential.rejected_when.judge(&evidence.as_seen())
         {
             self.core.count_report(&target, "not_a_token_rejection");
-            let detail = why.to_string();
-            return Ok(Reported { outcome: Outcome::NotATokenRejection, served: None, detail, next_attempt_at: None });
+            return Ok(Reported {
+                outcome: Outcome::NotATokenRejection,
+                served: None,
+                generation: self.core.current_generation(&target).await,
+                detail: why.to_string(),
+                next_attempt_at: None,
+            });
         }
         let deadline = Instant::now() + self.core.timing.max_wait;
         let (outcome, token) = match self.core.report(&target, report.rejected.into(), deadline).await? {
             Replaced::With(outcome, token) => (outcome, token),
-            Replaced::HeldBack(wait) => return Ok(held_back(wait, &self.core.now())),
+            Replaced::HeldBack(wait) => {
+                let generation = self.core.current_generation(&target).await;
+                return Ok(held_back(wait, generation, &self.core.now()));
+            }
         };
         let detail = match outcome {
             Outcome::Refreshed => "the token was replaced",
             Outcome::AlreadyReplaced => "the report was about an older token; the provider was not asked",
             Outcome::NotATokenRejection | Outcome::HeldBack(_) => "a new token would not help",
         };
+        let generation = token.generation;
         let served = Some(Served::new(token, target.slot.is_degraded()));
-        Ok(Reported { outcome, served, detail: detail.to_owned(), next_attempt_at: None })
+        Ok(Reported { outcome, served, generation, detail: detail.to_owned(), next_attempt_at: None })
     }
 }
 
-fn held_back(wait: Duration, now: &Moment) -> Reported {
+impl Core {
+    /// The generation of the current token. The store is read only where this replica knows of none.
+    async fn current_generation(&self, target: &Target) -> Generation {
+        let known = target.slot.newest_known();
+        if known > Generation::ZERO {
+            return known;
+        }
+        let stored = self.load(target).await.ok().and_then(|known| known.token);
+        stored.map_or(Generation::ZERO, |token| token.generation)
+    }
+}
+
+fn held_back(wait: Duration, generation: Generation, now: &Moment) -> Reported {
     let seconds = wait.as_secs_f64().ceil();
     Reported {
         outcome: Outcome::HeldBack(wait),
         served: None,
+        generation,
         detail: format!(
             "a token this fresh was already rejected; the next one is asked for in {seconds} s at the earliest"
         ),

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 use super::{
     Core, Error, StoreOutage, Target, attempt, commit,
     decide::{self, Circumstances, Extent, Fate, ReportPlan},
-    proof,
-    report::{About, Judged, generation_of},
+    proof, refresh,
+    report::{About, Judged, generation_of, newer_than},
 };
 use crate::{
     cache::Epoch,
@@ -39,6 +39,9 @@ pub(super) async fn obtain(
     // Nobody here can tell whether there ever was such a generation, and the store might never reach the one after it.
     if wanted.refused > target.slot.newest_known() {
         return Err(unavailable);
+    }
+    if let Some(held) = target.slot.valid(&newer_than(wanted.refused), &core.now()) {
+        refresh::old_enough(core, target, &held, &wanted, core.age(&held))?;
     }
     if let Some(resting) = core.known_rest(target).or_else(|| own_rest(core, target)) {
         return Err(resting);

@@ -14,7 +14,7 @@ use super::{
     decide::{self, Extent},
     load::Known,
     outage, quarantine,
-    report::never_issued,
+    report::{never_issued, newer_than},
     seed, static_secret,
 };
 use crate::{
@@ -51,6 +51,7 @@ async fn coordinated(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Resul
             return Ok(Arc::clone(token));
         }
         outlives(token, &wanted)?;
+        old_enough(core, target, token, &wanted, decide::age(token.generation, &loaded))?;
     }
     let stale = loaded.token.as_ref().map_or(Generation::ZERO, |token| token.generation);
     let loaded = seed::take_over(core, target, loaded).await?;
@@ -106,6 +107,26 @@ pub(super) fn outlives(token: &Token, wanted: &Wanted) -> Result<(), Error> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// A caller that wants more than is left of a token must not have each one replaced as soon as it was made.
+pub(super) fn old_enough(
+    core: &Core,
+    target: &Target,
+    token: &Token,
+    wanted: &Wanted,
+    age: Duration,
+) -> Result<(), Error> {
+    let min_age = target.credential.min_age();
+    let still_good = newer_than(wanted.refused);
+    if age >= min_age || wanted.min_remaining.is_zero() || !token.satisfies(&still_good, &core.now()) {
+        return Ok(());
+    }
+    let (left, wait) =
+        (token.remaining(&core.now()).unwrap_or_default().as_secs(), (min_age - age).as_secs_f64().ceil());
+    let problem =
+        format!("{left} s are left of this token, and it is not replaced before {wait} s: ask for less, or wait");
+    Err(Error::invalid("min_remaining", problem))
 }
 
 async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: Try) -> Result<Arc<Token>, Error> {

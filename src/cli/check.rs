@@ -20,6 +20,7 @@ use crate::{
     },
     http,
     name::Subject,
+    policy::{Action, Row},
     provider::{Provider, TokenEndpoint},
 };
 
@@ -60,6 +61,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     if let Some(answer) = args.question.answer(&config, args.json, streams) {
         return answer;
     }
+    get_without_invalidate(&config, streams);
     let mut findings = Vec::new();
     for credential in config.credentials.values() {
         findings.push(if args.probe { probe(credential, &config.refresh).await? } else { loaded(credential) });
@@ -71,6 +73,22 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     }
     let good = findings.iter().all(|finding| finding.good);
     Ok(if good { Exit::Success } else { Exit::Failure })
+}
+
+/// Names the rows whose callers may be denied where they refuse a generation. It is no warning of the configuration,
+/// because such rows are good where callers only use tokens.
+fn get_without_invalidate(config: &Config, streams: &mut Streams<'_>) {
+    for (number, row) in (1..).zip(&config.allow) {
+        let reports = |row: &Row| row.actions.contains(&Action::Invalidate);
+        let may_report = config.allow.iter().any(|other| other.caller == row.caller && reports(other));
+        if row.actions.contains(&Action::Get) && !may_report {
+            streams.note(&format!(
+                "note: row {number} (caller \"{}\") has \"get\" without \"invalidate\": its callers cannot report a rejected \
+                 token, nor use refused_generation",
+                row.caller
+            ));
+        }
+    }
 }
 
 fn report(config: &Config, findings: &[Finding], streams: &mut Streams<'_>) -> Result<(), Failure> {

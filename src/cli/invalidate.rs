@@ -23,7 +23,7 @@ use crate::{
 /// The example in the help.
 pub const EXAMPLE: &str = "Example:\n  bearerd invalidate salesforce --generation 7 --status 401 \\\n    \
     --www-authenticate 'Bearer error=\"invalid_token\"'\n\n\
-    Prints the outcome and the generation of the token to use now:\n\
+    Prints the outcome and the generation of the current token:\n\
     refreshed N, already_replaced N, not_a_token_rejection or held_back.";
 
 /// How much of the upstream's body is evidence, in bytes.
@@ -38,7 +38,7 @@ pub struct Args {
     rejected: RejectedToken,
     #[command(flatten)]
     evidence: Evidence,
-    /// Print the token to use now as well
+    /// Print the token to use now as well; only callers that also have the action "get" receive it
     #[arg(long)]
     show_token: bool,
     /// Print the answer as JSON
@@ -127,8 +127,8 @@ fn lines(answer: &InvalidateTokenResponse, show_token: bool) -> String {
     let word = word(answer.outcome());
     match &answer.token {
         Some(token) if show_token => format!("{word} {}\n{}\n", token.generation, token.access_token),
-        Some(token) => format!("{word} {}\n", token.generation),
-        None => format!("{word}\n"),
+        Some(_) | None if answer.generation > 0 => format!("{word} {}\n", answer.generation),
+        Some(_) | None => format!("{word}\n"),
     }
 }
 
@@ -163,7 +163,7 @@ impl<'a> AnswerJson<'a> {
             credential,
             outcome: word(answer.outcome()),
             detail: &answer.detail,
-            generation: token.map(|token| token.generation),
+            generation: (answer.generation > 0).then_some(answer.generation),
             expires_at: token.and_then(|token| token.expires_at).map(rfc3339),
             next_attempt_at: answer.next_attempt_at.map(rfc3339),
             token: token.filter(|_| show_token).map(|token| TokenJson::new(credential, token)),
@@ -184,7 +184,7 @@ mod tests {
             ("--generation 7", "", "refreshed 8\n", ""),
             ("--generation 7 --show-token", "", "refreshed 8\nfresh\n", ""),
             ("--generation 6", "", "already_replaced 8\n", ""),
-            ("--generation 8", "", "held_back\n", "wait\n"),
+            ("--generation 8", "", "held_back 8\n", "wait\n"),
             ("--token-stdin", "stale\n", "already_replaced 8\n", ""),
             ("--token-stdin", "current\n", "refreshed 8\n", ""),
         ] {
@@ -202,7 +202,7 @@ mod tests {
         let out = bearerd(&shown, "").await.out;
         assert!(out.contains(r#""token":{"credential":"salesforce","access_token":"fresh""#), "{out}");
         let held = bearerd(&["invalidate", "salesforce", "--generation", "8", "--json"], "").await;
-        let json = r#"{"credential":"salesforce","outcome":"held_back","detail":"wait","generation":null,"expires_at":null,"next_attempt_at":"1970-01-01T00:00:00Z"}"#;
+        let json = r#"{"credential":"salesforce","outcome":"held_back","detail":"wait","generation":8,"expires_at":null,"next_attempt_at":"1970-01-01T00:00:00Z"}"#;
         assert_eq!(held, ran(Exit::Success, &format!("{json}\n"), ""));
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let challenges = ["--www-authenticate", "Basic", "--www-authenticate", "Bearer error=\"x\""];
         let args: Vec<_> = args.into_iter().chain(challenges).collect();
         let detail = "403 Basic|Bearer error=\"x\" 65536\n";
-        assert_eq!(bearerd(&args, "").await, ran(Exit::Success, "not_a_token_rejection\n", detail));
+        assert_eq!(bearerd(&args, "").await, ran(Exit::Success, "not_a_token_rejection 8\n", detail));
     }
 
     #[tokio::test]

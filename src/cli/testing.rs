@@ -121,7 +121,8 @@ impl TokenService for Fake {
         let token = Token { access_token: "fresh".to_owned(), generation: 8, expires_at, ..Token::default() };
         let token = detail.is_empty().then_some(token);
         let next_attempt_at = (outcome == InvalidateTokenOutcome::HeldBack).then(Timestamp::default);
-        Ok(Response::new(InvalidateTokenResponse { outcome: outcome.into(), token, detail, next_attempt_at }))
+        let outcome = outcome.into();
+        Ok(Response::new(InvalidateTokenResponse { outcome, token, detail, next_attempt_at, generation: 8 }))
     }
 
     async fn call_through(

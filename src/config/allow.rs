@@ -59,7 +59,17 @@ pub(super) fn read(rows: &[Reader<'_>], credentials: &Credentials) -> Vec<Row> {
             );
         }
     }
-    rows.iter().filter_map(|row| read_row(row, credentials)).collect()
+    let read: Vec<(&Reader<'_>, Row)> =
+        rows.iter().filter_map(|row| read_row(row, credentials).map(|read| (row, read))).collect();
+    for (row, report) in read.iter().filter(|(_, row)| row.actions.contains(&Action::Invalidate)) {
+        let gets = |other: &Row| other.caller == report.caller && other.actions.contains(&Action::Get);
+        if !read.iter().any(|(_, other)| gets(other)) {
+            let right = "add \"get\" if these callers may see tokens; \"call\" alone reports rejected tokens by itself";
+            let title = "\"invalidate\" without \"get\" reports a token and returns only the next one's generation";
+            row.warn(row.value("actions").map(Value::span), title, right);
+        }
+    }
+    read.into_iter().map(|(_, row)| row).collect()
 }
 
 fn read_row(row: &Reader<'_>, credentials: &Credentials) -> Option<Row> {

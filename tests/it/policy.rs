@@ -1,11 +1,15 @@
 //! Who may do what, and what is said to those who may not.
 
+use std::time::Duration;
+
 use bearerd::{
     policy::PathPrefix,
     proto::{
-        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, Header, ImportGrantRequest, InvalidateTokenRequest,
-        import_grant_request::Secret, invalidate_token_request::Rejected,
+        CallThroughRequest, DescribeGrantRequest, GetTokenRequest, Header, ImportGrantRequest,
+        InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Rejection, import_grant_request::Secret,
+        invalidate_token_request::Rejected,
     },
+    sandbox::Options,
     upstream::target,
 };
 use proptest::{
@@ -15,7 +19,10 @@ use proptest::{
 use tonic::{Code, Status};
 use url::Url;
 
-use crate::support::house::{House, ROTATING, reason};
+use crate::support::{
+    PATIENCE, eventually,
+    house::{House, ROTATING, reason},
+};
 
 async fn with_rows(rows: &str) -> House {
     let demo = ROTATING.replace("[\"read\"]", "[\"read\", \"write\"]");
@@ -66,6 +73,100 @@ async fn every_rpc_needs_its_own_action() {
             }
         }
     }
+}
+
+/// S2: `invalidate` alone gives no token, whatever a report leads to.
+#[tokio::test]
+async fn no_report_gives_a_token_to_a_caller_without_get() {
+    let row =
+        |actions: &str| format!("[[allow]]\ncaller = \"local\"\ncredentials = [\"demo\"]\nactions = [{actions}]\n");
+    for (rows, sees) in [
+        (row("\"call\", \"invalidate\""), false),
+        (row("\"invalidate\""), false),
+        (row("\"get\", \"invalidate\""), true),
+        (row("\"invalidate\"") + &row("\"get\""), true),
+        // What "get" is for is another token.
+        (row("\"invalidate\"") + &row("\"get\"") + "subjects = [\"jane\"]\n", false),
+        (row("\"invalidate\"") + &row("\"get\"") + "scopes = [\"list\"]\n", false),
+    ] {
+        let house = with_rows(&rows).await;
+        let report = |rejected| InvalidateTokenRequest {
+            credential: "demo".to_owned(),
+            rejected: Some(rejected),
+            ..InvalidateTokenRequest::default()
+        };
+        let answered = async |rejected| {
+            let answer = house.tokens.clone().invalidate_token(report(rejected)).await.unwrap().into_inner();
+            assert_eq!(answer.token.as_ref().map_or(answer.generation, |token| token.generation), answer.generation);
+            answer
+        };
+        let first = answered(Rejected::Generation(1)).await;
+        assert_eq!((first.outcome(), first.token.is_some()), (Outcome::AlreadyReplaced, sees), "{rows}");
+        assert!(first.generation > 0);
+        let next = answered(Rejected::Generation(first.generation)).await;
+        assert_eq!((next.outcome(), next.token.is_some()), (Outcome::Refreshed, sees), "{rows}");
+        assert!(next.generation > first.generation);
+        let made_up = answered(Rejected::AccessToken("made-up".to_owned())).await;
+        assert_eq!((made_up.outcome(), made_up.token.is_some()), (Outcome::AlreadyReplaced, sees), "{rows}");
+        let unfounded = InvalidateTokenRequest {
+            rejection: Some(Rejection { http_status: 403, ..Rejection::default() }),
+            ..report(Rejected::Generation(next.generation))
+        };
+        let unfounded = house.tokens.clone().invalidate_token(unfounded).await.unwrap().into_inner();
+        assert_eq!((unfounded.generation, unfounded.token), (next.generation, None));
+    }
+}
+
+/// S2: `get` alone has no token replaced, by no field of the request.
+#[tokio::test]
+async fn get_alone_replaces_no_token() {
+    let get = "[[allow]]\ncaller = \"local\"\ncredentials = [\"demo\"]\nactions = [\"get\"]\n";
+    let house = with_rows(get).await;
+    let first = house.get("demo").await.unwrap();
+    let refusing = |generation| GetTokenRequest {
+        credential: "demo".to_owned(),
+        refused_generation: generation,
+        ..GetTokenRequest::default()
+    };
+    for generation in [first.generation, first.generation - 1, 1, u64::MAX] {
+        let status = house.ask(refusing(generation)).await.unwrap_err();
+        assert_eq!(reason(&status).1, "CALLER_NOT_ALLOWED", "{generation}");
+    }
+    assert!(house.ask(refusing(0)).await.unwrap() == first);
+    assert_eq!(house.asked(), 1);
+    let house = with_rows(&get.replace("\"get\"", "\"get\", \"invalidate\"")).await;
+    let first = house.get("demo").await.unwrap();
+    assert!(house.ask(refusing(first.generation)).await.unwrap().generation > first.generation);
+}
+
+/// S2: a caller that always wants nearly a whole life does not get a token of its own each time.
+#[tokio::test]
+async fn min_remaining_replaces_no_token_younger_than_min_age() {
+    let options = Options { access_token_lifetime: Duration::from_secs(12), ..Options::default() };
+    let house = House::furnished(options, &ROTATING.replace("min_age = \"0s\"", "min_age = \"5s\"")).await;
+    let wanting = |seconds| GetTokenRequest {
+        credential: "demo".to_owned(),
+        min_remaining: Some(prost_types::Duration { seconds, nanos: 0 }),
+        ..GetTokenRequest::default()
+    };
+    let first = house.ask(wanting(10)).await.unwrap();
+    eventually(PATIENCE, async || match house.ask(wanting(10)).await {
+        Ok(token) => {
+            assert_eq!((token.generation, house.asked()), (first.generation, 1));
+            false
+        }
+        Err(status) => {
+            assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_REQUEST".to_owned(), None));
+            assert!(status.message().contains("min_remaining"), "{}", status.message());
+            true
+        }
+    })
+    .await;
+    assert_eq!(house.asked(), 1);
+    // Once it is old enough it is replaced.
+    eventually(PATIENCE, async || house.ask(wanting(10)).await.is_ok_and(|token| token.generation > first.generation))
+        .await;
+    assert_eq!(house.asked(), 2);
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@ struct Rpc {
     ask: for<'a> fn(&'a Visitor, &'a str) -> Asked<'a>,
 }
 
-type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + 'a>>;
+/// Whether the answer has a token in it.
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<bool, Status>> + 'a>>;
 
 const RPCS: [Rpc; 7] = [
     Rpc {
@@ -85,50 +86,52 @@ impl Rpc {
     }
 }
 
-async fn get(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn get(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let request = GetTokenRequest { credential: credential.to_owned(), ..GetTokenRequest::default() };
-    visitor.tokens.clone().get_token(request).await.map(drop)
+    visitor.tokens.clone().get_token(request).await.map(|answer| answer.into_inner().token.is_some())
 }
 
-async fn invalidate(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn invalidate(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let rejected = Some(Rejected::AccessToken("unknown".to_owned()));
     let request =
         InvalidateTokenRequest { credential: credential.to_owned(), rejected, ..InvalidateTokenRequest::default() };
-    visitor.tokens.clone().invalidate_token(request).await.map(drop)
+    let answer = visitor.tokens.clone().invalidate_token(request).await?.into_inner();
+    assert!(answer.generation > 0, "the generation is always there");
+    Ok(answer.token.is_some())
 }
 
-async fn call(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn call(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let request = CallThroughRequest {
         credential: credential.to_owned(),
         method: "GET".to_owned(),
         path: "/hello".to_owned(),
         ..CallThroughRequest::default()
     };
-    visitor.tokens.clone().call_through(request).await.map(drop)
+    visitor.tokens.clone().call_through(request).await.map(|_| false)
 }
 
-async fn import(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn import(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let secret = Some(Secret::StaticSecret("imported".to_owned()));
     let request = ImportGrantRequest { credential: credential.to_owned(), secret, ..ImportGrantRequest::default() };
-    visitor.grants.clone().import_grant(request).await.map(drop)
+    visitor.grants.clone().import_grant(request).await.map(|_| false)
 }
 
-async fn describe(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn describe(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let request = DescribeGrantRequest { credential: credential.to_owned(), ..DescribeGrantRequest::default() };
-    visitor.grants.clone().describe_grant(request).await.map(drop)
+    visitor.grants.clone().describe_grant(request).await.map(|_| false)
 }
 
 /// Nothing is dead here, and to be told so takes the same right.
-async fn retry(visitor: &Visitor, credential: &str) -> Result<(), Status> {
+async fn retry(visitor: &Visitor, credential: &str) -> Result<bool, Status> {
     let request = RetryGrantRequest { credential: credential.to_owned(), ..RetryGrantRequest::default() };
     match visitor.grants.clone().retry_grant(request).await {
-        Err(status) if reason(&status).1 == "REAUTHORIZATION_REQUIRED" => Ok(()),
-        answer => answer.map(drop),
+        Err(status) if reason(&status).1 == "REAUTHORIZATION_REQUIRED" => Ok(false),
+        answer => answer.map(|_| false),
     }
 }
 
-async fn reseal(visitor: &Visitor) -> Result<(), Status> {
-    visitor.grants.clone().reseal_records(ResealRecordsRequest::default()).await.map(drop)
+async fn reseal(visitor: &Visitor) -> Result<bool, Status> {
+    visitor.grants.clone().reseal_records(ResealRecordsRequest::default()).await.map(|_| false)
 }
 
 /// The credential whose row has this action alone.
@@ -186,8 +189,12 @@ async fn every_caller_may_do_with_every_rpc_what_a_row_says_and_nothing_else() {
             let place = |credential: &str| format!("{} as {caller} with {credential}", rpc.name);
             for credential in Action::ALL {
                 let name = only(credential);
-                // What comes of it behind the policy is of no concern here.
-                let denied = (rpc.ask)(&visitor, &name).await.err().filter(|status| reason(status).1 == DENIED);
+                let answer = (rpc.ask)(&visitor, &name).await;
+                // A token is in no answer but that of `GetToken`, and so is nobody's who may not get it.
+                let seen_token = answer.as_ref().is_ok_and(|has_token| *has_token);
+                assert_eq!(seen_token, answer.is_ok() && rpc.action == Action::Get, "{}", place(&name));
+                // What else comes of it behind the policy is of no concern here.
+                let denied = answer.err().filter(|status| reason(status).1 == DENIED);
                 let allowed = credential == rpc.action && rpc.is_about_a_credential();
                 assert_eq!(denied.is_none(), allowed, "{}: {denied:?}", place(&name));
                 denials.extend(denied.as_ref().map(seen));

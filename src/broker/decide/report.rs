@@ -47,7 +47,7 @@ pub(in crate::broker) fn refused(refused: Generation, loaded: &Loaded) -> Option
 }
 
 /// A generation is the store's time, in µs, at which its token was asked for.
-fn age(generation: Generation, loaded: &Loaded) -> Duration {
+pub(in crate::broker) fn age(generation: Generation, loaded: &Loaded) -> Duration {
     Duration::from_micros(loaded.next.get().saturating_sub(generation.get()))
 }
 
