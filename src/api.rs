@@ -83,7 +83,7 @@ impl Api {
     fn tell(&self, refusal: &Refusal) {
         let reason = status::word(refusal.reason());
         match refusal {
-            Refusal::Overloaded(_) => debug!(reason, "refused"),
+            Refusal::Overloaded(_) | Refusal::Unaudited => debug!(reason, "refused"),
             Refusal::Unproven(_) => damped(&self.unproven, reason, refusal),
             Refusal::Denied => damped(&self.denied, reason, refusal),
             Refusal::Failed(Error::InvalidRequest { .. } | Error::Target(_)) => {

@@ -13,7 +13,7 @@ use tracing::{field, info, warn};
 use self::{descriptors::Connections, proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore};
 use crate::{
     api::{Api, Live},
-    audit::{Audit, AuditError},
+    audit::{Audit, AuditError, Configured},
     broker::{Broker, Parts},
     cache::CacheConfig,
     clock::Clock,
@@ -90,6 +90,7 @@ impl App {
         let ring = store::ring(&config.store, &config.seal)?;
         let opened = store::open(&config.store, ring.clone()).await?;
         let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
+        audit.configured(Configured::Started, Some(&config.digest));
         let identity = Identity::new(config.identity.config.clone())?;
         let mut followed = proofs::of_identity(&config.identity, &identity);
         let (listeners, socket) = listeners(&config, &mut followed).await?;
@@ -102,7 +103,8 @@ impl App {
 
         let (ready, is_ready) = watch::channel(true);
         let (stop, _) = watch::channel(false);
-        let upkeep = tokio::spawn(upkeep(opened.clone(), broker.clone(), Arc::clone(&telemetry), ready.clone()));
+        let upkeep =
+            tokio::spawn(upkeep(opened.clone(), audit.clone(), broker.clone(), Arc::clone(&telemetry), ready.clone()));
         let proofs = tokio::spawn(keep_identity(identity, followed));
         let stopped = || until(stop.subscribe());
         let counted = Arc::clone(&telemetry);
@@ -113,7 +115,7 @@ impl App {
         let servers = vec![tokio::spawn(serving), tokio::spawn(probes)];
         announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
-        let change = Some(Change { started: config, opened, ring, spool, api, telemetry });
+        let change = Some(Change { started: config, opened, ring, spool, api, audit: audit.clone(), telemetry });
         Ok(Self {
             grpc,
             admin,
@@ -270,11 +272,18 @@ fn parts(
 }
 
 /// What has to be done again and again: look after the store, and keep the gauges true.
-async fn upkeep(opened: OpenStore, broker: Broker, telemetry: Arc<Telemetry>, ready: watch::Sender<bool>) {
+async fn upkeep(
+    opened: OpenStore,
+    audit: Audit,
+    broker: Broker,
+    telemetry: Arc<Telemetry>,
+    ready: watch::Sender<bool>,
+) {
     let mut tick = interval(STORE_CHECK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     for round in (0..SWEEP_EVERY).cycle() {
         tick.tick().await;
+        audit.tick();
         let answers = opened.store().ping().await;
         if let Err(error) = &answers {
             warn!(%error, "the store does not answer");

@@ -3,7 +3,7 @@
 //! A record is written when the rpc is over, also when its caller went away in the middle. It is handed to a thread of
 //! its own, so that a slow disk holds up no request; what that thread cannot take is counted and told.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -15,10 +15,12 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use self::{
     queue::{Queue, Urgency},
     record::Record,
+    refusals::{Refusals, Sender},
     sink::Sink,
 };
 use crate::{
     caller::Caller,
+    identity::Address,
     policy::{Permit, Request, StorePermit},
     store::Names,
     telemetry::Telemetry,
@@ -28,6 +30,7 @@ use crate::{
 mod line;
 mod queue;
 mod record;
+mod refusals;
 mod sink;
 mod time;
 
@@ -46,6 +49,35 @@ pub enum Output {
     File(PathBuf),
 }
 
+/// What is done while records cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Requests are served; records that are missing are counted.
+    Serve,
+    /// New requests are refused. Records wait until they can be written.
+    Refuse,
+}
+
+/// The audit log's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Where records go.
+    pub output: Output,
+    /// What is done while they cannot go there.
+    pub on_failure: OnFailure,
+}
+
+/// What came of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// The process was started with it.
+    Started,
+    /// It replaced the one before.
+    Reloaded,
+    /// It was refused; the one before stays in force.
+    Refused,
+}
+
 /// No audit log can be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("audit.output: {0}")]
@@ -60,6 +92,7 @@ pub struct Audit {
 struct On {
     queue: Queue,
     names: Names,
+    refusals: Refusals,
     under_way: TaskTracker,
 }
 
@@ -72,6 +105,7 @@ pub struct Entry {
 struct Draft {
     on: Arc<On>,
     record: Mutex<Record>,
+    address: Option<IpAddr>,
     _under_way: TaskTrackerToken,
 }
 
@@ -81,8 +115,8 @@ impl Audit {
     /// # Errors
     ///
     /// [`AuditError`], if the file cannot be opened for appending, or no thread can be had.
-    pub fn start(output: &Output, names: &Names, telemetry: Arc<Telemetry>) -> Result<Self, AuditError> {
-        let sink = match output {
+    pub fn start(config: &AuditConfig, names: &Names, telemetry: Arc<Telemetry>) -> Result<Self, AuditError> {
+        let sink = match &config.output {
             Output::Off => return Ok(Self { on: None }),
             Output::Stdout => Sink::Stdout,
             Output::Stderr => Sink::Stderr,
@@ -90,17 +124,36 @@ impl Audit {
                 Sink::file(path).map_err(|error| AuditError(format!("{}: {error}", path.display())))?
             }
         };
-        let queue = Queue::start(sink, telemetry).map_err(|error| AuditError(error.to_string()))?;
-        Ok(Self { on: Some(Arc::new(On { queue, names: names.clone(), under_way: TaskTracker::new() })) })
+        let queue = Queue::start(sink, config.on_failure, telemetry).map_err(|error| AuditError(error.to_string()))?;
+        let (names, refusals) = (names.clone(), Refusals::default());
+        Ok(Self { on: Some(Arc::new(On { queue, names, refusals, under_way: TaskTracker::new() })) })
+    }
+
+    /// Whether new requests have to be refused, because their records could not be written.
+    pub fn refuses(&self) -> bool {
+        self.on.as_ref().is_some_and(|on| on.queue.refuses())
     }
 
     /// Begins the record of an rpc.
-    pub fn begin(&self, rpc: &'static str, peer: Option<Arc<str>>, trace: TraceId) -> Entry {
+    pub fn begin(&self, rpc: &'static str, from: Option<&Address>, trace: TraceId) -> Entry {
         let draft = |on: &Arc<On>| {
-            let record = Mutex::new(Record::new(rpc, peer, trace));
-            Arc::new(Draft { on: Arc::clone(on), record, _under_way: on.under_way.token() })
+            let record = Mutex::new(Record::new(rpc, from.map(|from| Arc::clone(&from.shown)), trace));
+            let address = from.map(|from| from.ip);
+            Arc::new(Draft { on: Arc::clone(on), record, address, _under_way: on.under_way.token() })
         };
         Entry { draft: self.on.as_ref().map(draft) }
+    }
+
+    /// Notes what came of a configuration; `digest` is the SHA-256 of its text, where it could be read.
+    pub fn configured(&self, what: Configured, digest: Option<&str>) {
+        if let Some(on) = &self.on {
+            on.queue.put(&record::configured(what, digest), Urgency::Use);
+        }
+    }
+
+    /// Writes the counts of refusals whose time is over. To be called every few seconds.
+    pub fn tick(&self) {
+        self.on.iter().for_each(|on| on.tell_refusals(false));
     }
 
     /// Waits, at the very end, until every rpc that was begun is over and its record written, at most this long. Tells
@@ -110,9 +163,18 @@ impl Audit {
         let since = Instant::now();
         on.under_way.close();
         let over = timeout_at(since + limit / 2, on.under_way.wait()).await.is_ok();
+        on.tell_refusals(true);
         let (done, written) = oneshot::channel();
         on.queue.flush(done);
         matches!(timeout_at(since + limit, written).await, Ok(Ok(()))) && over
+    }
+}
+
+impl On {
+    fn tell_refusals(&self, all: bool) {
+        for line in self.refusals.take(all) {
+            self.queue.put(&line, Urgency::Use);
+        }
     }
 }
 
@@ -174,7 +236,13 @@ impl Entry {
 impl Drop for Draft {
     fn drop(&mut self) {
         let record = self.record.get_mut();
-        let urgency = if record.is_allowed() { Urgency::Use } else { Urgency::Refusal };
-        self.on.queue.put(&record.line(), urgency);
+        if record.is_allowed() {
+            self.on.queue.put(&record.line(), Urgency::Use);
+            return;
+        }
+        let sender = record.proven().map_or_else(|| Sender::unproven(self.address), |name| Sender::Caller(name.into()));
+        if self.on.refusals.admits(sender) {
+            self.on.queue.put(&record.line(), Urgency::Refusal);
+        }
     }
 }

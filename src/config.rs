@@ -41,9 +41,10 @@ pub use tls::{ClientCertificates, ServerTls};
 
 use self::{check::Check, key::Key, reader::Reader};
 use crate::{
-    audit::Output,
+    audit::AuditConfig,
     broker::{Credential, Timing},
     grant::Grant,
+    identity::{hex, sha256},
     limit::LimitConfig,
     name::CredentialName,
     policy::{Chosen, Policy, Row},
@@ -66,7 +67,7 @@ pub struct Config {
     /// Who may vouch for callers.
     pub identity: Identity,
     /// Where the audit log goes.
-    pub audit: Output,
+    pub audit: AuditConfig,
     /// How much is taken on.
     pub limits: LimitConfig,
     /// The times of a refresh.
@@ -77,6 +78,8 @@ pub struct Config {
     pub log: Log,
     /// The credentials by name.
     pub credentials: BTreeMap<CredentialName, Credential>,
+    /// The SHA-256 of the configuration's text, in hexadecimal digits. The secrets that it names are no part of it.
+    pub digest: String,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Warning>,
     /// Every file that was read for it: the configuration file, unless only its text was given, and those of secrets.
@@ -149,7 +152,9 @@ pub fn parse(
     let config = read(&check, document.get_ref());
     let outcome = check.finish(name, text, document.get_ref(), &syntax, is_harmless);
     match (outcome.errors, config) {
-        (None, Some(config)) => Ok(Config { warnings: outcome.warnings, files: outcome.files, ..config }),
+        (None, Some(config)) => {
+            Ok(Config { digest: hex(&sha256(text)), warnings: outcome.warnings, files: outcome.files, ..config })
+        }
         (Some(errors), _) => Err(errors.after_reading(outcome.files)),
         (None, None) => Err(ConfigErrors::without_file(format!("{name} is no configuration"), "see the sample".into())),
     }
@@ -232,6 +237,7 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
         cache,
         log,
         credentials: credentials.complete()?,
+        digest: String::new(),
         warnings: Vec::new(),
         files: Vec::new(),
     })

@@ -111,6 +111,23 @@ pub enum IdentityError {
     NotServiceAccount(#[from] BadName),
 }
 
+impl IdentityError {
+    /// Whether it is the caller's mistake. Where the issuer cannot be asked it says nothing about the caller.
+    pub fn is_the_callers(&self) -> bool {
+        match self {
+            Self::NoKeys(_) | Self::CannotAsk(_) => false,
+            Self::CertificateExpired
+            | Self::SeveralProofs
+            | Self::NotBearer
+            | Self::UnknownToken
+            | Self::BadToken(_)
+            | Self::UnknownKey
+            | Self::NotVouchedFor
+            | Self::NotServiceAccount(_) => true,
+        }
+    }
+}
+
 /// Who may vouch for callers, beside their connections.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityConfig {

@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -35,6 +36,8 @@ pub struct LimitConfig {
     pub max_in_flight: usize,
     /// How many of them may be one caller's.
     pub max_in_flight_per_caller: usize,
+    /// How many proofs that do not hold one address may show in a second for long, and ten times as many at once.
+    pub failed_proofs_per_second: u32,
     /// How much the bodies of all calls under way may take, in bytes.
     pub max_call_body_bytes: usize,
     /// How much of it the bodies of one caller's calls may take.
@@ -51,6 +54,7 @@ pub struct Limits {
     slots: Arc<Semaphore>,
     accounts: Accounts,
     bodies: Arc<Total>,
+    failed_proofs: FailedProofs,
     start: Instant,
 }
 
@@ -87,7 +91,13 @@ impl Limits {
     pub fn new(config: &LimitConfig) -> Self {
         let slots = config.max_in_flight.min(Semaphore::MAX_PERMITS);
         let bodies = Arc::new(Total::new(config.max_call_body_bytes, config.max_call_body_bytes_per_caller));
-        Self { slots: Arc::new(Semaphore::new(slots)), accounts: Accounts::new(config), bodies, start: Instant::now() }
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            accounts: Accounts::new(config),
+            bodies,
+            failed_proofs: FailedProofs::new(config.failed_proofs_per_second),
+            start: Instant::now(),
+        }
     }
 
     /// Takes on a request, whoever sends it.
@@ -109,6 +119,15 @@ impl Limits {
         self.accounts.count(caller, self.start.elapsed())
     }
 
+    /// Counts a proof from this address that does not hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Excess`], if there are too many of them.
+    pub fn proof_failed(&self, address: IpAddr) -> Result<(), Excess> {
+        self.failed_proofs.count(address, self.start.elapsed())
+    }
+
     /// What the bodies of a call of this caller will hold: nothing yet.
     pub fn bodies(&self, counted: &Counted) -> Bodies {
         Bodies::new(Arc::clone(&self.bodies), Arc::clone(&counted.account))
@@ -121,37 +140,30 @@ impl Drop for Counted {
     }
 }
 
-/// All callers. How often they may ask is told by the generic cell rate algorithm (ITU-T I.371): no more is kept for it than
-/// the time at which a caller will have paid for what it sent.
-struct Accounts {
-    /// What one request costs.
-    interval: u64,
-    /// What a caller may owe.
-    credit: u64,
-    /// How many requests of a caller may be under way.
-    places: usize,
-    by_caller: Cache<String, Arc<Account>>,
+/// Whose address it is. A host has a whole /64 of IPv6 addresses to choose from (RFC 4291 §2.5.1).
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        IpAddr::V4(address) => IpAddr::V4(address),
+    }
 }
 
-impl Accounts {
-    fn new(config: &LimitConfig) -> Self {
-        let interval = 1_000_000_000 / u64::from(config.requests_per_second.max(1));
-        let credit = interval * u64::from(config.burst.max(1));
-        Self { interval, credit, places: config.max_in_flight_per_caller, by_caller: Cache::new(CALLERS) }
+/// How often something may be done is told by the generic cell rate algorithm (ITU-T I.371): no more is kept for it than the time
+/// at which its doer will have paid for what it did.
+struct Rate {
+    /// What one costs.
+    interval: u64,
+    /// What may be owed.
+    credit: u64,
+}
+
+impl Rate {
+    fn new(per_second: u32, burst: u32) -> Self {
+        let interval = 1_000_000_000 / u64::from(per_second.max(1));
+        Self { interval, credit: interval * u64::from(burst.max(1)) }
     }
 
-    /// What is refused costs the caller nothing, so whoever waits as told is let in.
-    fn count(&self, caller: &str, now: Duration) -> Result<Counted, Excess> {
-        let Ok(account) = self.by_caller.get_or_insert_with(caller, || Ok::<_, Infallible>(Arc::default()));
-        let before = account.under_way.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted { account };
-        if before >= self.places {
-            return Err(Excess(SHORT_WAIT));
-        }
-        self.pay(&counted.account.paid_at, now)?;
-        Ok(counted)
-    }
-
+    /// What is refused costs nothing, so a sender that waits as told is let in.
     fn pay(&self, paid_at: &AtomicU64, now: Duration) -> Result<(), Excess> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let step = |paid_at: u64| {
@@ -165,6 +177,50 @@ impl Accounts {
     }
 }
 
+/// All callers.
+struct Accounts {
+    rate: Rate,
+    /// How many requests of a caller may be under way.
+    places: usize,
+    by_caller: Cache<String, Arc<Account>>,
+}
+
+impl Accounts {
+    fn new(config: &LimitConfig) -> Self {
+        let rate = Rate::new(config.requests_per_second, config.burst);
+        Self { rate, places: config.max_in_flight_per_caller, by_caller: Cache::new(CALLERS) }
+    }
+
+    fn count(&self, caller: &str, now: Duration) -> Result<Counted, Excess> {
+        let Ok(account) = self.by_caller.get_or_insert_with(caller, || Ok::<_, Infallible>(Arc::default()));
+        let before = account.under_way.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted { account };
+        if before >= self.places {
+            return Err(Excess(SHORT_WAIT));
+        }
+        self.rate.pay(&counted.account.paid_at, now)?;
+        Ok(counted)
+    }
+}
+
+/// Addresses that showed proofs that do not hold.
+struct FailedProofs {
+    rate: Rate,
+    by_address: Cache<IpAddr, Arc<AtomicU64>>,
+}
+
+impl FailedProofs {
+    fn new(per_second: u32) -> Self {
+        Self { rate: Rate::new(per_second, per_second.saturating_mul(10)), by_address: Cache::new(CALLERS) }
+    }
+
+    fn count(&self, address: IpAddr, now: Duration) -> Result<(), Excess> {
+        let address = network(address);
+        let Ok(paid_at) = self.by_address.get_or_insert_with(&address, || Ok::<_, Infallible>(Arc::default()));
+        self.rate.pay(&paid_at, now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +230,7 @@ mod tests {
         burst: 5,
         max_in_flight: 2,
         max_in_flight_per_caller: 1,
+        failed_proofs_per_second: 10,
         max_call_body_bytes: 100,
         max_call_body_bytes_per_caller: 50,
     };
@@ -246,5 +303,16 @@ mod tests {
         }
         assert_eq!(count(&accounts, "a", at(0)), Err(Excess(at(100))));
         assert_eq!(count(&accounts, "a", at(100)), Ok(()), "and what was not paid for left its place");
+    }
+
+    /// S7: 4,799 wrong guesses were answered in 1.3 s.
+    #[test]
+    fn an_address_may_fail_to_prove_who_it_is_so_often_and_no_more() {
+        let failed = FailedProofs::new(10);
+        let guess = |address: &str, now| failed.count(address.parse().unwrap(), now).is_ok();
+        assert_eq!((0..4800).filter(|number| guess("192.0.2.1", at(number / 4))).count(), 111);
+        assert!(guess("192.0.2.2", at(1200)), "each address has its own");
+        assert!(guess("2001:db8::1", at(0)));
+        assert_eq!((0..200u32).filter(|n| guess(&format!("2001:db8::{n:x}"), at(0))).count(), 99, "a host has a /64");
     }
 }

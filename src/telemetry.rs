@@ -67,6 +67,8 @@ pub struct Telemetry {
     pub calls: Family<CredentialLabels, Counter>,
     /// `bearerd_audit_lost_total`: records of the audit log that could not be kept.
     pub audit_lost: Counter,
+    /// `bearerd_audit_up`: 1 while records of the audit log can be written; 0 also where there is none.
+    pub audit_up: Gauge,
     /// `bearerd_connections`: gRPC connections that are open.
     pub connections: Gauge,
     /// `bearerd_connections_refused_total`: connections that were closed before they were served, by cause.
@@ -117,6 +119,7 @@ impl Default for Telemetry {
             reports: Family::default(),
             calls: Family::default(),
             audit_lost: Counter::default(),
+            audit_up: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
             cached_tokens: Gauge::default(),
@@ -136,6 +139,7 @@ impl Default for Telemetry {
         registry.register("reports", "Reports of rejected tokens, by outcome", telemetry.reports.clone());
         registry.register("calls", "Calls through, by class of the upstream's status", telemetry.calls.clone());
         registry.register("audit_lost", "Audit records that could not be kept", telemetry.audit_lost.clone());
+        registry.register("audit_up", "1 while audit records can be written", telemetry.audit_up.clone());
         registry.register("connections", "Open gRPC connections", telemetry.connections.clone());
         let refused = telemetry.connections_refused.clone();
         registry.register("connections_refused", "Connections that were not served, by cause", refused);

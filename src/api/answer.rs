@@ -3,6 +3,7 @@
 
 use std::{
     future::{Future, ready},
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
 };
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     audit::{CANCELLED, Entry},
     caller::Caller,
-    identity::{Proof, Remote},
+    identity::{IdentityError, Proof, Remote},
     limit::{Bodies, Counted, Slot},
     policy::{self, Denied, Permit, StorePermit},
     secret::SecretString,
@@ -120,7 +121,7 @@ where
 {
     let (metadata, _extensions, message) = request.into_parts();
     let trace = trace(&metadata);
-    let entry = api.audit.begin(rpc, remote.address.as_ref().map(|address| Arc::clone(&address.shown)), trace);
+    let entry = api.audit.begin(rpc, remote.address.as_ref(), trace);
     let mut call = Rpc { api, rpc, trace, caller: None, entry, ended: false };
     let (left, place) = match (deadline::of(&metadata), call.api.limits.enter()) {
         (Deadline::Over, _) => return Box::pin(ready(Err(deadline::exceeded()))),
@@ -128,6 +129,10 @@ where
         (Deadline::Malformed, Ok(_)) => return call.refused(deadline::malformed()),
         (Deadline::Ahead(left), Ok(place)) => (left, place),
     };
+    if call.api.audit.refuses() {
+        return call.refused(Refusal::Unaudited);
+    }
+    let from = remote.address.as_ref().map(|address| address.ip);
     match call.api.identity.proof(&remote.peer, authorization(&metadata)) {
         Ok(Proof::Shown(caller)) => match call.take_on(caller, place, message, work) {
             Ok(Work::Done(answer)) => Box::pin(ready(call.ends(Ok(answer)))),
@@ -135,10 +140,13 @@ where
             Err(refusal) => call.refused(refusal),
         },
         Ok(Proof::Issued(token)) => Box::pin(deadline::within(left, async move {
-            let result = call.vouched_for(&token, place, message, work).await;
+            let result = call.vouched_for(&token, from, place, message, work).await;
             call.ends(result)
         })),
-        Err(error) => call.refused(error),
+        Err(error) => {
+            let refusal = call.unproven(error, from);
+            call.refused(refusal)
+        }
     }
 }
 
@@ -175,14 +183,26 @@ impl Rpc {
     async fn vouched_for<Q, A>(
         &mut self,
         token: &SecretString,
+        from: Option<IpAddr>,
         place: Slot,
         message: Q,
         work: fn(Use, Q) -> Worked<A>,
     ) -> Result<A, Refusal> {
-        let caller = self.api.identity.vouched_for(token).await?;
+        let vouched_for = self.api.identity.vouched_for(token).await;
+        let caller = vouched_for.map_err(|error| self.unproven(error, from))?;
         match self.take_on(caller, place, message, work)? {
             Work::Done(answer) => Ok(answer),
             Work::Going(going) => going.await,
+        }
+    }
+
+    /// A proof that does not hold, or one too many of this address. A proof is looked at all the same, so that a caller who shares
+    /// the address and has a good one is served.
+    fn unproven(&self, error: IdentityError, from: Option<IpAddr>) -> Refusal {
+        let counted = from.filter(|_| error.is_the_callers()).map(|address| self.api.limits.proof_failed(address));
+        match counted {
+            Some(Err(excess)) => Refusal::Overloaded(excess),
+            Some(Ok(())) | None => Refusal::Unproven(error),
         }
     }
 

@@ -25,6 +25,9 @@ pub(super) enum Refusal {
     /// It came when enough was under way, or too soon after others of the same caller.
     #[error(transparent)]
     Overloaded(#[from] Excess),
+    /// Its record could not be written.
+    #[error("the audit log cannot be written, and audit.on_failure is \"refuse\"")]
+    Unaudited,
     /// The broker could not.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -35,7 +38,7 @@ impl Refusal {
         match self {
             Self::Unproven(_) => Reason::CallerUnauthenticated,
             Self::Denied => Reason::CallerNotAllowed,
-            Self::Overloaded(_) => Reason::Overloaded,
+            Self::Overloaded(_) | Self::Unaudited => Reason::Overloaded,
             Self::Failed(error) => error.reason(),
         }
     }
@@ -44,10 +47,14 @@ impl Refusal {
         match self {
             Self::Unproven(_) | Self::Denied => None,
             Self::Overloaded(Excess(wait)) => Some(*wait),
+            Self::Unaudited => Some(AUDIT_RETRY),
             Self::Failed(error) => error.retry_after(),
         }
     }
 }
+
+/// What a caller is told to wait while the audit log cannot be written.
+const AUDIT_RETRY: Duration = Duration::from_secs(1);
 
 /// The domain of all reasons.
 const DOMAIN: &str = "bearerd";
@@ -73,6 +80,7 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
         Refusal::Unproven(_)
         | Refusal::Denied
         | Refusal::Overloaded(_)
+        | Refusal::Unaudited
         | Refusal::Failed(
             Error::CredentialNotFound
             | Error::Failed { .. }

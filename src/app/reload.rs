@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::store::{self, OpenStore};
 use crate::{
     api::Live,
+    audit::{Audit, Configured},
     config::{Config, ConfigErrors, ReadFile},
     store::{Ring, StoreError, spool::Spool},
     telemetry::{ReloadLabels, Telemetry},
@@ -33,6 +34,7 @@ pub(super) struct Change {
     pub(super) ring: Ring,
     pub(super) spool: Option<Spool>,
     pub(super) api: Live,
+    pub(super) audit: Audit,
     pub(super) telemetry: Arc<Telemetry>,
 }
 
@@ -129,6 +131,10 @@ impl Change {
                 "refused"
             }
         };
+        match &outcome {
+            Ok(config) => self.audit.configured(Configured::Reloaded, Some(&config.digest)),
+            Err(_) => self.audit.configured(Configured::Refused, None),
+        }
         self.telemetry.reloads.get_or_create(&ReloadLabels { result }).inc();
         self.telemetry.configuration_current.set(i64::from(outcome.is_ok()));
     }

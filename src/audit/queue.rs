@@ -1,12 +1,20 @@
 //! Between requests and the place where records go: bounded, and never in a request's way.
 
-use std::{io, mem, sync::Arc, thread, time::Duration};
+use std::{
+    io, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{record, sink::Sink};
+use super::{OnFailure, record, sink::Sink};
 use crate::telemetry::Telemetry;
 
 /// How many bytes may wait to be written.
@@ -14,6 +22,13 @@ const CAPACITY: usize = 8 * 1024 * 1024;
 
 /// How many of them refusals may take: whoever is allowed nothing must not be able to crowd out the others' records.
 const FOR_REFUSALS: usize = CAPACITY / 2;
+
+/// With more than this, new requests are refused where the audit log may not miss any. What is left is for those that are under way.
+/// Refusals do not reach it.
+const FULL: usize = CAPACITY / 4 * 3;
+
+/// How long to wait before records that could not be written are written again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How many bytes are written at once as soon as they are there.
 const BATCH: usize = 64 * 1024;
@@ -33,6 +48,7 @@ pub(super) enum Urgency {
 /// The near end of the queue.
 pub(super) struct Queue {
     shared: Arc<Shared>,
+    on_failure: OnFailure,
     telemetry: Arc<Telemetry>,
 }
 
@@ -41,6 +57,9 @@ pub(super) struct Queue {
 struct Shared {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// What was written last could not be.
+    failing: AtomicBool,
+    full: AtomicBool,
 }
 
 /// What waits to be written, or is being written.
@@ -61,6 +80,7 @@ struct Waiting {
 struct Writer {
     sink: Sink,
     shared: Arc<Shared>,
+    on_failure: OnFailure,
     telemetry: Arc<Telemetry>,
     /// The last write failed, perhaps in the middle of a line.
     broken: bool,
@@ -68,11 +88,19 @@ struct Writer {
 
 impl Queue {
     /// Starts the thread that writes.
-    pub fn start(sink: Sink, telemetry: Arc<Telemetry>) -> io::Result<Self> {
+    pub fn start(sink: Sink, on_failure: OnFailure, telemetry: Arc<Telemetry>) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let mut writer = Writer { sink, shared: Arc::clone(&shared), telemetry: Arc::clone(&telemetry), broken: false };
+        let (near, counted) = (Arc::clone(&shared), Arc::clone(&telemetry));
+        telemetry.audit_up.set(1);
+        let mut writer = Writer { sink, shared, on_failure, telemetry, broken: false };
         thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, telemetry })
+        Ok(Self { shared: near, on_failure, telemetry: counted })
+    }
+
+    /// Whether new requests have to be refused.
+    pub fn refuses(&self) -> bool {
+        let (failing, full) = (&self.shared.failing, &self.shared.full);
+        self.on_failure == OnFailure::Refuse && (failing.load(Ordering::Relaxed) || full.load(Ordering::Relaxed))
     }
 
     /// Takes a line, or counts it as lost.
@@ -91,6 +119,9 @@ impl Queue {
         }
         waiting.bytes.extend_from_slice(line);
         waiting.lines += 1;
+        if waiting.taken + waiting.bytes.len() > FULL {
+            self.shared.full.store(true, Ordering::Relaxed);
+        }
         drop(waiting);
         // In between nobody waits for this: the far end looks by itself.
         let worth_writing = before < BATCH && before + line.len() >= BATCH;
@@ -132,6 +163,15 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits so long. False if somebody waits for all to be written, or no more will come: the process ends.
+    fn goes_on(&self, wait: Duration) -> bool {
+        let mut waiting = self.waiting.lock();
+        self.changed.wait_while_for(&mut waiting, |waiting| waiting.told.is_empty() && !waiting.over, wait);
+        waiting.told.is_empty() && !waiting.over
+    }
+}
+
 impl Writer {
     fn run(&mut self) {
         while let Some(batch) = self.shared.next() {
@@ -145,25 +185,37 @@ impl Writer {
         if lost > 0 {
             bytes.extend(record::lost(lost));
         }
-        let missing = match self.sink.write(&bytes) {
-            Ok(()) => {
-                self.succeeded(lost);
-                0
-            }
-            Err(error) => {
-                self.failed(&error, lines);
-                // The gap that was to be told is not told yet.
-                lost + lines
-            }
+        let missing = if self.try_to_write(&bytes, told.is_empty()) {
+            self.succeeded(lost);
+            0
+        } else {
+            self.telemetry.audit_lost.inc_by(lines);
+            // The gap that was to be told is not told yet.
+            lost + lines
         };
         let mut waiting = self.shared.waiting.lock();
         waiting.taken = 0;
         waiting.lost += missing;
+        self.shared.full.store(waiting.bytes.len() > FULL, Ordering::Relaxed);
         drop(waiting);
         for done in told {
             // Whoever waited may have gone.
             let _ = done.send(());
         }
+    }
+
+    /// Whether it could be written. Where none may be missing it is tried until it can be, or until the process ends: `patient` says
+    /// that nobody waits for the end of this yet. What was written in part is written again as a whole.
+    fn try_to_write(&mut self, bytes: &[u8], patient: bool) -> bool {
+        let mut result = self.sink.write(bytes);
+        while let Err(error) = &result {
+            self.failed(error);
+            if self.on_failure == OnFailure::Serve || !patient || !self.shared.goes_on(AGAIN) {
+                return false;
+            }
+            result = self.sink.write(&[b"\n", bytes].concat());
+        }
+        true
     }
 
     /// Tells what was lost, once the gap stands in the audit log, with the cause: only where writes succeeded all along did
@@ -174,15 +226,27 @@ impl Writer {
         } else if lost > 0 {
             warn!(records = lost, "audit records were lost: they come faster than they can be written");
         }
-        self.broken = false;
+        self.is_broken(false);
     }
 
-    fn failed(&mut self, error: &io::Error, lines: u64) {
+    fn failed(&mut self, error: &io::Error) {
         if !self.broken {
-            warn!(%error, "the audit log cannot be written");
+            match self.on_failure {
+                OnFailure::Serve => {
+                    warn!(%error, "the audit log cannot be written; its records are lost until it can be")
+                }
+                OnFailure::Refuse => {
+                    warn!(%error, "the audit log cannot be written; requests are refused until it can be")
+                }
+            }
         }
-        self.broken = true;
-        self.telemetry.audit_lost.inc_by(lines);
+        self.is_broken(true);
+    }
+
+    fn is_broken(&mut self, broken: bool) {
+        self.broken = broken;
+        self.shared.failing.store(broken, Ordering::Relaxed);
+        self.telemetry.audit_up.set(i64::from(!broken));
     }
 }
 
@@ -200,7 +264,7 @@ mod tests {
 
     /// A queue whose thread stands still, as one does behind a disk that does not answer.
     fn stuck() -> Queue {
-        Queue { shared: Arc::default(), telemetry: Arc::default() }
+        Queue { shared: Arc::default(), on_failure: OnFailure::Refuse, telemetry: Arc::default() }
     }
 
     #[test]
@@ -211,9 +275,11 @@ mod tests {
             queue.put(&line, Urgency::Refusal);
         }
         assert_eq!(queue.shared.waiting.lock().bytes.len(), FOR_REFUSALS);
+        assert!(!queue.refuses(), "whoever is allowed nothing makes no other request be refused");
         for _ in 0..20_000 {
             queue.put(&line, Urgency::Use);
         }
+        assert!(queue.refuses(), "a full queue takes no record of a new request");
         let taken = queue.shared.next().unwrap();
         assert_eq!((taken.bytes.len(), taken.lines), (CAPACITY, (CAPACITY / 1024) as u64));
         assert_eq!(queue.telemetry.audit_lost.get(), 40_000 - taken.lines);
@@ -225,7 +291,7 @@ mod tests {
     async fn what_waits_at_the_end_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
-        let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
+        let queue = Queue::start(Sink::file(&path).unwrap(), OnFailure::Serve, Arc::default()).unwrap();
         queue.put(b"last\n", Urgency::Use);
         let shared = Arc::downgrade(&queue.shared);
         drop(queue);
@@ -239,7 +305,7 @@ mod tests {
     async fn a_gap_is_told_where_it_is() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
-        let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
+        let queue = Queue::start(Sink::file(&path).unwrap(), OnFailure::Serve, Arc::default()).unwrap();
         queue.put(&vec![b'x'; CAPACITY + 1], Urgency::Use);
         queue.put(b"next\n", Urgency::Use);
         flushed(&queue).await;
@@ -255,7 +321,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, aside) = (directory.path().join("log/audit"), directory.path().join("aside"));
         fs::create_dir(directory.path().join("log")).unwrap();
-        let queue = Queue::start(Sink::file(&path).unwrap(), Arc::default()).unwrap();
+        let queue = Queue::start(Sink::file(&path).unwrap(), OnFailure::Serve, Arc::default()).unwrap();
         fs::rename(directory.path().join("log"), &aside).unwrap();
         queue.put(b"unwritten\n", Urgency::Use);
         flushed(&queue).await;
@@ -265,5 +331,44 @@ mod tests {
         flushed(&queue).await;
         let text = fs::read_to_string(path).unwrap();
         assert!(text.starts_with("\nnext\n") && text.contains("\"records\":1}"), "{text}");
+    }
+
+    /// S7: a disk that is full took the records, and requests went on.
+    #[tokio::test]
+    async fn where_none_may_be_missing_records_wait_and_requests_are_refused_until_they_are_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("log/audit"), directory.path().join("aside"));
+        fs::create_dir(directory.path().join("log")).unwrap();
+        let queue = Queue::start(Sink::file(&path).unwrap(), OnFailure::Refuse, Arc::default()).unwrap();
+        fs::rename(directory.path().join("log"), &aside).unwrap();
+        queue.put(b"first\n", Urgency::Use);
+        while !queue.refuses() {
+            tokio::task::yield_now().await;
+        }
+        queue.put(b"second\n", Urgency::Use);
+        fs::rename(&aside, directory.path().join("log")).unwrap();
+        while queue.refuses() {
+            tokio::task::yield_now().await;
+        }
+        flushed(&queue).await;
+        let text = fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines, ["first", "second"], "none is missing");
+        assert_eq!((queue.telemetry.audit_lost.get(), queue.telemetry.audit_up.get()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn an_end_waits_for_no_audit_log_that_cannot_be_written() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("log")).unwrap();
+        let sink = Sink::file(&directory.path().join("log/audit")).unwrap();
+        let queue = Queue::start(sink, OnFailure::Refuse, Arc::default()).unwrap();
+        fs::rename(directory.path().join("log"), directory.path().join("aside")).unwrap();
+        queue.put(b"first\n", Urgency::Use);
+        while !queue.refuses() {
+            tokio::task::yield_now().await;
+        }
+        flushed(&queue).await;
+        assert_eq!(queue.telemetry.audit_lost.get(), 1, "what is lost is counted");
     }
 }

@@ -1,9 +1,9 @@
 //! One line of the audit log. Its fields are a schema that others read: `docs/security.md` describes it, and what is
 //! there is never taken away or given another meaning under the same `schema`.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
-use super::line::Line;
+use super::{Configured, line::Line};
 use crate::{
     caller::Caller,
     name::{CredentialName, Resources, Scopes},
@@ -18,7 +18,13 @@ const SCHEMA: &str = "bearerd.audit.v1";
 pub const CANCELLED: &str = "CANCELLED";
 
 /// The most bytes of a caller's own text: enough for any real one, so that a record cannot be made huge.
-const LONGEST_TEXT: usize = 2048;
+const LONGEST_TEXT: usize = 8 * 1024;
+
+/// The same in the record of a refusal, which costs its sender nothing, and of all its scopes or resources together.
+const LONGEST_REFUSED: usize = 1024;
+
+/// What stands at the end of a text that was cut.
+const CUT: &str = "…";
 
 /// What was done, by whom, and what came of it. It has no place for a token, a header field, a query or a body.
 pub(super) struct Record {
@@ -95,8 +101,8 @@ impl Record {
         self.credential = Some(credential.clone());
         self.subject = (!subject.is_service()).then(|| names.subject(credential, subject));
         (self.scopes, self.resources) = (scopes.clone(), resources.clone());
-        self.method = call.as_ref().map(|call| cut(&call.method).to_owned());
-        self.path = call.as_ref().map(|call| cut(call.plain_path()).to_owned());
+        self.method = call.as_ref().map(|call| cut(&call.method, LONGEST_TEXT).into_owned());
+        self.path = call.as_ref().map(|call| cut(call.plain_path(), LONGEST_TEXT).into_owned());
     }
 
     /// What is done with the store as a whole is done with no credential.
@@ -123,25 +129,31 @@ impl Record {
         self.decision == Decision::Allowed
     }
 
+    /// The name of a caller who has shown who it is.
+    pub fn proven(&self) -> Option<&str> {
+        self.caller.as_ref().filter(|caller| **caller != Caller::Anonymous).map(Caller::name)
+    }
+
     pub fn line(&self) -> Vec<u8> {
+        let longest = if self.is_allowed() { LONGEST_TEXT } else { LONGEST_REFUSED };
         let mut line = Line::new(SCHEMA, "use", self.time);
         line.plain("\"trace_id\":", self.trace.as_str());
         line.plain("\"rpc\":", self.rpc);
-        line.maybe_text("\"caller\":", self.caller.as_ref().map(|caller| cut(caller.name())));
+        line.maybe_text("\"caller\":", self.caller.as_ref().map(|caller| cut(caller.name(), LONGEST_TEXT)).as_deref());
         line.maybe_plain("\"caller_kind\":", self.caller.as_ref().map(kind));
         line.maybe_plain("\"peer\":", self.peer.as_deref());
         line.maybe_plain("\"action\":", self.action.map(Action::word));
         line.maybe_plain("\"credential\":", self.credential.as_ref().map(CredentialName::as_str));
         line.maybe_plain("\"subject\":", self.subject.as_deref());
-        line.texts("\"scopes\":", self.scopes.iter());
-        line.texts("\"resources\":", self.resources.iter());
+        line.texts("\"scopes\":", within(self.scopes.iter(), longest));
+        line.texts("\"resources\":", within(self.resources.iter(), longest));
         line.plain("\"decision\":", self.decision.word());
         line.maybe_number("\"row\":", self.row.as_ref().map(|row| row.number as u64));
         line.maybe_text("\"row_name\":", self.row.as_ref().and_then(|row| row.name.as_deref()));
         line.plain("\"result\":", self.result);
         line.maybe_number("\"generation\":", self.generation);
-        line.maybe_text("\"method\":", self.method.as_deref());
-        line.maybe_text("\"path\":", self.path.as_deref());
+        line.maybe_text("\"method\":", self.method.as_deref().map(|method| cut(method, longest)).as_deref());
+        line.maybe_text("\"path\":", self.path.as_deref().map(|path| cut(path, longest)).as_deref());
         line.maybe_number("\"status\":", self.status.map(u64::from));
         line.maybe_number("\"attempts\":", self.attempts.map(u64::from));
         line.end()
@@ -152,6 +164,28 @@ impl Record {
 pub(super) fn lost(records: u64) -> Vec<u8> {
     let mut line = Line::new(SCHEMA, "lost", SystemTime::now());
     line.maybe_number("\"records\":", Some(records));
+    line.end()
+}
+
+/// The line that says how many refusals of one sender have no record of their own.
+pub(super) fn refused(since: SystemTime, caller: Option<&str>, peer: Option<&str>, records: u64) -> Vec<u8> {
+    let mut line = Line::new(SCHEMA, "refused", since);
+    line.maybe_text("\"caller\":", caller.map(|caller| cut(caller, LONGEST_TEXT)).as_deref());
+    line.maybe_plain("\"peer\":", peer);
+    line.maybe_number("\"records\":", Some(records));
+    line.end()
+}
+
+/// The line that says which configuration is in force.
+pub(super) fn configured(what: Configured, digest: Option<&str>) -> Vec<u8> {
+    let mut line = Line::new(SCHEMA, "configuration", SystemTime::now());
+    let result = match what {
+        Configured::Started => "started",
+        Configured::Reloaded => "reloaded",
+        Configured::Refused => "refused",
+    };
+    line.plain("\"result\":", result);
+    line.maybe_plain("\"sha256\":", digest);
     line.end()
 }
 
@@ -167,8 +201,22 @@ fn kind(caller: &Caller) -> &'static str {
     }
 }
 
-fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default()
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    if text.len() <= longest {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(longest.saturating_sub(CUT.len()));
+    [text.get(..end).unwrap_or_default(), CUT].concat().into()
+}
+
+/// As many of the texts as fit, and a sign if there are more.
+fn within<'t>(texts: impl Iterator<Item = &'t str>, longest: usize) -> impl Iterator<Item = &'t str> {
+    let mut left = Some(longest);
+    texts.map_while(move |text| {
+        let before = left?;
+        left = before.checked_sub(text.len());
+        Some(if left.is_some() { text } else { CUT })
+    })
 }
 
 #[cfg(test)]
@@ -238,8 +286,26 @@ mod tests {
         let forged = "/x\n{\"schema\":\"bearerd.audit.v1\"}\r\u{2028}\u{85}\"";
         record.asked(&request(forged), &names());
         assert_eq!(json(&record)["path"], forged);
-        record.asked(&request(&"ä".repeat(100_000)), &names());
-        assert_eq!(json(&record)["path"].as_str().unwrap().len(), LONGEST_TEXT);
+        for (path, longest) in
+            [("ä".repeat(100_000), LONGEST_REFUSED), ("x".repeat(LONGEST_REFUSED + 1), LONGEST_REFUSED)]
+        {
+            record.asked(&request(&path), &names());
+            let written = json(&record)["path"].as_str().unwrap().to_owned();
+            assert!((longest - 1..=longest).contains(&written.len()) && written.ends_with(CUT), "{}", written.len());
+        }
+        record.scopes = Scopes::new((0..100).map(|number| format!("{number}{}", "s".repeat(78)))).unwrap();
+        assert!(record.line().len() < 3 * LONGEST_REFUSED, "a refusal is small, whatever was asked for");
+        record.asked(&request(&"x".repeat(LONGEST_TEXT)), &names());
+        record.allowed(&Policy::local_only().permit(&Caller::Local, request("/v1/x")).unwrap());
+        assert_eq!(json(&record)["path"].as_str().unwrap().len(), LONGEST_TEXT, "what was done is told whole");
+    }
+
+    /// LOW 22.
+    #[test]
+    fn a_configuration_is_named_by_its_digest() {
+        let line: serde_json::Value = serde_json::from_slice(&configured(Configured::Reloaded, Some("ab"))).unwrap();
+        assert_eq!((line["event"].as_str(), line["result"].as_str()), (Some("configuration"), Some("reloaded")));
+        assert_eq!(line["sha256"], "ab");
     }
 
     #[test]

@@ -7,13 +7,17 @@ use super::{
     reader::{Reader, Value},
     value::{Wrong, text},
 };
-use crate::audit::Output;
+use crate::audit::{AuditConfig, OnFailure, Output};
 
-pub(super) const KEYS: &[Key] = &[Key::new("output")];
+pub(super) const KEYS: &[Key] = &[Key::new("output"), Key::new("on_failure")];
 
 /// Reads the table.
-pub(super) fn read(reader: &Reader<'_>) -> Output {
-    reader.optional("output", output).unwrap_or(Output::Off)
+pub(super) fn read(reader: &Reader<'_>) -> AuditConfig {
+    let words = &[("serve", OnFailure::Serve), ("refuse", OnFailure::Refuse)];
+    AuditConfig {
+        output: reader.optional("output", output).unwrap_or(Output::Off),
+        on_failure: reader.choose("on_failure", words, Some("serve")).unwrap_or(OnFailure::Serve),
+    }
 }
 
 fn output(value: &Value<'_>) -> Result<Output, Wrong> {

@@ -12,6 +12,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("burst"),
     Key::new("max_in_flight"),
     Key::new("max_in_flight_per_caller"),
+    Key::new("failed_proofs_per_second"),
     Key::new("max_call_body_bytes"),
     Key::new("max_call_body_bytes_per_caller"),
 ];
@@ -20,6 +21,9 @@ pub(super) const KEYS: &[Key] = &[
 const REQUESTS_PER_SECOND: u32 = 10_000;
 
 const MAX_IN_FLIGHT: u32 = 10_000;
+
+/// A caller whose token was replaced fails a few times; only guesses fail without end.
+const FAILED_PROOFS_PER_SECOND: u32 = 10;
 
 /// A quarter of the memory that the manifests give a pod. A body can be there twice while it is decoded or encoded.
 const MAX_CALL_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -32,6 +36,9 @@ pub(super) fn read(reader: &Reader<'_>) -> LimitConfig {
     let bodies = reader.optional("max_call_body_bytes", bytes(1024..=u32::MAX)).unwrap_or(MAX_CALL_BODY_BYTES);
     let bodies_per_caller = reader.optional("max_call_body_bytes_per_caller", bytes(1024..=u32::MAX));
     LimitConfig {
+        failed_proofs_per_second: reader
+            .optional("failed_proofs_per_second", up_to(1_000_000))
+            .unwrap_or(FAILED_PROOFS_PER_SECOND),
         max_call_body_bytes: bodies,
         max_call_body_bytes_per_caller: bodies_per_caller.unwrap_or(bodies.div_ceil(2)),
         requests_per_second,

@@ -2,11 +2,13 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
 };
 
 use parking_lot::Mutex;
+
+use crate::limit::network;
 
 /// The counts. Who has nothing is not remembered.
 pub(super) struct Shares {
@@ -29,7 +31,7 @@ impl Shares {
 
     /// So much more for this address; `None` if that is more than it may have.
     pub fn take(&self, address: IpAddr, amount: usize) -> Option<Share> {
-        let holder = holder(address);
+        let holder = network(address);
         let mut open = self.open.lock();
         let has = open.get(&holder).copied().unwrap_or_default();
         let sum = has.checked_add(amount).filter(|sum| *sum <= self.most)?;
@@ -46,14 +48,6 @@ impl Drop for Share {
                 count.remove();
             }
         }
-    }
-}
-
-/// Whose it is. A host has a whole /64 of IPv6 addresses to choose from (RFC 4291 §2.5.1).
-fn holder(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        IpAddr::V4(address) => IpAddr::V4(address),
     }
 }
 

@@ -46,7 +46,8 @@ async fn no_wrong_token_is_taken_for_less() {
 
 #[tokio::test]
 async fn wrong_tokens_are_counted_and_do_not_fill_the_log() {
-    let lines = format!("listen = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n---\n{}", row("ci", TOKEN));
+    let limits = "[limits]\nfailed_proofs_per_second = 1000\n";
+    let lines = format!("listen = \"@LISTEN@\"\nadmin_listen = \"@ADMIN@\"\n---\n{limits}{}", row("ci", TOKEN));
     let config = configuration("token:ci", &lines).replace("{ env = \"S\" }", "{ file = \"@DIR@/secret\" }");
     let mut bearerd = Bearerd::start(&config, &[("secret", "hunter2")]).await;
     let client = Client::new(Endpoint::from_shared(bearerd.grpc()).unwrap().connect().await.unwrap());
