@@ -53,6 +53,7 @@ use crate::{
 mod ahead;
 mod attempt;
 mod call_through;
+mod candidate;
 mod commit;
 mod cool_down;
 mod decide;

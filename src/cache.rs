@@ -74,6 +74,11 @@ impl Cache {
         self.slots.peek(sought).unwrap_or_else(|| self.new_slot(sought, place))
     }
 
+    /// A slot of its own for a token that is never served from it.
+    pub fn slot_apart(&self, key: TokenKey, edition: Edition, place: Place) -> Arc<Slot> {
+        Arc::new(Slot::new(key, edition, place, Arc::clone(&self.trust)))
+    }
+
     fn new_slot(&self, sought: &Sought<'_>, place: impl FnOnce(&TokenKey) -> Place) -> Arc<Slot> {
         let key = sought.to_key();
         let place = place(&key);

@@ -35,7 +35,7 @@ redacted! {
     Rejection { http_status }
     CallThroughRequest { credential, method, replay }
     CallThroughResponse { status, generation, attempts, refreshed }
-    ImportGrantRequest { credential, scopes }
+    ImportGrantRequest { credential, scopes, no_verify }
     DescribeGrantRequest { credential, scopes, resources }
 }
 

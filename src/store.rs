@@ -94,8 +94,8 @@ pub trait Store: Send + Sync + 'static {
     /// same grant.
     async fn adopt(&self, adopt: &Import<'_>) -> Result<Written, StoreError>;
 
-    /// Writes once more what this store has acknowledged before, if it has gone back in time: only if the stored revision
-    /// is older, or there is none. Nothing that was noted of the older revision stays but its strikes, and tokens of other
+    /// Writes once more what this store has acknowledged before, if it has gone back in time, or a grant that was tried beside
+    /// the stored one and replaces it: only if the stored revision is older, or there is none. Nothing that was noted of the older revision stays but its strikes, and tokens of other
     /// places that were made before are not served any more: some may be of a grant that was replaced. Every replica is
     /// told; no lease is touched.
     async fn reassert(&self, known: &Acknowledged<'_>) -> Result<Written, StoreError>;

@@ -18,10 +18,10 @@ use crate::{
 };
 
 pub(super) fn import(by: Use, request: ImportGrantRequest) -> Worked<ImportGrantResponse> {
-    let ImportGrantRequest { credential, subject, secret, scopes } = request;
+    let ImportGrantRequest { credential, subject, secret, scopes, no_verify } = request;
     let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
     let permit = by.permit(asked)?;
-    let imported = imported(&permit, secret)?;
+    let imported = imported(&permit, secret, !no_verify)?;
     Work::going(async move {
         let generation = by.api.broker.import_grant(permit, imported).instrument(by.span()).await?;
         by.entry.used(generation.get());
@@ -42,7 +42,7 @@ pub(super) fn reseal(by: Use, request: ResealRecordsRequest) -> Worked<ResealRec
     Work::going(async move { Ok(reseal::page(by.api.broker.reseal(&permit, pass).instrument(by.span()).await?)) })
 }
 
-fn imported(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal> {
+fn imported(permit: &Permit, secret: Option<Secret>, verify: bool) -> Result<Imported, Refusal> {
     let material = match secret {
         Some(Secret::RefreshToken(token)) => Material::RefreshToken(token.into()),
         Some(Secret::StaticSecret(secret)) => Material::Static(secret.into()),
@@ -51,12 +51,14 @@ fn imported(permit: &Permit, secret: Option<Secret>) -> Result<Imported, Refusal
             return Err(Error::InvalidRequest { field: "secret", problem }.into());
         }
     };
-    Ok(Imported { material, scopes: permit.scopes().clone() })
+    Ok(Imported { material, scopes: permit.scopes().clone(), verify })
 }
 
 fn described(description: Description) -> DescribeGrantResponse {
     let state = match description.state {
+        None if description.import_pending => GrantState::NotTried,
         None => GrantState::Absent,
+        Some(store::GrantState::Active) if description.not_tried => GrantState::NotTried,
         Some(store::GrantState::Active) => GrantState::Active,
         Some(store::GrantState::Dead(_)) => GrantState::Dead,
     };
@@ -68,5 +70,6 @@ fn described(description: Description) -> DescribeGrantResponse {
         last_error: description.last_error.map(|cause| cause.word().to_owned()).unwrap_or_default(),
         next_attempt_at: description.next_attempt_at.map(convert::timestamp),
         outcome_unknown: description.outcome_unknown,
+        import_pending: description.import_pending,
     }
 }

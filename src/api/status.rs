@@ -77,6 +77,11 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
         Refusal::Failed(Error::Failed { cause: FailureCause::RefreshOutcomeLost, .. }) => {
             metadata.insert("cause".to_owned(), FailureCause::RefreshOutcomeLost.word().to_owned());
         }
+        Refusal::Failed(Error::ImportRefused { cause, .. }) => {
+            metadata.insert("cause".to_owned(), cause.word().to_owned());
+            message = format!("the imported refresh token was not stored: {}", import_refused(*cause, reason));
+        }
+        Refusal::Failed(Error::ImportUnanswered { .. }) => message = IMPORT_UNANSWERED.to_owned(),
         Refusal::Unproven(_)
         | Refusal::Denied
         | Refusal::Overloaded(_)
@@ -96,6 +101,22 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(code(reason), message, details)
+}
+
+const IMPORT_UNANSWERED: &str = "the provider did not answer about the imported refresh token; it and the former grant are \
+                                 kept, and bearerd tries the imported one first when a token is needed";
+
+/// What an operator is told of an import that failed. The former grant is as it was.
+fn import_refused(cause: FailureCause, reason: Reason) -> &'static str {
+    match cause {
+        FailureCause::ReauthorizationRequired | FailureCause::RefreshOutcomeLost => "the provider refuses it",
+        FailureCause::ClientConfigurationRejected
+        | FailureCause::InsufficientScope
+        | FailureCause::ProviderUnavailable
+        | FailureCause::ProviderRateLimited
+        | FailureCause::ProviderAnswerInvalid
+        | FailureCause::RefreshOutcomeUnknown => text(reason),
+    }
 }
 
 /// The reason as it stands in `ErrorInfo`, logs and metrics.

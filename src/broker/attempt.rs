@@ -71,7 +71,7 @@ impl Hold {
 
     /// Counts a grant that has died, once.
     fn died(&self, core: &Core, target: &Target, verdict: Verdict, cause: FailureCause) {
-        if verdict.is_dead() && self.death().is_none() {
+        if verdict.is_dead() && self.death().is_none() && !core.is_candidate(target) {
             let labels = CredentialLabels { credential: target.credential.name.clone(), result: cause.word() };
             core.telemetry.grants_died.get_or_create(&labels).inc();
         }

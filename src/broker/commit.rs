@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    candidate,
     decide::Extent,
     quarantine, spooled,
 };
@@ -18,7 +19,7 @@ use crate::{
     failure::FailureCause,
     grant::{Grant, answer::Granted, lifetime},
     store::{
-        Commit, GrantRecord, GrantSecrets, Material, StoreError, Written,
+        Commit, GrantRecord, GrantSecrets, Material, Names, StoreError, Written,
         spool::{Spool, Spooled},
     },
     telemetry::CredentialOnly,
@@ -40,7 +41,7 @@ pub(super) async fn store(
     granted: Granted,
     sent: &Moment,
 ) -> Result<Option<Arc<Token>>, Error> {
-    let secrets = secrets(target, hold.record.as_ref(), &granted);
+    let secrets = secrets(core.store.names(), target, hold.record.as_ref(), &granted);
     let token = Arc::new(token(target, granted, sent, hold.next));
     let (epoch, death) = (target.slot.epoch(), hold.death());
     let commit = Commit {
@@ -97,8 +98,9 @@ pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation
     }
 }
 
-fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
+fn secrets(names: &Names, target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
     let old = record.map(|record| record.secrets.clone()).unwrap_or_default();
+    let presented = candidate::presented(names, &old);
     let material = match (&granted.refresh_token, &target.credential.grant) {
         // Kept only where it is used: other grants should not get one (RFC 6749 §4.4.3), and simply ask again.
         (Some(new), Grant::RefreshToken { .. }) => Material::RefreshToken(new.clone()),
@@ -114,7 +116,8 @@ fn secrets(target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> 
         Some(scopes) => (scopes, true),
         None => (old.scopes, old.scopes_known),
     };
-    GrantSecrets { material, scopes, scopes_known, subject, binding: target.credential.binding(), seeds: old.seeds }
+    let binding = target.credential.binding();
+    GrantSecrets { material, scopes, scopes_known, subject, binding, seeds: old.seeds, presented, untried: false }
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no

@@ -2,7 +2,11 @@
 
 use std::time::SystemTime;
 
-use super::{Broker, Error, load::Known};
+use super::{
+    Broker, Error,
+    candidate::{self, Sent},
+    load::Known,
+};
 use crate::{
     failure::FailureCause,
     name::Scopes,
@@ -28,6 +32,10 @@ pub struct Description {
     pub next_attempt_at: Option<SystemTime>,
     /// A refresh was dispatched whose outcome is not known.
     pub outcome_unknown: bool,
+    /// The grant was handed over and has not given a token yet.
+    pub not_tried: bool,
+    /// An imported refresh token waits beside the grant until the provider answers.
+    pub import_pending: bool,
 }
 
 impl Broker {
@@ -39,6 +47,7 @@ impl Broker {
     pub async fn describe_grant(&self, permit: Permit) -> Result<Description, Error> {
         let target = self.target_aside(&permit)?;
         let Known { loaded, token, epoch: _ } = self.core.read(&target).await?;
+        let pending = candidate::pending(&self.core, &target).await?;
         let now = self.core.now();
         let stored = loaded.record.as_ref();
         let failure = stored.and_then(|record| record.failure).map(|failure| (failure.cause, failure.wait));
@@ -52,7 +61,9 @@ impl Broker {
             scopes: stored.map(|record| record.secrets.scopes.clone()).unwrap_or_default(),
             last_error: failure.map(|(cause, _)| cause),
             next_attempt_at: waits.map(|wait| now.after(wait).wall()),
-            outcome_unknown: stored.is_some_and(|record| record.intent.is_some()),
+            outcome_unknown: stored.is_some_and(|record| record.intent.is_some()) || pending == Some(Sent::Perhaps),
+            not_tried: stored.is_some_and(|record| record.secrets.untried),
+            import_pending: pending.is_some(),
         })
     }
 }

@@ -34,6 +34,20 @@ pub enum Error {
         /// When the next try is due, if one is.
         retry_after: Option<Duration>,
     },
+    /// An imported refresh token gave no token and is not kept. What was there before is as it was.
+    #[error("the imported refresh token gave no token: {}", cause.word())]
+    ImportRefused {
+        /// Why.
+        cause: FailureCause,
+        /// When another try may do better, where that is known.
+        retry_after: Option<Duration>,
+    },
+    /// Whether an imported refresh token is good is not known yet. It is kept beside what was there before.
+    #[error("the provider gave no answer about the imported refresh token")]
+    ImportUnanswered {
+        /// When it is tried again at the earliest.
+        retry_after: Option<Duration>,
+    },
     /// The caller refuses a token that is too young to be replaced.
     #[error("a token this fresh was already rejected")]
     RejectedRepeatedly {
@@ -94,7 +108,8 @@ impl Error {
             Self::Target(TargetError::Outside | TargetError::NoBaseUrl | TargetError::MethodNotAllowed)
             | Self::Upstream(UpstreamError::NotAllowed(_)) => Reason::TargetNotAllowed,
             Self::Target(TargetError::Header(_) | TargetError::BodyTooLarge(_)) => Reason::InvalidRequest,
-            Self::Failed { cause, .. } => of_cause(*cause),
+            Self::Failed { cause, .. } | Self::ImportRefused { cause, .. } => of_cause(*cause),
+            Self::ImportUnanswered { .. } => Reason::RefreshOutcomeUnknown,
             Self::RejectedRepeatedly { .. } => Reason::TokenRejectedRepeatedly,
             Self::RefreshInProgress { .. } => Reason::RefreshInProgress,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
@@ -109,7 +124,9 @@ impl Error {
     /// When a caller may try again, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Failed { retry_after, .. } => *retry_after,
+            Self::Failed { retry_after, .. }
+            | Self::ImportRefused { retry_after, .. }
+            | Self::ImportUnanswered { retry_after } => *retry_after,
             Self::RejectedRepeatedly { wait } => Some(*wait),
             // Never nothing: it would be taken as an invitation to ask again at once.
             Self::RefreshInProgress { left } => Some((*left).max(SHORTEST_RETRY)),

@@ -1,6 +1,6 @@
 //! `ImportGrant`: a refresh token or a static secret is handed over for one subject.
 
-use super::{Broker, Error, Target, seed};
+use super::{Broker, Error, Target, candidate};
 use crate::{
     grant::{Grant, StaticForm, static_secret},
     name::Scopes,
@@ -17,6 +17,9 @@ pub struct Imported {
     pub material: Material,
     /// The scopes that were granted with it.
     pub scopes: Scopes,
+    /// Whether a refresh token replaces what is stored only after it has given a token. No provider can be asked about a
+    /// static secret.
+    pub verify: bool,
 }
 
 /// Others may write at the same moment; that often in a row they do not.
@@ -26,7 +29,7 @@ const TRIES: usize = 8;
 const MAX_SECRET: usize = 64 * 1024;
 
 impl Broker {
-    /// Stores a grant and returns its generation.
+    /// Stores a grant and returns its generation; a refresh token that is to be verified only if it gives a token.
     ///
     /// # Errors
     ///
@@ -34,9 +37,23 @@ impl Broker {
     pub async fn import_grant(&self, permit: Permit, import: Imported) -> Result<Generation, Error> {
         let target = self.target_aside(&permit)?;
         check(&target.credential.grant, &import.material)?;
+        match &import.material {
+            Material::RefreshToken(token) if import.verify => {
+                self.core.verify(target, token.clone(), import.scopes).await
+            }
+            Material::RefreshToken(token) => {
+                candidate::refuse_presented(&self.core, &target, token).await?;
+                candidate::withdraw(&self.core, &target).await?;
+                self.store_untried(&target, &import).await
+            }
+            Material::Static(_) | Material::Nothing => self.store_untried(&target, &import).await,
+        }
+    }
+
+    async fn store_untried(&self, target: &Target, import: &Imported) -> Result<Generation, Error> {
         for _ in 0..TRIES {
-            let loaded = self.core.read(&target).await?.loaded;
-            let secrets = self.secrets(&target, loaded.record.as_ref(), &import);
+            let loaded = self.core.read(target).await?.loaded;
+            let secrets = self.secrets(target, loaded.record.as_ref(), import);
             let write = Import {
                 unit: &target.slot.place.unit,
                 attempt: &AttemptId::random(),
@@ -54,18 +71,15 @@ impl Broker {
     }
 
     fn secrets(&self, target: &Target, record: Option<&GrantRecord>, import: &Imported) -> GrantSecrets {
-        // A configured secret that was never used counts as replaced too, else it would replace this one.
-        let seeds = match target.credential.first_secret(&target.slot.key) {
-            Some(first) => seed::remember(record, self.core.store.names().fingerprint(first)),
-            None => record.map(|record| record.secrets.seeds.clone()).unwrap_or_default(),
-        };
         GrantSecrets {
             material: import.material.clone(),
             scopes: import.scopes.clone(),
             scopes_known: !import.scopes.is_empty(),
             subject: Some(target.slot.key.grant.subject.clone()),
             binding: target.credential.binding(),
-            seeds,
+            seeds: candidate::seeds(&self.core, target, record),
+            presented: candidate::presented_so_far(self.core.store.names(), record),
+            untried: matches!(import.material, Material::RefreshToken(_)),
         }
     }
 }

@@ -76,6 +76,18 @@ impl Lately {
         self.remember(unit, attempt, next, secrets, None);
     }
 
+    /// Remembers what replaced a candidate, also if that is nothing: else the refresh token could be presented once more.
+    pub(super) fn replaced(&self, import: &Import<'_>) {
+        let Import { unit, attempt, expected: _, next, secrets } = *import;
+        self.keep(unit, attempt, next, secrets, None);
+    }
+
+    /// Remembers an import that was tried before, with its token.
+    pub(super) fn promoted(&self, known: &Acknowledged<'_>) {
+        let Acknowledged { unit, attempt, revision, secrets, token } = *known;
+        self.remember(unit, attempt, revision, secrets, token.map(|(place, token)| (place.clone(), token.clone())));
+    }
+
     /// Notes that tokens up to this generation are dead: the grant may be written again, but such a token may not. A commit of
     /// another replica says so of the generation before its own, whatever that was.
     pub(super) fn rejected(&self, unit: &UnitName, token: &TokenName, generation: Generation) {
@@ -95,9 +107,19 @@ impl Lately {
         secrets: &GrantSecrets,
         token: Option<(Place, Token)>,
     ) {
-        if matches!(secrets.material, Material::Nothing) {
-            return;
+        if !matches!(secrets.material, Material::Nothing) {
+            self.keep(unit, attempt, revision, secrets, token);
         }
+    }
+
+    fn keep(
+        &self,
+        unit: &UnitName,
+        attempt: &AttemptId,
+        revision: Generation,
+        secrets: &GrantSecrets,
+        token: Option<(Place, Token)>,
+    ) {
         let (unit, attempt, secrets) = (unit.clone(), attempt.clone(), secrets.clone());
         let rejected = AtomicBool::new(false);
         let write = Arc::new(Write { at: Instant::now(), unit, attempt, revision, secrets, token, rejected });

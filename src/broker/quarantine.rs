@@ -6,7 +6,7 @@
 
 use tracing::{info, warn};
 
-use super::{Core, Error, Target, attempt::Hold, decide};
+use super::{Core, Error, Target, attempt::Hold, candidate, decide};
 use crate::{
     store::{
         AttemptId, Commit, GrantRecord, GrantSecrets, GrantState, Import, Loaded, Material, Place, Quarantine,
@@ -81,8 +81,9 @@ async fn adopt(
     spare: &GrantSecrets,
     next: Generation,
 ) -> Result<(), StoreError> {
-    // The seeds that were taken over stay those of the record: they only grow.
-    let secrets = GrantSecrets { seeds: record.secrets.seeds.clone(), ..spare.clone() };
+    // What was taken over and presented stays that of the record: it only grows.
+    let presented = candidate::presented(core.store.names(), &record.secrets);
+    let secrets = GrantSecrets { seeds: record.secrets.seeds.clone(), presented, ..spare.clone() };
     let adopt = Import { unit, attempt, expected: record.revision, next, secrets: &secrets };
     if core.store.adopt(&adopt).await? == Written::Done {
         core.lately.imported(&adopt);

@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Core, Error, Target,
     attempt::{self, Hold},
+    candidate::{self, Before},
     decide::{self, Extent},
     load::Known,
     outage, quarantine,
@@ -26,7 +27,7 @@ use crate::{
 
 /// Whoever waits for another's work looks again at least this often, whatever is published.
 const POLL_FIRST: Duration = Duration::from_millis(25);
-const POLL_LONGEST: Duration = Duration::from_millis(250);
+pub(super) const POLL_LONGEST: Duration = Duration::from_millis(250);
 
 /// Gets a token as fresh as wanted; while the store is away, for this replica alone where that is harmless and wished.
 pub(super) async fn obtain(core: &Arc<Core>, target: &Target, wanted: Wanted) -> Result<Arc<Token>, Error> {
@@ -154,16 +155,22 @@ async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: T
                 }
                 this.refused = refused.max(newer.generation);
             }
-            Claimed::Resting(record)
-                if quarantine::remedy(&record, &binding).is_none() || Instant::now() >= give_up =>
-            {
-                if !this.may_revive(core, target, &record, purpose.needed).await {
-                    return Err(Error::resting(&record));
+            Claimed::Resting(record) => {
+                let is_over = Instant::now() >= give_up;
+                let need = if purpose.needed { Need::Now } else { Need::Ahead };
+                match candidate::settle_first(core, target, Some(&record), need).await? {
+                    Before::Changed if is_over => return Err(Error::resting(&record)),
+                    Before::Changed => {}
+                    Before::Nothing if is_over || quarantine::remedy(&record, &binding).is_none() => {
+                        if !this.may_revive(core, target, &record, purpose.needed).await {
+                            return Err(Error::resting(&record));
+                        }
+                        this.dead = true;
+                    }
+                    // It died while a late answer was being kept.
+                    Before::Nothing => quarantine::revive(core, &target.slot.place, &binding).await?,
                 }
-                this.dead = true;
             }
-            // It died while a late answer was being kept.
-            Claimed::Resting(_) => quarantine::revive(core, &target.slot.place, &binding).await?,
             Claimed::Refused(refusal) => return Err(Error::refused(&refusal)),
             Claimed::Busy(left) if Instant::now() >= give_up => return Err(Error::RefreshInProgress { left }),
             Claimed::Busy(_) => {
@@ -175,7 +182,7 @@ async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: T
                 let ahead = is_good();
                 let need = if ahead { Need::Ahead } else { Need::Now };
                 let hold = Hold { attempt, record, next, refusal, need, since: Instant::now(), mark: None };
-                match attempt::work(core, target, hold).await {
+                match work(core, target, hold).await {
                     Ok(Some(token)) => return Ok(token),
                     Ok(None) => {}
                     // The token ended while an early try failed. It is needed now, and its wait is another one.
@@ -191,8 +198,19 @@ async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: T
     }
 }
 
+/// Works under a lease, on an imported refresh token first where one waits to be tried.
+async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Result<Option<Arc<Token>>, Error> {
+    match candidate::settle_first(core, target, hold.record.as_ref(), hold.need).await {
+        Ok(Before::Nothing) => attempt::work(core, target, hold).await,
+        settled => {
+            attempt::release(core, target, &hold).await;
+            settled.map(|_| None)
+        }
+    }
+}
+
 /// Waits until something changes for this grant; a published event is a hint, and time the safety net.
-async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitName, longest: Duration) {
+pub(super) async fn wait_for_change(events: &mut broadcast::Receiver<Event>, unit: &UnitName, longest: Duration) {
     let changed = async {
         loop {
             match events.recv().await {

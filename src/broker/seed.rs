@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::{Core, Credential, Error, Target, quarantine, roster::Roster};
+use super::{Core, Credential, Error, Target, candidate, quarantine, roster::Roster};
 use crate::{
     grant::Grant,
     name::{CredentialName, Resources, Scopes, Subject},
@@ -65,6 +65,8 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
             subject: Some(target.slot.key.grant.subject.clone()),
             binding: target.credential.binding(),
             seeds: remember(loaded.record.as_ref(), seed.clone()),
+            presented: candidate::presented_so_far(core.store.names(), loaded.record.as_ref()),
+            untried: matches!(target.credential.grant, Grant::RefreshToken { .. }),
         };
         let import = Import {
             unit: &target.slot.place.unit,
@@ -112,7 +114,7 @@ fn standing(credential: &Credential, record: Option<&GrantRecord>, seed: &Finger
 }
 
 /// Whether a record holds a refresh token that no provider refused, whichever token endpoint it belongs to.
-fn is_living(record: &GrantRecord) -> bool {
+pub(super) fn is_living(record: &GrantRecord) -> bool {
     let has_token = match &record.secrets.material {
         Material::RefreshToken(_) => true,
         Material::Nothing | Material::Static(_) => false,
@@ -157,10 +159,15 @@ pub(super) fn look_for_ignored(core: &Arc<Core>, roster: &Arc<Roster>) {
 /// The fingerprints that are known once this one is taken over, newest last.
 pub(super) fn remember(record: Option<&GrantRecord>, seed: Fingerprint) -> Vec<Fingerprint> {
     let known = record.map(|record| record.secrets.seeds.as_slice()).unwrap_or_default();
-    let mut seeds: Vec<Fingerprint> = known.iter().filter(|known| **known != seed).cloned().collect();
-    seeds.push(seed);
-    seeds.drain(..seeds.len().saturating_sub(REMEMBERED));
-    seeds
+    with_newest(known, seed, REMEMBERED)
+}
+
+/// A list with this fingerprint as its newest; of more than `most`, the oldest go.
+pub(super) fn with_newest(known: &[Fingerprint], newest: Fingerprint, most: usize) -> Vec<Fingerprint> {
+    let mut list: Vec<Fingerprint> = known.iter().filter(|known| **known != newest).cloned().collect();
+    list.push(newest);
+    list.drain(..list.len().saturating_sub(most));
+    list
 }
 
 /// What a grant of this kind keeps.

@@ -22,7 +22,9 @@ use crate::{
 pub const EXAMPLE: &str = "Example:\n  bearerd grant show salesforce";
 
 const IMPORT_EXAMPLE: &str = "Example:\n  bearerd grant import salesforce --file refresh-token.txt\n\n\
-    Prints the grant's new generation. The secret is never an argument: every user of the machine can read those.";
+    Prints the grant's new generation. The secret is never an argument: every user of the machine can read those.\n\n\
+    bearerd verifies a refresh token before it replaces the stored grant: it asks the provider for a token. This spends the \
+    refresh token where the provider rotates them. If the provider refuses it, the stored grant stays as it is.";
 const SHOW_EXAMPLE: &str = "Example:\n  bearerd grant show salesforce --json";
 
 /// The commands about grants.
@@ -60,6 +62,9 @@ pub struct ImportArgs {
     /// The secret is an API key, a password or a token that never changes
     #[arg(long = "static")]
     static_secret: bool,
+    /// Store a refresh token without asking the provider for a token
+    #[arg(long, conflicts_with = "static_secret")]
+    no_verify: bool,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -96,6 +101,7 @@ async fn import(args: ImportArgs, streams: &mut Streams<'_>) -> Result<Exit, Fai
         subject: args.subject,
         secret: Some(secret),
         scopes: args.scopes,
+        no_verify: args.no_verify,
     };
     let generation = client.import_grant(args.connection.request(request)?).await?.into_inner().generation;
     if args.json {
@@ -151,6 +157,7 @@ struct GrantJson<'a> {
     last_error: Option<&'a str>,
     next_attempt_at: Option<String>,
     outcome_unknown: bool,
+    import_pending: bool,
 }
 
 impl<'a> GrantJson<'a> {
@@ -164,6 +171,7 @@ impl<'a> GrantJson<'a> {
             last_error: Some(answer.last_error.as_str()).filter(|reason| !reason.is_empty()),
             next_attempt_at: answer.next_attempt_at.map(rfc3339),
             outcome_unknown: answer.outcome_unknown,
+            import_pending: answer.import_pending,
         }
     }
 
@@ -178,6 +186,7 @@ impl<'a> GrantJson<'a> {
             ("last error", self.last_error.map(str::to_owned)),
             ("next attempt at", self.next_attempt_at.clone()),
             ("outcome unknown", self.outcome_unknown.then(|| "a refresh was sent and not answered".to_owned())),
+            ("import pending", self.import_pending.then(|| "a refresh token waits to be tried".to_owned())),
         ];
         fields.into_iter().filter_map(|(name, value)| Some(format!("{:<18}{}\n", format!("{name}:"), value?))).collect()
     }
@@ -189,6 +198,7 @@ fn word(state: GrantState) -> &'static str {
         GrantState::Absent => "absent",
         GrantState::Active => "active",
         GrantState::Dead => "dead",
+        GrantState::NotTried => "not_tried",
     }
 }
 
@@ -211,6 +221,7 @@ mod tests {
             (&["--static"], "108\n"),
             (&["--file", path], "9\n"),
             (&["--subject", "jane", "--scope", "a", "--scope", "b"], "7008\n"),
+            (&["--no-verify"], "50008\n"),
             (&["--json"], "{\"credential\":\"salesforce\",\"generation\":8}\n"),
         ] {
             let args: Vec<_> = ["grant", "import", "salesforce"].iter().chain(args).copied().collect();
@@ -238,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_grant_in_json_has_every_field() {
-        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true}"#;
+        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true,"import_pending":false}"#;
         let run = bearerd(&["grant", "show", "broken", "--json"], "").await;
         assert_eq!(run, ran(Exit::Success, &format!("{json}\n"), ""));
     }

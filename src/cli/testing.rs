@@ -155,7 +155,8 @@ impl GrantAdmin for Fake {
             Secret::StaticSecret(text) => text.len() + 100,
         };
         let whose = if request.subject == "jane" && request.scopes == ["a", "b"] { 7000 } else { 0 };
-        Ok(Response::new(ImportGrantResponse { generation: secret as u64 + whose }))
+        let how = if request.no_verify { 50_000 } else { 0 };
+        Ok(Response::new(ImportGrantResponse { generation: secret as u64 + whose + how }))
     }
 
     async fn describe_grant(
@@ -174,6 +175,7 @@ impl GrantAdmin for Fake {
             last_error: if broken { "REAUTHORIZATION_REQUIRED".to_owned() } else { String::new() },
             next_attempt_at: broken.then(|| at(10)),
             outcome_unknown: broken,
+            import_pending: false,
         }))
     }
 

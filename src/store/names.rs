@@ -27,6 +27,8 @@ pub(super) const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revis
 pub enum Unit<'a> {
     /// All tokens of a grant.
     Grant(&'a GrantKey),
+    /// An imported refresh token of a grant, until it has given a token.
+    Candidate(&'a GrantKey),
     /// One token of one provider and client.
     Token {
         /// The token.
@@ -93,6 +95,10 @@ impl Names {
     pub fn unit(&self, unit: Unit<'_>) -> UnitName {
         let (credential, hash) = match unit {
             Unit::Grant(GrantKey { credential, subject }) => (credential, self.subject(credential, subject)),
+            Unit::Candidate(GrantKey { credential, subject }) => {
+                let parts = [b"candidate", credential.as_str().as_bytes(), subject.as_str().as_bytes()];
+                (credential, self.hash(&parts))
+            }
             Unit::Token { key, binding } => {
                 (&key.grant.credential, self.token_hash(&[b"unit", binding.as_bytes()], key))
             }
@@ -108,7 +114,7 @@ impl Names {
     /// The place of a token.
     pub fn place(&self, unit: Unit<'_>, key: &TokenKey) -> Place {
         let token = match unit {
-            Unit::Grant(_) => self.token_hash(&[b"token"], key),
+            Unit::Grant(_) | Unit::Candidate(_) => self.token_hash(&[b"token"], key),
             Unit::Token { key: _, binding } => self.token_hash(&[b"bound token", binding.as_bytes()], key),
         };
         Place { unit: self.unit(unit), token: TokenName(token.as_str().into()) }

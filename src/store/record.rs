@@ -135,6 +135,10 @@ pub struct GrantSecrets {
     /// The configured secrets that were taken over so far: each is taken over once, so that a replica with yesterday's
     /// file never brings yesterday's refresh token back.
     pub seeds: Vec<Fingerprint>,
+    /// The refresh tokens that were presented or replaced so far, newest last: a second use of one may end the grant.
+    pub presented: Vec<Fingerprint>,
+    /// Whether the refresh token was handed over and has not given a token yet.
+    pub untried: bool,
 }
 
 /// What tokens are made from.
@@ -336,6 +340,10 @@ struct SecretsPayload {
     scopes_known: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    presented: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    untried: bool,
 }
 
 impl Drop for SecretsPayload {
@@ -382,9 +390,19 @@ fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Seale
         scopes_known: secrets.scopes_known,
         subject: secrets.subject.as_ref().map(|subject| subject.as_str().to_owned()),
         binding: secrets.binding.clone(),
-        seeds: secrets.seeds.iter().map(|seed| seed.as_str().to_owned()).collect(),
+        seeds: texts(&secrets.seeds),
+        presented: texts(&secrets.presented),
+        untried: secrets.untried,
     };
     seal(ring, seat, &payload)
+}
+
+fn texts(fingerprints: &[Fingerprint]) -> Vec<String> {
+    fingerprints.iter().map(|fingerprint| fingerprint.as_str().to_owned()).collect()
+}
+
+fn fingerprints(texts: &[String]) -> Vec<Fingerprint> {
+    texts.iter().cloned().map(Fingerprint::from).collect()
 }
 
 /// Opens the secrets of a grant of this revision.
@@ -410,7 +428,9 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
         scopes_known: payload.scopes_known,
         subject: payload.subject.as_deref().and_then(|subject| Subject::new(subject).ok()),
         binding: payload.binding.clone(),
-        seeds: payload.seeds.iter().cloned().map(Fingerprint::from).collect(),
+        seeds: fingerprints(&payload.seeds),
+        presented: fingerprints(&payload.presented),
+        untried: payload.untried,
     })
 }
 
@@ -456,6 +476,8 @@ mod tests {
             subject: Some(Subject::new("jane").unwrap()),
             binding: "https://as.example/token client".into(),
             seeds: vec![Fingerprint::from("f".to_owned())],
+            presented: vec![Fingerprint::from("p".to_owned())],
+            untried: true,
         };
         let rev = Generation::new(9);
         let sealed = seal_secrets(&ring(), &unit, rev, &secrets).unwrap();
@@ -466,6 +488,7 @@ mod tests {
         assert_eq!(token.expose_secret(), "rt-canary");
         assert_eq!(record.secrets.seeds, secrets.seeds);
         assert_eq!((record.secrets.granted(), &record.secrets.subject), (Some(&secrets.scopes), &secrets.subject));
+        assert_eq!((&record.secrets.presented, record.secrets.untried), (&secrets.presented, secrets.untried));
         assert!(!format!("{record:?}").contains("canary"));
     }
 

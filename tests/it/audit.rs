@@ -113,6 +113,7 @@ async fn every_outcome_is_one_record() {
         credential: "demo".to_owned(),
         subject: "jane@example.org".to_owned(),
         secret: Some(Secret::RefreshToken(secret.to_owned())),
+        no_verify: true,
         ..ImportGrantRequest::default()
     };
     let imported = house.grants.clone().import_grant(import("canary-refresh")).await.unwrap().into_inner();

@@ -179,6 +179,7 @@ impl Walker {
             credential: credential.to_owned(),
             subject: subject.to_owned(),
             secret: Some(secret),
+            no_verify: true,
             ..ImportGrantRequest::default()
         };
         let request = self.asks(message);

@@ -19,6 +19,8 @@ mod witness;
 
 // Killing and stopping a replica at one step of a refresh needs the places in `src/failpoint.rs`.
 #[cfg(feature = "failpoints")]
+mod import;
+#[cfg(feature = "failpoints")]
 mod kill;
 #[cfg(feature = "failpoints")]
 mod stop;

@@ -108,6 +108,9 @@ mod client_secrets;
 // What an operator puts into a file is a grant's first secret and not its last.
 mod seeds;
 
+// What an operator hands over takes a grant's place when it has given a token.
+mod imports;
+
 // Waiting for somebody else's refresh.
 mod waiting;
 

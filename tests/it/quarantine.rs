@@ -188,6 +188,7 @@ async fn an_invalid_grant_about_a_refresh_token_of_yesterday_ends_nothing() {
         let import = bearerd::proto::ImportGrantRequest {
             credential: "demo".to_owned(),
             secret: Some(secret),
+            no_verify: true,
             ..bearerd::proto::ImportGrantRequest::default()
         };
         house.grants.clone().import_grant(import).await.unwrap();

@@ -161,6 +161,7 @@ impl Stage {
         let import = ImportGrantRequest {
             credential: "crm".to_owned(),
             secret: Some(Secret::RefreshToken(self.grant.clone())),
+            no_verify: true,
             ..ImportGrantRequest::default()
         };
         admin.import_grant(import).await.unwrap();

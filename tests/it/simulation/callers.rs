@@ -211,13 +211,40 @@ impl Caller {
     async fn hand_over(self, rotation: Rotation, lifetime: Duration) {
         self.world.oracle.lock().count("import");
         let providers = &self.world.providers;
-        if self.world.chance.one_in(2) {
-            providers.revoke(&self.key.credential, self.key.subject);
-        }
-        let token = providers.authorize(&self.key.credential, self.key.subject, rotation, lifetime);
+        let chance = &self.world.chance;
+        // Also what no provider ever gave: it must not cost the grant that is there.
+        let has_one = self.world.store.seen(&self.key.place.unit).is_some_and(|seen| seen.refresh_token.is_some());
+        let garbage = chance.one_in(4) && has_one;
+        let verify = garbage || chance.one_in(2);
+        let token = if garbage {
+            "garbage".to_owned()
+        } else {
+            if chance.one_in(2) {
+                providers.revoke(&self.key.credential, self.key.subject);
+            }
+            providers.authorize(&self.key.credential, self.key.subject, rotation, lifetime)
+        };
         let scopes = Scopes::default();
-        let imported = Imported { material: Material::RefreshToken(token.into()), scopes };
+        let imported = Imported { material: Material::RefreshToken(token.into()), scopes, verify };
         let result = self.broker.import_grant(self.key.permit.clone(), imported).await;
+        let outcome = match &result {
+            Ok(_) => "stored",
+            Err(error) => match error.reason() {
+                Reason::ReauthorizationRequired => "refused",
+                Reason::RefreshOutcomeUnknown => "unanswered",
+                _ => "not carried out",
+            },
+        };
+        self.world.oracle.lock().count(match (verify, outcome) {
+            (false, _) => "import: not verified",
+            (true, "stored") => "import: verified",
+            (true, "refused") => "import: refused",
+            (true, "unanswered") => "import: unanswered",
+            (true, _) => "import: not carried out",
+        });
+        if garbage && result.is_ok() {
+            self.world.oracle.lock().fault(format!("an import of what no provider gave was taken for {:?}", self.key));
+        }
         self.world.note(|| format!("{} answers an import of {:?}: {result:?}", self.replica, self.key));
     }
 

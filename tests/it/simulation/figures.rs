@@ -55,6 +55,9 @@ impl fmt::Display for Figures {
         for what in ["get", "report", "import"] {
             line(&format!("calls: {what}"), self.of(what))?;
         }
+        for (how, count) in self.those("import: ") {
+            line(&format!("imports: {how}"), count)?;
+        }
         line("answers with a token", self.of("served"))?;
         line("reports held back", self.of("held back"))?;
         for prefix in FAULTS {

@@ -64,6 +64,8 @@ pub struct Oracle {
     forgotten: Forgotten,
     /// The newest revision that was acknowledged to a replica, and when.
     acknowledged: HashMap<(ReplicaId, UnitName), (Instant, Generation)>,
+    /// Who stored a refresh token without a try, because that was asked for.
+    imports: HashSet<String>,
     /// By replica: what it answered reports of.
     floors: HashMap<(ReplicaId, Place), Generation>,
 }
@@ -421,6 +423,18 @@ impl Oracle {
         }
         if first {
             self.count("refresh");
+        }
+    }
+
+    /// A refresh token was stored as it was handed over.
+    pub fn imported(&mut self, attempt: &AttemptId) {
+        self.imports.insert(attempt.as_str().to_owned());
+    }
+
+    /// An imported refresh token replaces a grant once it has given a token.
+    pub fn replaced(&mut self, unit: &UnitName, attempt: &AttemptId, untried: bool) {
+        if untried && !self.imports.contains(attempt.as_str()) {
+            self.fault(format!("{unit:?} was replaced by a refresh token that had given no token"));
         }
     }
 

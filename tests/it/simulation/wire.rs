@@ -311,7 +311,9 @@ impl Store for Wire {
             let claimed = world.store.take(&Claim { place: &place, owner: &owner, lease, refused, purpose }, asked);
             if let Claimed::Held { record, next: _, refusal: _ } = &claimed {
                 let revision = record.as_ref().map_or(Generation::ZERO, |record| record.revision);
-                let token = world.store.read(&place, asked).token.and_then(|token| {
+                // An import takes the lease to keep others from refreshing, whatever token is there.
+                let there = world.store.read(&place, asked).token.filter(|_| refused != Generation::MAX);
+                let token = there.and_then(|token| {
                     let expiry = token.expiry?;
                     Some((token.generation, expiry.deadline.remaining(asked), expiry.lifetime))
                 });
@@ -434,6 +436,7 @@ impl Store for Wire {
                 let import = Import { unit: &unit, attempt: &attempt, expected, next, secrets: &secrets };
                 let written = world.store.replace(&import);
                 world.note(|| format!("{replica} imports {unit:?} at {expected}, becoming {next}: {written:?}"));
+                world.oracle.lock().imported(&attempt);
                 world.look(&unit);
                 written
             })
@@ -490,6 +493,7 @@ impl Store for Wire {
             if written == Written::Done {
                 let token = token.map(|(_, token)| (token.value.expose_secret(), token.generation));
                 world.oracle.lock().reasserted(attempt, token, (before, revision));
+                world.oracle.lock().replaced(unit, attempt, secrets.untried);
             }
             world.look(unit);
             written

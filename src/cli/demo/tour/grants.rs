@@ -61,6 +61,7 @@ impl Tour<'_> {
             subject: ADA.to_owned(),
             secret: Some(Secret::RefreshToken(refresh_token.clone())),
             scopes: Vec::new(),
+            no_verify: false,
         };
         self.grants.import_grant(import).await?;
         let generation = self.get(for_ada()).await?.generation;
