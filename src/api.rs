@@ -99,6 +99,12 @@ pub fn overloaded() -> Status {
     status::of(&Refusal::Overloaded(Excess(SHORT_WAIT)), TraceId::random())
 }
 
+/// The answer to a message that is larger than `max_message_bytes`, before anybody looked at it.
+pub fn too_large(max_message_bytes: usize) -> Status {
+    let problem = format!("larger than server.max_message_bytes ({max_message_bytes} bytes)");
+    status::of(&Error::InvalidRequest { field: "message", problem }.into(), TraceId::random())
+}
+
 /// Writes a refusal of which there can be very many into the log, if its turn has come.
 fn damped(damper: &Damper, reason: &str, refusal: &Refusal) {
     match damper.line() {

@@ -77,6 +77,9 @@ pub enum AppError {
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be made: {0}")]
     Client(#[from] http::ClientError),
+    /// TLS towards APIs cannot be set up.
+    #[error("the HTTP client cannot be made: {0}")]
+    Tls(#[from] http::TlsError),
     /// A server's task ended by itself.
     #[error("a server ended by itself")]
     Ended,

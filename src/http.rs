@@ -1,7 +1,8 @@
-//! The one way to make an HTTP client. No redirect is followed, no proxy of the environment is used and nothing is sent
-//! twice by itself: each of them would carry a secret to where nobody decided it should go.
+//! The one way to make an HTTP client. No client follows a redirect or takes a proxy from the environment: each would
+//! carry a secret to a place that the operator did not choose. Only a request to a protected API is ever sent twice
+//! ([`upstreams`]).
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,12 +10,18 @@ use bytes::{Bytes, BytesMut};
 pub use reqwest::Error as ClientError;
 use reqwest::{Certificate, Client, ClientBuilder, Response, redirect::Policy, retry};
 
-pub use self::resolve::{Lookup, NotAllowed, Reach};
+pub use self::{
+    resolve::{Lookup, Reach},
+    upstreams::{UpstreamClients, for_upstreams, for_upstreams_found_by},
+};
+/// Why TLS cannot be set up.
+pub use rustls::Error as TlsError;
 
 pub mod address;
 mod authorities;
 pub mod coding;
 mod resolve;
+pub mod upstreams;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,47 +32,6 @@ const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 /// into a request of unknown outcome.
 pub fn for_token_endpoints() -> Result<Client, ClientError> {
     builder().pool_max_idle_per_host(0).build()
-}
-
-/// Clients for protected APIs, which keep connections: one for each [`Reach`], so that a connection that was opened to a
-/// private address is never there for a credential that may not have it.
-#[derive(Clone, Debug)]
-pub struct UpstreamClients {
-    public: Client,
-    private: Client,
-}
-
-impl UpstreamClients {
-    /// The client whose names lead so far.
-    pub fn that_reaches(&self, reach: Reach) -> &Client {
-        match reach {
-            Reach::Public => &self.public,
-            Reach::Private => &self.private,
-        }
-    }
-}
-
-/// Clients for protected APIs, with the names of the operating system.
-pub fn for_upstreams() -> Result<UpstreamClients, ClientError> {
-    for_upstreams_found_by(&resolve::system())
-}
-
-/// Clients for protected APIs whose names are looked up like this.
-pub fn for_upstreams_found_by(lookup: &Lookup) -> Result<UpstreamClients, ClientError> {
-    let reaching = |reach| builder().dns_resolver(resolve::Filter { lookup: Arc::clone(lookup), reach }).build();
-    Ok(UpstreamClients { public: reaching(Reach::Public)?, private: reaching(Reach::Private)? })
-}
-
-/// The refusal of an address that stands behind an error of a client.
-pub fn not_allowed(error: &ClientError) -> Option<&NotAllowed> {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(refused) = error.downcast_ref() {
-            return Some(refused);
-        }
-        cause = error.source();
-    }
-    None
 }
 
 /// A client for those who vouch for callers. `ca` is the only authority that may vouch for them in turn, in PEM
@@ -106,29 +72,14 @@ pub enum BodyError {
     /// The connection broke.
     #[error("the body did not arrive whole")]
     Broken,
-    /// Its receiver has no room for more.
-    #[error("there is no room for the body")]
-    NoRoom,
 }
 
 /// Reads a body up to a limit. One that comes in one piece, as most do, is not copied.
-pub async fn read_body(response: Response, limit: usize) -> Result<Bytes, BodyError> {
-    read_body_where(response, limit, |_| true).await
-}
-
-/// The same where `has_room` is asked for each piece, by its number of bytes, before it is kept.
-pub async fn read_body_where(
-    mut response: Response,
-    limit: usize,
-    has_room: impl Fn(usize) -> bool,
-) -> Result<Bytes, BodyError> {
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
     let mut body = Bytes::new();
     while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
-        }
-        if !has_room(chunk.len()) {
-            return Err(BodyError::NoRoom);
         }
         body = joined(body, chunk);
     }

@@ -3,6 +3,8 @@
 //! Between bearerd and the handler that answers stand proxies, servers and frameworks, and some decode a path once more
 //! than the others. What they would disagree about is refused: separators, dots and control characters in any disguise.
 
+use std::borrow::Cow;
+
 /// The longest path with its query, in bytes.
 const LONGEST: usize = 8 * 1024;
 
@@ -10,26 +12,30 @@ const LONGEST: usize = 8 * 1024;
 const DECODINGS: usize = 3;
 
 /// Characters that a URL holds only encoded, though parsers take some of them (RFC 3986 §2).
-const MUST_BE_ENCODED: [char; 9] = ['\\', '#', '<', '>', '"', '`', '{', '}', '\''];
+const MUST_BE_ENCODED: [char; 8] = ['\\', '#', '<', '>', '"', '`', '{', '}'];
+
+/// One more in a query: URL parsers encode it there (WHATWG URL, special-query percent-encode set).
+const QUOTE: char = '\'';
 
 /// Checks a path.
 ///
 /// # Errors
 ///
 /// A few words on what is wrong with it.
-pub fn check(path: &str) -> Result<(), &'static str> {
+pub fn check(path: &str) -> Result<(), Cow<'static, str>> {
     if path.len() > LONGEST {
-        return Err("longer than 8 KiB");
+        return Err("longer than 8 KiB".into());
     }
-    let (plain, _query) = path.split_once('?').unwrap_or((path, ""));
+    let (plain, query) = path.split_once('?').unwrap_or((path, ""));
     if !plain.starts_with('/') {
-        return Err("has to begin with \"/\"");
+        return Err("has to begin with \"/\"".into());
     }
-    if !is_encoded(path) {
-        return Err("has a character that must be percent-encoded");
+    let unencoded = path.chars().find(|character| !may_stand(*character));
+    if let Some(character) = unencoded.or_else(|| query.chars().find(|character| *character == QUOTE)) {
+        return Err(must_be_encoded(character).into());
     }
     if plain.split('%').skip(1).any(|after| hex(after.as_bytes()).is_none()) {
-        return Err("has a \"%\" without two hexadecimal digits behind it");
+        return Err("has a \"%\" without two hexadecimal digits behind it".into());
     }
     let mut text = plain.as_bytes().to_vec();
     for _ in 0..=DECODINGS {
@@ -40,12 +46,23 @@ pub fn check(path: &str) -> Result<(), &'static str> {
         }
         text = decoded;
     }
-    Err("has a character that is percent-encoded again and again")
+    Err("has a character that is percent-encoded again and again".into())
 }
 
 /// Whether it has only characters that a URL may hold, in a path or a query.
 pub fn is_encoded(path: &str) -> bool {
-    path.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) && !path.contains(MUST_BE_ENCODED)
+    path.chars().all(may_stand)
+}
+
+fn may_stand(character: char) -> bool {
+    matches!(character, '\x21'..='\x7e') && !MUST_BE_ENCODED.contains(&character)
+}
+
+/// Which character, and how it is written.
+fn must_be_encoded(character: char) -> String {
+    let mut utf8 = [0; 4];
+    let encoded: String = character.encode_utf8(&mut utf8).bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("has the character {character:?}, which must be written {encoded}")
 }
 
 /// Judges a path as those see it who have decoded it, so often or not at all.
@@ -156,6 +173,22 @@ mod tests {
         ]);
     }
 
+    /// "What surprised a user" 7.
+    #[test]
+    fn the_character_that_must_be_encoded_is_named_with_its_escape() {
+        for (path, named) in [
+            ("/a b", "' ', which must be written %20"),
+            ("/{id}", "'{', which must be written %7B"),
+            ("/a?q=\"x\"", "'\"', which must be written %22"),
+            ("/ä", "'ä', which must be written %C3%A4"),
+            ("/a\u{1b}[", "'\\u{1b}', which must be written %1B"),
+            ("/a?name='x'", "'\\'', which must be written %27"),
+        ] {
+            let problem = check(path).unwrap_err();
+            assert!(problem.contains(named), "{path:?}: {problem}");
+        }
+    }
+
     #[test]
     fn ordinary_paths_pass() {
         for path in [
@@ -169,6 +202,7 @@ mod tests {
             "/a%2525",
             "/~x/-_",
             "/a?b=//../%2f%0a",
+            "/Products('7')",
         ] {
             assert_eq!(check(path), Ok(()), "{path}");
         }

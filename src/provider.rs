@@ -70,9 +70,7 @@ impl TokenEndpoint for Provider {
         match in_time(deadline, read_body(response, answer::MAX_BODY)).await {
             Some(Ok(body)) => Ok(answer::read(status, &headers, &body, Moment::now().wall())),
             Some(Err(BodyError::TooLarge(_))) => Ok(Answer::Unusable(Unusable::TooLarge)),
-            Some(Err(error @ (BodyError::Broken | BodyError::NoRoom))) => {
-                Err(SendError::OutcomeUnknown(error.to_string().into()))
-            }
+            Some(Err(error @ BodyError::Broken)) => Err(SendError::OutcomeUnknown(error.to_string().into())),
             None => Err(SendError::OutcomeUnknown("time ran out".into())),
         }
     }

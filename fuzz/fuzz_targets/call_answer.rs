@@ -13,7 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     let (secret, body) = (&bytes[..at], bytes.get(at + 1..).unwrap_or_default());
     let Ok(secret) = std::str::from_utf8(secret) else { return };
     let fits = |byte| matches!(byte, 0x20..=0x7e);
-    if secret.len() < 6 || !secret.bytes().all(fits) || "[redacted]".contains(secret) {
+    // A short or wordlike secret is cut out only where it is a whole value.
+    if secret.len() < 20 || !secret.bytes().all(fits) || "[redacted]".contains(secret) {
         return;
     }
     for kind in [TokenType::Bearer, TokenType::Basic, TokenType::ApiKey { header: "x-api-key".to_owned() }] {
@@ -21,7 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
         let token = Token { value: secret.into(), kind, generation, scopes, expiry: None };
         let text = String::from_utf8_lossy(body).into_owned();
         let (headers, challenges) = (vec![("x".to_owned(), text.clone())], vec![text]);
-        let answer = UpstreamAnswer { status: 200, headers, challenges, body: body.to_vec().into() };
+        let body = body.to_vec().into();
+        let answer = UpstreamAnswer { status: 200, headers, challenges, body, ..UpstreamAnswer::default() };
         let clean = Scrubber::of(&token).answer(answer);
         for text in [clean.headers[0].1.as_bytes(), clean.challenges[0].as_bytes(), &clean.body[..]] {
             // The replacement may complete a token that was made of its letters.

@@ -2,15 +2,19 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use prost::Message;
+use prost_types::Any;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::{
-    broker::{Error, Reason},
+    broker::{Answered, Error, Reason},
     failure::FailureCause,
     identity::IdentityError,
     limit::Excess,
+    proto::{CallThroughResponse, Header},
     trace::TraceId,
+    upstream::{AnswerProblem, UpstreamError},
 };
 
 /// Why an rpc has no answer.
@@ -59,6 +63,9 @@ const AUDIT_RETRY: Duration = Duration::from_secs(1);
 /// The domain of all reasons.
 const DOMAIN: &str = "bearerd";
 
+/// The most bytes of an upstream's fields in a status: it travels in trailers, which clients limit to 8 KiB and more.
+const MAX_FIELDS: usize = 3 * 1024;
+
 /// The status of a refusal: fixed text, exactly one `ErrorInfo`, and `RetryInfo` where a wait is known.
 pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
     let reason = refusal.reason();
@@ -82,6 +89,13 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
             message = format!("the imported refresh token was not stored: {}", import_refused(*cause, reason));
         }
         Refusal::Failed(Error::ImportUnanswered { .. }) => message = IMPORT_UNANSWERED.to_owned(),
+        Refusal::Failed(Error::Upstream(error)) => {
+            metadata.extend(upstream_cause(error).map(|word| ("cause".to_owned(), word.to_owned())));
+        }
+        Refusal::Failed(Error::NoBody { problem, answered }) => {
+            metadata.insert("cause".to_owned(), cause(problem).to_owned());
+            metadata.insert("http_status".to_owned(), answered.answer.status.to_string());
+        }
         Refusal::Unproven(_)
         | Refusal::Denied
         | Refusal::Overloaded(_)
@@ -92,15 +106,66 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
             | Error::RejectedRepeatedly { .. }
             | Error::RefreshInProgress { .. }
             | Error::StoreUnavailable(_)
-            | Error::RecordUnreadable(_)
-            | Error::Upstream(_),
+            | Error::RecordUnreadable(_),
         ) => {}
     }
     details.set_error_info(word(reason), DOMAIN, metadata);
     if let Some(wait) = refusal.retry_after() {
         details.set_retry_info(Some(wait));
     }
-    Status::with_error_details(code(reason), message, details)
+    let status = Status::with_error_details(code(reason), message, details);
+    match refusal {
+        Refusal::Failed(Error::NoBody { problem: _, answered }) => with_answer(&status, answered),
+        Refusal::Failed(_) | Refusal::Unproven(_) | Refusal::Denied | Refusal::Overloaded(_) | Refusal::Unaudited => {
+            status
+        }
+    }
+}
+
+const ANSWER_TYPE: &str = "type.googleapis.com/bearerd.v1.CallThroughResponse";
+
+const TIMED_OUT: &str = "TIMED_OUT";
+
+/// The word for why there is no answer, where the upstream may have acted.
+const fn upstream_cause(error: &UpstreamError) -> Option<&'static str> {
+    match error {
+        UpstreamError::TimedOut => Some(TIMED_OUT),
+        UpstreamError::Broken(_) => Some("CONNECTION_BROKEN"),
+        UpstreamError::NotAllowed(_) | UpstreamError::Unreachable(_) => None,
+    }
+}
+
+/// The word for why an answer has no body.
+const fn cause(problem: &AnswerProblem) -> &'static str {
+    match problem {
+        AnswerProblem::TooLarge(_) => "BODY_TOO_LARGE",
+        AnswerProblem::Incomplete(_) => "BODY_INCOMPLETE",
+        AnswerProblem::NoRoom => "BODY_REFUSED",
+        AnswerProblem::TimedOut => TIMED_OUT,
+        AnswerProblem::Undecodable(_) => "BODY_UNDECODABLE",
+    }
+}
+
+/// The status with one more detail: the answer without its body, and with as many fields as there is room for.
+fn with_answer(status: &Status, answered: &Answered) -> Status {
+    let mut room = MAX_FIELDS;
+    let fitting = answered.answer.headers.iter().filter(|(name, value)| {
+        let left = room.checked_sub(name.len() + value.len());
+        room = left.unwrap_or(room);
+        left.is_some()
+    });
+    let answer = CallThroughResponse {
+        status: answered.answer.status.into(),
+        headers: fitting.map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect(),
+        generation: answered.token.generation.get(),
+        attempts: answered.attempts,
+        refreshed: answered.refreshed,
+        ..CallThroughResponse::default()
+    };
+    // What was encoded by `Status::with_error_details` is read back.
+    let Ok(mut whole) = pb::Status::decode(status.details()) else { return status.clone() };
+    whole.details.push(Any { type_url: ANSWER_TYPE.to_owned(), value: answer.encode_to_vec() });
+    Status::with_details(status.code(), status.message(), whole.encode_to_vec().into())
 }
 
 const IMPORT_UNANSWERED: &str = "the provider did not answer about the imported refresh token; it and the former grant are \
@@ -164,7 +229,7 @@ const fn code(reason: Reason) -> Code {
         | Reason::RefreshOutcomeUnknown
         | Reason::StoreUnavailable
         | Reason::UpstreamUnreachable => Code::Unavailable,
-        // The call may have been acted upon, so it must not be repeated blindly.
+        // The upstream may have acted on the call, which is what this code says, so it must not be repeated blindly.
         Reason::UpstreamNoAnswer => Code::DeadlineExceeded,
         Reason::RecordUnreadable => Code::DataLoss,
     }
@@ -189,8 +254,8 @@ const fn text(reason: Reason) -> &'static str {
         Reason::RefreshOutcomeUnknown => "a refresh went unanswered and is being settled",
         Reason::StoreUnavailable => "the store is unavailable",
         Reason::RecordUnreadable => "a stored record cannot be read",
-        Reason::UpstreamUnreachable => "the upstream cannot be reached",
-        Reason::UpstreamNoAnswer => "the upstream gave no whole answer in time; it may have acted",
+        Reason::UpstreamUnreachable => "the upstream cannot be reached, or did not process the request",
+        Reason::UpstreamNoAnswer => "the upstream gave no complete answer; it may have acted on the request",
         Reason::UpstreamAnswerTooLarge => "the upstream's answer is larger than allowed",
         Reason::Overloaded => "more requests are made than are taken on",
     }

@@ -104,15 +104,19 @@ fn invalidated(by: &Use, reported: Reported, may_see: bool) -> InvalidateTokenRe
 fn called(by: &Use, answered: Answered) -> CallThroughResponse {
     by.entry.used(answered.token.generation.get());
     by.entry.answered(answered.answer.status, answered.attempts);
-    let headers = answered.answer.headers.into_iter().map(|(name, value)| Header { name, value });
     CallThroughResponse {
         status: answered.answer.status.into(),
-        headers: headers.collect(),
+        headers: fields(answered.answer.headers),
+        trailers: fields(answered.answer.trailers),
         body: answered.answer.body,
         generation: answered.token.generation.get(),
         attempts: answered.attempts,
         refreshed: answered.refreshed,
     }
+}
+
+fn fields(fields: Vec<(String, String)>) -> Vec<Header> {
+    fields.into_iter().map(|(name, value)| Header { name, value }).collect()
 }
 
 fn report(

@@ -17,7 +17,7 @@ use crate::{
     rejection::{Evidence, Verdict},
     telemetry::CredentialLabels,
     token::{Token, Wanted},
-    upstream::{Prepared, TargetError, UpstreamAnswer, headers, target},
+    upstream::{Prepared, Resend, TargetError, UpstreamAnswer, headers, target},
 };
 
 /// What a call has beside its method and path, which the permit names.
@@ -38,17 +38,20 @@ pub struct Call {
 /// How long a fresh token that was rejected is given before the call is sent once more with it.
 const PROPAGATION: Duration = Duration::from_millis(500);
 
+/// How long the body of a token rejection is waited for. The status and the challenge say all that bearerd needs.
+const BODY_OF_REJECTION: Duration = Duration::from_secs(2);
+
 /// Whether a call may be sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// Once more after a token rejection, where the upstream refused the request before acting on it (RFC 9110 §9.2.2 allows
     /// a repetition where it is known that the first was not applied), or where repeating it does no harm.
     AfterRejection,
-    /// Never.
+    /// Only where the upstream says that it did not process the request (RFC 9113 §8.7).
     Never,
 }
 
-/// The upstream's answer.
+/// The upstream's answer, or its status and fields if the body cannot be had.
 #[derive(Clone, Debug)]
 pub struct Answered {
     /// The answer that came last.
@@ -66,7 +69,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error`], when no call was made or no answer came. An answer of any status is no error.
+    /// [`Error`], when no call was made or no whole answer came. An answer of any status is no error.
     pub async fn call_through(&self, permit: Permit, call: Call) -> Result<Answered, Error> {
         let (timeout, replay) = (call.timeout, call.replay);
         let (called, limits_methods) = (permit.call().cloned().unwrap_or_default(), permit.limits_methods());
@@ -123,11 +126,9 @@ impl Core {
         deadline: Instant,
     ) -> Result<Answered, Error> {
         let token = self.token(target, Wanted::default(), deadline).await?;
-        let fence = &target.credential.fence;
-        let answer = self.upstream.send(fence, prepared, &token, deadline).await?;
-        let first = Answered { answer, token, attempts: 1, refreshed: false };
-        if !self.rejects(target, &first.answer) {
-            return Ok(self.counted(target, first));
+        let (first, rejected) = self.send(target, prepared, token, replay, deadline).await?;
+        if !rejected {
+            return self.finished(target, first);
         }
         // Whether or not this caller wants its call repeated, the next one shall find a better token.
         let rejected = About::Generation(first.token.generation);
@@ -141,24 +142,59 @@ impl Core {
             // No other token can be had, and the upstream's own answer says the most about why.
             Err(error) => {
                 tracing::warn!(credential = %target.credential.name, %error, "a rejected token was not replaced");
-                return Ok(self.counted(target, first));
+                return self.finished(target, first);
             }
         };
         match replay {
             Replay::AfterRejection if may_be_repeated(prepared, first.answer.status) => {
-                let answer = self.upstream.send(fence, prepared, &newer, deadline).await?;
-                Ok(self.counted(target, Answered { answer, token: newer, attempts: 2, refreshed }))
+                let (second, _) = self.send(target, prepared, newer, replay, deadline).await?;
+                let attempts = first.attempts + second.attempts;
+                self.finished(target, Answered { attempts, refreshed, ..second })
             }
-            Replay::Never | Replay::AfterRejection => Ok(self.counted(target, Answered { refreshed, ..first })),
+            Replay::Never | Replay::AfterRejection => self.finished(target, Answered { refreshed, ..first }),
         }
     }
 
-    fn rejects(&self, target: &Target, answer: &UpstreamAnswer) -> bool {
-        let www_authenticate = answer.challenges.iter().map(String::as_str).collect();
-        let evidence = Evidence { status: answer.status, www_authenticate, body: &answer.body };
+    /// Sends the request with this token. Says, too, whether the upstream rejected the token.
+    async fn send(
+        &self,
+        target: &Target,
+        prepared: &Prepared,
+        token: Arc<Token>,
+        replay: Replay,
+        deadline: Instant,
+    ) -> Result<(Answered, bool), Error> {
+        let resend = match replay {
+            Replay::AfterRejection if prepared.method.is_idempotent() => Resend::Idempotent,
+            Replay::AfterRejection | Replay::Never => Resend::Unprocessed,
+        };
+        let arrived = self.upstream.send(&target.credential.fence, prepared, &token, resend, deadline).await?;
+        // Before the body: whatever is wrong with it, the next call needs a better token.
+        let by_head = self.rejects(target, arrived.status(), arrived.challenges(), b"");
+        let longest = if by_head { deadline.min(Instant::now() + BODY_OF_REJECTION) } else { deadline };
+        let answer = arrived.read(longest).await;
+        let rejected = by_head || self.rejects(target, answer.status, &answer.challenges, &answer.body);
+        let attempts = answer.attempts;
+        Ok((Answered { answer, token, attempts, refreshed: false }, rejected))
+    }
+
+    fn rejects(&self, target: &Target, status: u16, challenges: &[String], body: &[u8]) -> bool {
+        let www_authenticate = challenges.iter().map(String::as_str).collect();
+        let evidence = Evidence { status, www_authenticate, body };
         match target.credential.rejected_when.judge(&evidence) {
             Verdict::TokenRejected => true,
             Verdict::NotTokenRejected(_) => false,
+        }
+    }
+
+    fn finished(&self, target: &Target, answered: Answered) -> Result<Answered, Error> {
+        let mut answered = self.counted(target, answered);
+        match answered.answer.problem.take() {
+            None => Ok(answered),
+            Some(problem) => {
+                answered.answer.body = Bytes::new();
+                Err(Error::NoBody { problem, answered: Box::new(answered) })
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::Answered;
 use crate::{
     failure::FailureCause,
     limit::SHORT_WAIT,
     store::{GrantRecord, GrantState, StoreError, TokenRefusal},
-    upstream::{TargetError, UpstreamError},
+    upstream::{AnswerProblem, TargetError, UpstreamError},
 };
 
 /// Why a verb has no result.
@@ -69,6 +70,14 @@ pub enum Error {
     /// The upstream gave no answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The upstream answered, and callers cannot have the body.
+    #[error("the upstream answered {}, and {problem}", answered.answer.status)]
+    NoBody {
+        /// Why.
+        problem: AnswerProblem,
+        /// The rest of the answer.
+        answered: Box<Answered>,
+    },
 }
 
 /// The reasons of the error contract.
@@ -115,9 +124,13 @@ impl Error {
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
             Self::RecordUnreadable(_) => Reason::RecordUnreadable,
             Self::Upstream(UpstreamError::Unreachable(_)) => Reason::UpstreamUnreachable,
-            Self::Upstream(UpstreamError::NoAnswer(_)) => Reason::UpstreamNoAnswer,
-            Self::Upstream(UpstreamError::TooLarge(_)) => Reason::UpstreamAnswerTooLarge,
-            Self::Upstream(UpstreamError::NoRoom) => Reason::Overloaded,
+            Self::Upstream(UpstreamError::Broken(_) | UpstreamError::TimedOut) => Reason::UpstreamNoAnswer,
+            Self::NoBody { problem: AnswerProblem::NoRoom, .. } => Reason::Overloaded,
+            Self::NoBody { problem: AnswerProblem::TooLarge(_), .. } => Reason::UpstreamAnswerTooLarge,
+            Self::NoBody {
+                problem: AnswerProblem::Incomplete(_) | AnswerProblem::TimedOut | AnswerProblem::Undecodable(_),
+                ..
+            } => Reason::UpstreamNoAnswer,
         }
     }
 
@@ -131,17 +144,13 @@ impl Error {
             // Never nothing: it would be taken as an invitation to ask again at once.
             Self::RefreshInProgress { left } => Some((*left).max(SHORTEST_RETRY)),
             Self::StoreUnavailable(_) => Some(STORE_RETRY),
-            Self::Upstream(UpstreamError::NoRoom) => Some(SHORT_WAIT),
+            Self::NoBody { problem: AnswerProblem::NoRoom, .. } => Some(SHORT_WAIT),
             Self::CredentialNotFound
             | Self::InvalidRequest { .. }
             | Self::Target(_)
             | Self::RecordUnreadable(_)
-            | Self::Upstream(
-                UpstreamError::NotAllowed(_)
-                | UpstreamError::Unreachable(_)
-                | UpstreamError::NoAnswer(_)
-                | UpstreamError::TooLarge(_),
-            ) => None,
+            | Self::Upstream(_)
+            | Self::NoBody { .. } => None,
         }
     }
 

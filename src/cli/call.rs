@@ -13,7 +13,10 @@ use super::{
     connect::Connection,
     output::{Exit, Failure, HeaderJson, Streams, unreadable},
 };
-use crate::proto::{CallThroughRequest, CallThroughResponse, Header, Replay};
+use crate::{
+    proto::{CallThroughRequest, CallThroughResponse, Header, Replay},
+    rejection::{Evidence, Rules, Verdict, Why},
+};
 
 /// The example in the help.
 pub const EXAMPLE: &str = "Example:\n  bearerd call salesforce POST /services/data/v61.0/sobjects/Account \\\n    \
@@ -88,7 +91,26 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         data.extend_from_slice(&answer.body);
         streams.data(&data)?;
     }
+    if let Some(why) = not_replaced(&answer) {
+        streams.note(&format!("hint: the token was not replaced: {why}"));
+    }
     Ok(if args.fail { failed(&answer, streams) } else { Exit::Success })
+}
+
+/// Why an answer that is about authorization was not taken for a token rejection, where that may surprise.
+fn not_replaced(answer: &CallThroughResponse) -> Option<Why> {
+    let challenges = answer.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("www-authenticate"));
+    let evidence = Evidence {
+        status: u16::try_from(answer.status).ok()?,
+        www_authenticate: challenges.map(|header| header.value.as_str()).collect(),
+        body: &[],
+    };
+    match Rules::default().judge(&evidence) {
+        Verdict::NotTokenRejected(why) if !answer.refreshed && answer.attempts == 1 => {
+            (answer.status == 401 || matches!(why, Why::InsufficientScope { .. })).then_some(why)
+        }
+        Verdict::NotTokenRejected(_) | Verdict::TokenRejected => None,
+    }
 }
 
 impl Content {
@@ -144,6 +166,8 @@ struct AnswerJson<'a> {
     attempts: u32,
     refreshed: bool,
     generation: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trailers: Vec<HeaderJson<'a>>,
 }
 
 impl<'a> AnswerJson<'a> {
@@ -157,6 +181,7 @@ impl<'a> AnswerJson<'a> {
             attempts: answer.attempts,
             refreshed: answer.refreshed,
             generation: answer.generation,
+            trailers: HeaderJson::list(&answer.trailers),
         }
     }
 }
@@ -202,6 +227,17 @@ mod tests {
         assert_eq!(call("GET /404 --fail", "").await, ran(Exit::Failure, "GET /404 ", complaint));
         assert_eq!(call("GET /399 --fail", "").await, ran(Exit::Success, "GET /399 ", ""));
         assert_eq!(call("GET /400 --fail --json", "").await.exit, Exit::Failure);
+    }
+
+    /// N10.
+    #[tokio::test]
+    async fn a_401_that_replaced_no_token_comes_with_the_line_that_would() {
+        let hint = "hint: the token was not replaced: the answer is a 401 without a readable Bearer challenge; \
+                    `rejected_when = [\"401\"]` in the credential's configuration would take it for a token rejection\n";
+        assert_eq!(call("GET /401 --no-replay", "").await, ran(Exit::Success, "GET /401 ", hint));
+        // After a refresh the token is not what is wrong.
+        assert_eq!(call("GET /401", "").await, ran(Exit::Success, "GET /401 ", ""));
+        assert_eq!(call("GET /404 --no-replay", "").await, ran(Exit::Success, "GET /404 ", ""));
     }
 
     #[tokio::test]

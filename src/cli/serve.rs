@@ -122,7 +122,9 @@ fn failure(error: &AppError) -> Failure {
         AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_))
         | AppError::Server(ServerError::Tls(_))
         | AppError::Audit(_) => Exit::Configuration,
-        AppError::Server(ServerError::Listener(_)) | AppError::Client(_) | AppError::Ended => Exit::Failure,
+        AppError::Server(ServerError::Listener(_)) | AppError::Client(_) | AppError::Tls(_) | AppError::Ended => {
+            Exit::Failure
+        }
     };
     Failure::new(exit, error.to_string())
 }

@@ -139,6 +139,7 @@ impl TokenService for Fake {
             generation: 8,
             attempts: if again { 2 } else { 1 },
             refreshed: again,
+            trailers: Vec::new(),
         }))
     }
 }

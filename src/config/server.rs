@@ -78,7 +78,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Server {
         shutdown_timeout: reader.optional("shutdown_timeout", some_time).unwrap_or(Duration::from_secs(20)),
         max_message_bytes: reader
             .optional("max_message_bytes", bytes(4096..=256 * 1024 * 1024))
-            .unwrap_or(4 * 1024 * 1024),
+            // A body of max_request_bytes with all else that a call has.
+            .unwrap_or(5 * 1024 * 1024),
         max_connections: connections,
         max_connections_per_address: reader
             .optional("max_connections_per_address", bytes(1..=1_000_000))

@@ -135,6 +135,11 @@ pub fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Plain, Un
     Ok(plain)
 }
 
+/// Whether a body has the first bytes of a packed format.
+pub fn is_packed(body: &[u8]) -> bool {
+    Coding::by_magic(body).is_some()
+}
+
 /// What a body holds if it is packed, whatever its type is.
 pub fn inside(body: &Bytes, limit: usize) -> Inside {
     let Some(coding) = Coding::by_magic(body) else { return Inside::Nothing };

@@ -3,15 +3,18 @@
 //! rebinding) gains nothing.
 
 use std::{
+    error::Error,
     fmt,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 
 use super::address::{AddressKind, kind};
 
@@ -48,16 +51,28 @@ pub struct NotAllowed {
 }
 
 /// A resolver that leaves out what may not be connected to.
+#[derive(Clone)]
 pub(super) struct Filter {
     pub(super) lookup: Lookup,
     pub(super) reach: Reach,
 }
 
-impl Resolve for Filter {
-    fn resolve(&self, name: Name) -> Resolving {
+type BoxError = Box<dyn Error + Send + Sync>;
+type Resolving = Pin<Box<dyn Future<Output = Result<std::vec::IntoIter<SocketAddr>, BoxError>> + Send>>;
+
+impl Service<Name> for Filter {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Resolving;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Resolving {
         let (name, reach) = (name.as_str().to_owned(), self.reach);
         let found = (self.lookup)(name.clone());
-        Box::pin(async move { Ok(allowed(name, found.await?, reach)?) })
+        Box::pin(async move { Ok(allowed(name, found.await?, reach)?.into_iter()) })
     }
 }
 
@@ -67,14 +82,14 @@ impl fmt::Debug for Filter {
     }
 }
 
-fn allowed(name: String, found: Vec<IpAddr>, reach: Reach) -> Result<Addrs, NotAllowed> {
+fn allowed(name: String, found: Vec<IpAddr>, reach: Reach) -> Result<Vec<SocketAddr>, NotAllowed> {
     let local = is_localhost(&name);
     let good = |address: &IpAddr| if local { address.to_canonical().is_loopback() } else { reach.covers(*address) };
     let (good, bad): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(good);
     if good.is_empty() && !bad.is_empty() {
         return Err(refusal(name, &bad, local));
     }
-    Ok(Box::new(good.into_iter().map(|address| SocketAddr::new(address, 0))))
+    Ok(good.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
 }
 
 fn refusal(name: String, bad: &[IpAddr], local: bool) -> NotAllowed {
@@ -113,7 +128,7 @@ mod tests {
     fn left(name: &str, found: &[&str], reach: Reach) -> Option<Vec<String>> {
         let found = found.iter().map(|address| address.parse().unwrap()).collect();
         let left = allowed(name.to_owned(), found, reach).ok()?;
-        Some(left.map(|address| address.ip().to_string()).collect())
+        Some(left.into_iter().map(|address| address.ip().to_string()).collect())
     }
 
     #[test]

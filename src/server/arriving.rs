@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arrayvec::ArrayVec;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
@@ -23,12 +24,19 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// to suffer from those who send more. What is larger takes room in pieces of this size, however small its own pieces are.
 const SMALL: usize = 4 * 1024;
 
+/// How many bytes one byte of gzip becomes at most, so that a compressed message takes the room that it will need.
+const MOST_UNPACKED: usize = 1032;
+
+/// Whether a message is compressed, and its length in four bytes, stand before it (gRPC over HTTP/2, Length-Prefixed-Message).
+const PREFIX: usize = 5;
+
 /// The body of a request, whose message is read from it. What it holds is given back when the message was read, or when nobody
 /// waits for it any more.
 pub(super) struct Arriving<B> {
     body: B,
     room: Arc<Room>,
     address: Option<IpAddr>,
+    prefix: ArrayVec<u8, PREFIX>,
     size: usize,
     /// How much of it has room.
     covered: usize,
@@ -46,7 +54,7 @@ struct Awaited {
 impl<B> Arriving<B> {
     /// The message in this body, from this address.
     pub fn new(body: B, room: Arc<Room>, address: Option<IpAddr>) -> Self {
-        Self { body, room, address, size: 0, covered: 0, held: Vec::new(), awaited: None }
+        Self { body, room, address, prefix: ArrayVec::new(), size: 0, covered: 0, held: Vec::new(), awaited: None }
     }
 
     /// Waits for what is missing, if there is a place to wait at and time left.
@@ -64,9 +72,23 @@ impl<B> Arriving<B> {
         awaited.limit.as_mut().poll(cx).map(|()| late())
     }
 
+    /// Looks at what stands before the message, once it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the message is larger than any may be.
+    fn look(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.prefix.extend(data.iter().copied().take(self.prefix.remaining_capacity()));
+        let [_, a, b, c, d] = self.prefix.as_slice() else { return Ok(()) };
+        let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX);
+        if length > self.room.largest { Err(api::too_large(self.room.largest)) } else { Ok(()) }
+    }
+
     /// Makes room for so many bytes more; `None` if there is none.
     fn hold(&mut self, bytes: usize) -> Option<()> {
-        self.size = self.size.saturating_add(bytes);
+        let grown = self.size.saturating_add(bytes);
+        let unpacked = self.size.saturating_add(bytes.saturating_mul(MOST_UNPACKED)).min(self.room.largest);
+        self.size = if self.prefix.first() == Some(&1) { grown.max(unpacked) } else { grown };
         if self.size > SMALL.max(self.covered) {
             let missing = (self.size - self.covered).next_multiple_of(SMALL);
             self.held.push(self.room.bytes.take(self.address, missing)?);
@@ -86,7 +108,9 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                let held = self.hold(frame.data_ref().map_or(0, Buf::remaining));
+                let data = frame.data_ref().map_or(&[][..], Buf::chunk);
+                self.look(data)?;
+                let held = self.hold(data.len());
                 Poll::Ready(Some(held.map(|()| frame).ok_or_else(api::overloaded)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(error.into())))),
@@ -169,6 +193,25 @@ mod tests {
         assert!(read(&mut message(&room, here, MIB), 4).await, "what was read, or is not waited for, leaves its room");
         drop((flood, other));
         assert_eq!(room.bytes.left(), BYTES);
+    }
+
+    #[tokio::test]
+    async fn case_30_a_compressed_message_has_the_room_that_it_will_need() {
+        let room = room();
+        let pieces = stream::iter([Ok::<_, Status>(Bytes::from_static(&[1, 0, 0, 0, 100])), Ok(vec![0; 100].into())]);
+        let mut message = Arriving::new(Data::from_stream(pieces), Arc::clone(&room), None);
+        assert!(read(&mut message, 2).await);
+        assert_eq!(room.bytes.left(), BYTES - (105 * MOST_UNPACKED).next_multiple_of(SMALL));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_larger_than_any_may_be_ends_with_its_beginning() {
+        let pieces = [1, 4].map(|bytes| Ok::<_, Status>(Bytes::from(vec![0xff; bytes])));
+        let mut message = Arriving::new(Data::from_stream(stream::iter(pieces)), room(), None);
+        assert!(read(&mut message, 1).await);
+        let status = message.next().await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains("4194304 bytes"), "{}", status.message());
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ pub(super) struct Room {
     pub messages: Limited,
     pub bytes: Limited,
     pub conversations: Limited,
+    /// The largest message, in bytes.
+    pub largest: usize,
 }
 
 /// So much of something, of which one address may have half.
@@ -40,6 +42,7 @@ impl Room {
             messages: Limited::new(MESSAGES),
             bytes: Limited::new(BYTES.max(2 * max_message_bytes)),
             conversations: Limited::new(CONVERSATIONS),
+            largest: max_message_bytes,
         }
     }
 }

@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use tokio::{sync::watch, task::AbortHandle};
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service as _;
 
@@ -79,8 +79,12 @@ impl Services {
         let address = remote.address.as_ref().map(|address| address.ip);
         let session = self.api.session(remote);
         ConnectionServices {
-            tokens: TokenServiceServer::new(session.clone()).max_decoding_message_size(self.max_message_bytes),
-            grants: GrantAdminServer::new(session).max_decoding_message_size(self.max_message_bytes),
+            tokens: TokenServiceServer::new(session.clone())
+                .max_decoding_message_size(self.max_message_bytes)
+                .accept_compressed(CompressionEncoding::Gzip),
+            grants: GrantAdminServer::new(session)
+                .max_decoding_message_size(self.max_message_bytes)
+                .accept_compressed(CompressionEncoding::Gzip),
             health: self.health.clone(),
             reflection: self.reflection.clone(),
             room: Arc::clone(&self.room),

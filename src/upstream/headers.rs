@@ -4,15 +4,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::fence::Fence;
 
-/// Why a header field is refused. It names the field and never its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why header fields are refused. It names fields and never their values.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderProblem {
     /// No name or value of HTTP (RFC 9110 §5).
     #[error("a name or value is not allowed in HTTP")]
     Malformed,
-    /// Reserved for bearerd or the connection.
-    #[error("{0} is set by bearerd, or belongs to the connection or to proxies")]
-    Reserved(&'static str),
+    /// Reserved for bearerd or for proxies.
+    #[error(
+        "callers may not set {0}: bearerd sets credentials, passes no cookies, and passes nothing that proxies say"
+    )]
+    Reserved(String),
     /// The credential's `deny_request_headers` have it.
     #[error("one is not allowed by this credential")]
     Denied,
@@ -21,21 +23,12 @@ pub enum HeaderProblem {
     TooMany,
 }
 
-/// Fields that a caller may not set: credentials, what frames or routes the request, and what proxies believe.
-const RESERVED: [&str; 30] = [
+/// Fields that a caller may not set: credentials, what routes the request, and what proxies are believed to say.
+const RESERVED: [&str; 18] = [
     "authorization",
     "proxy-*",
     "cookie",
     "cookie2",
-    "host",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "expect",
     "forwarded",
     "x-forwarded-*",
     "x-forwarded",
@@ -50,9 +43,29 @@ const RESERVED: [&str; 30] = [
     "client-ip",
     "true-client-ip",
     "cf-connecting-ip",
-    "via",
-    "http2-settings",
+];
+
+/// Fields that bearerd leaves out: HTTP libraries add them, and they belong to the connection or describe the message
+/// (RFC 9110 §7.6.1), which bearerd does itself. With "_" for "-" they are refused like [`RESERVED`] ones.
+const LEFT_OUT: [&str; 17] = [
     "accept-encoding",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "via",
+    // With these an answer would come in pieces or forms in which the token is not found.
+    "range",
+    "if-range",
+    "accept-charset",
+    "a-im",
 ];
 
 /// Fields with which a request asks to be taken for one with another method.
@@ -95,25 +108,48 @@ pub fn from_caller(
         return Err(HeaderProblem::TooMany);
     }
     let mut headers = HeaderMap::new();
+    let mut reserved = Vec::new();
+    let nominated = nominated(fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection")));
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderProblem::Malformed)?;
-        check(name.as_str(), credential_field, fence, limits_methods)?;
-        headers.append(name, HeaderValue::from_str(value).map_err(|_| HeaderProblem::Malformed)?);
+        let value = HeaderValue::from_str(value).map_err(|_| HeaderProblem::Malformed)?;
+        if LEFT_OUT.contains(&name.as_str()) {
+            continue;
+        }
+        if is_reserved(name.as_str(), credential_field) {
+            reserved.push(name.to_string());
+            continue;
+        }
+        // After the reserved ones: to nominate a field is no way to have a forbidden one pass unseen.
+        if nominated.iter().any(|nominated| nominated == name.as_str()) {
+            continue;
+        }
+        check(name.as_str(), fence, limits_methods)?;
+        headers.append(name, value);
+    }
+    if !reserved.is_empty() {
+        return Err(HeaderProblem::Reserved(reserved.join(", ")));
     }
     // An echoed token is found in a plain body only.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Ok(headers)
 }
 
-fn check(name: &str, credential_field: &str, fence: &Fence, limits_methods: bool) -> Result<(), HeaderProblem> {
+/// The names that `Connection` fields hold, which are about the connection too (RFC 9110 §7.6.1).
+fn nominated<'a>(connection: impl Iterator<Item = &'a (String, String)>) -> Vec<String> {
+    connection.flat_map(|(_, value)| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+fn is_reserved(name: &str, credential_field: &str) -> bool {
     // Where fields become variables (CGI, WSGI), "_" and "-" are one character.
     let read = name.replace('_', "-");
-    if let Some(reserved) = RESERVED.iter().find(|reserved| fits(reserved, &read)) {
-        return Err(HeaderProblem::Reserved(reserved));
-    }
-    if read.eq_ignore_ascii_case(&credential_field.replace('_', "-")) {
-        return Err(HeaderProblem::Reserved("the credential's own header"));
-    }
+    RESERVED.iter().any(|reserved| fits(reserved, &read))
+        || (name != read && LEFT_OUT.contains(&read.as_str()))
+        || read.eq_ignore_ascii_case(&credential_field.replace('_', "-"))
+}
+
+fn check(name: &str, fence: &Fence, limits_methods: bool) -> Result<(), HeaderProblem> {
+    let read = name.replace('_', "-");
     let other_method = limits_methods && OTHER_METHOD.contains(&read.as_str());
     if other_method || fence.deny_request_headers.contain(name) || fence.deny_request_headers.contain(&read) {
         return Err(HeaderProblem::Denied);
@@ -126,15 +162,12 @@ fn fits(reserved: &str, name: &str) -> bool {
 }
 
 /// The fields of an answer as a caller gets them. Those that the connection nominates are its own (RFC 9110 §7.6.1).
-pub fn to_caller(headers: &HeaderMap, fence: &Fence) -> Vec<(String, String)> {
-    let nominated: Vec<String> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
-        .collect();
+pub fn to_caller(headers: &HeaderMap, fence: &Fence, keeps_length: bool) -> Vec<(String, String)> {
+    let connection: Vec<_> =
+        headers.get_all(header::CONNECTION).iter().map(|value| (String::new(), text(value))).collect();
+    let nominated = nominated(connection.iter());
     let passes = |name: &str| {
-        !NOT_RETURNED.contains(&name)
+        (!NOT_RETURNED.contains(&name) || (keeps_length && name == header::CONTENT_LENGTH.as_str()))
             && !nominated.iter().any(|nominated| nominated == name)
             && !fence.deny_response_headers.contain(name)
     };
@@ -142,9 +175,12 @@ pub fn to_caller(headers: &HeaderMap, fence: &Fence) -> Vec<(String, String)> {
     fields.map(|(name, value)| (name.to_string(), text(value))).collect()
 }
 
-/// A field's value. Bytes beyond ASCII have no agreed meaning in it (RFC 9110 §5.5), and protobuf strings are UTF-8.
+/// A field's value. Bytes that are not UTF-8 are ISO 8859-1, as they once were in HTTP (RFC 9110 §5.5).
 pub(super) fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+    match str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -160,16 +196,14 @@ mod tests {
 
     #[test]
     fn plain_fields_pass() {
-        for name in
-            ["X-Request-Id", "If-None-Match", "Range", "X-HTTP-Method-Override", "Idempotency-Key", "traceparent"]
-        {
+        for name in ["X-Request-Id", "If-None-Match", "X-HTTP-Method-Override", "Idempotency-Key", "traceparent"] {
             assert_eq!(one(name, "7", &Fence::default()).unwrap().get(name).unwrap(), "7");
         }
     }
 
     #[test]
     fn e009_credentials_framing_and_routing_are_refused() {
-        let wildcards = ["Proxy-Authorization", "Proxy-Connection", "X-Forwarded-For", "X-Forwarded-Client-Cert"];
+        let wildcards = ["Proxy-Authorization", "Proxy_Connection", "X-Forwarded-For", "X-Forwarded-Client-Cert"];
         let disguises =
             ["AUTHORIZATION", "X_Forwarded_For", "Transfer_Encoding", "Content_Length", "X_API_KEY", "X-Original-URL"];
         let names = RESERVED.iter().filter(|name| !name.ends_with('*')).chain(&wildcards).chain(&disguises);
@@ -226,6 +260,37 @@ mod tests {
             answer.append(name, HeaderValue::from_static(value));
         }
         let fence = Fence { deny_response_headers: HeaderPatterns::new(["x-internal-*"]).unwrap(), ..Fence::default() };
-        assert_eq!(to_caller(&answer, &fence), [("content-type".to_owned(), "text/plain".to_owned())]);
+        assert_eq!(to_caller(&answer, &fence, false), [("content-type".to_owned(), "text/plain".to_owned())]);
+    }
+
+    /// "What surprised a user" 6, and S11 for the last four.
+    #[test]
+    fn what_http_libraries_add_is_left_out_and_does_not_refuse_a_request() {
+        let fields = LEFT_OUT.map(|name| (name.to_owned(), "close, X-Hop".to_owned()));
+        let hop = [("X-Hop".to_owned(), "1".to_owned()), ("x-kept".to_owned(), "2".to_owned())];
+        let sent = from_caller(&[&fields[..], &hop[..]].concat(), "x-api-key", &Fence::default(), false).unwrap();
+        let mut names: Vec<&str> = sent.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept-encoding", "x-kept"]);
+        assert_eq!(sent.get("accept-encoding").unwrap(), "identity");
+        // To nominate a credential is no way to hide it.
+        let hidden = [("connection", "authorization"), ("authorization", "Bearer mine"), ("Cookie", "a=b")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let error = from_caller(&hidden, "x-api-key", &Fence::default(), false).unwrap_err();
+        assert_eq!(error, HeaderProblem::Reserved("authorization, cookie".to_owned()));
+    }
+
+    /// C-K1, row 21, and C-K2, row 12.
+    #[test]
+    fn latin_1_stays_readable_and_a_length_stays_where_no_body_tells_it() {
+        let mut answer = HeaderMap::new();
+        answer.insert("content-disposition", HeaderValue::from_bytes(b"filename=M\xfcller.pdf").unwrap());
+        answer.insert("x-utf8", HeaderValue::from_bytes("Müller".as_bytes()).unwrap());
+        answer.insert("content-length", HeaderValue::from_static("1488324"));
+        let values = |keeps| -> Vec<String> {
+            to_caller(&answer, &Fence::default(), keeps).into_iter().map(|(_, value)| value).collect()
+        };
+        assert_eq!(values(true), ["filename=Müller.pdf", "Müller", "1488324"]);
+        assert_eq!(values(false), ["filename=Müller.pdf", "Müller"]);
     }
 }

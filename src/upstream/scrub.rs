@@ -1,11 +1,13 @@
 //! Cutting the token out of an answer: careless APIs echo requests in error pages, debug pages and headers.
 //!
-//! It is looked for as it is and in the forms that such pages give it: base64 and hexadecimal, and each of these escaped
-//! for a URL, for JSON or for HTML. Whoever has an upstream that means to give the token away in some other form cannot
-//! be helped by this; `base_url` decides whom to trust.
+//! The token is looked for as it is and in the forms that such pages give it: base64, base32 and hexadecimal, each of these
+//! escaped for a URL, for JSON or for HTML, spread over lines, or in UTF-16 or UTF-32. Bytes are searched, whatever the
+//! answer says of its type and character set. Where the token is escaped several times over, the whole text is withheld.
+//! An API that means to give the token away in some other form cannot be stopped; `base_url` decides whom to trust.
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use quick_cache::sync::Cache;
 
 use super::UpstreamAnswer;
@@ -14,9 +16,18 @@ use crate::token::Token;
 mod escape;
 mod forms;
 
-use self::{escape::Escape, forms::Forms};
+use self::{
+    escape::Escape,
+    forms::{Form, Forms},
+};
 
 const REPLACEMENT: &[u8] = b"[redacted]";
+
+/// What takes the place of a field's name.
+const NAME: &str = "redacted";
+
+/// How many escapes inside of one another are looked into.
+const NESTED: usize = 4;
 
 /// How many comparisons a text may cost, for each of its bytes. An ordinary text costs fewer than two; one that costs
 /// more was made for it, and is withheld.
@@ -62,10 +73,20 @@ impl Scrubber {
         Self { forms: Forms::of(token) }
     }
 
+    /// Whether a text holds the token.
+    pub(super) fn finds(&self, text: &[u8]) -> bool {
+        without(text, &self.forms).is_some()
+    }
+
     /// The answer without the token, in all of its texts.
     pub fn answer(&self, mut answer: UpstreamAnswer) -> UpstreamAnswer {
-        let texts = answer.headers.iter_mut().map(|(_, value)| value).chain(&mut answer.challenges);
-        for text in texts {
+        for (name, _) in answer.headers.iter_mut().chain(&mut answer.trailers) {
+            if self.forms.iter().any(|form| form.is_in_name(name)) {
+                NAME.clone_into(name);
+            }
+        }
+        let fields = answer.headers.iter_mut().chain(&mut answer.trailers);
+        for text in fields.map(|(_, value)| value).chain(&mut answer.challenges) {
             if let Some(clean) = without(text.as_bytes(), &self.forms) {
                 *text = String::from_utf8_lossy(&clean).into_owned();
             }
@@ -75,6 +96,11 @@ impl Scrubber {
         }
         answer
     }
+}
+
+/// What takes the place of a body that cannot be given in part.
+pub(super) fn withheld() -> Bytes {
+    Bytes::from_static(REPLACEMENT)
 }
 
 /// The text without any form of the secret; `None` if none was in there.
@@ -87,7 +113,27 @@ fn without(text: &[u8], forms: &Forms) -> Option<Vec<u8>> {
             clean = places.map_or_else(|| Some(REPLACEMENT.to_vec()), |places| cut(text, &places)).or(clean);
         }
     }
-    clean
+    if is_nested_in(clean.as_deref().unwrap_or(text), forms) { Some(REPLACEMENT.to_vec()) } else { clean }
+}
+
+/// Whether a form is escaped several times over, or in several ways.
+fn is_nested_in(text: &[u8], forms: &Forms) -> bool {
+    let mut decoded: Option<Vec<u8>> = None;
+    for _ in 0..NESTED {
+        let text = decoded.as_deref().unwrap_or(text);
+        if !Escape::ALL.iter().any(|escape| escape.occurs_in(text)) {
+            return false;
+        }
+        let plainer = Escape::all_undone(text);
+        if !plain(&plainer, forms).is_empty() {
+            return true;
+        }
+        if plainer.len() == text.len() {
+            return false;
+        }
+        decoded = Some(plainer);
+    }
+    false
 }
 
 /// Where something begins, and how long it is.
@@ -97,7 +143,8 @@ type Place = (usize, usize);
 fn plain(text: &[u8], forms: &Forms) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for form in forms.iter() {
-        places.extend(form.places_in(text).map(|at| (at, form.text().len())));
+        let found = form.places_in(text).map(|at| (at, form.text().len()));
+        places.extend(found.filter(|place| may_cut(form, text, *place)));
     }
     places.sort_unstable();
     places
@@ -114,7 +161,8 @@ fn escaped(text: &[u8], forms: &Forms, escape: Escape) -> Option<Vec<Place>> {
         for form in forms.beginning_with(first).into_iter().flatten() {
             let (compared, length) = matches(rest, form.text(), escape);
             left = left.checked_sub(compared)?;
-            longest = longest.max(length.unwrap_or(0));
+            let found = length.filter(|length| may_cut(form, text, (at, *length)));
+            longest = longest.max(found.unwrap_or(0));
         }
         if longest > 0 {
             places.push((at, longest));
@@ -137,6 +185,21 @@ fn matches(text: &[u8], form: &[u8], escape: Escape) -> (usize, Option<usize>) {
     (form.len(), Some(text.len() - rest.len()))
 }
 
+/// Whether a form that was found is the secret, and not only the same word.
+fn may_cut(form: &Form, text: &[u8], (at, length): Place) -> bool {
+    if !form.is_word {
+        return true;
+    }
+    let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at + length..).unwrap_or_default());
+    let begins = matches!(before.last(), None | Some(b'"' | b'\'' | b'=' | b':' | b'>' | b';'));
+    let ends = matches!(after.first(), None | Some(b'"' | b'\'' | b'&' | b'<' | b';' | b',' | b'\\' | b'\r' | b'\n'));
+    // The name of a member is no value.
+    let behind = after.trim_ascii_start();
+    let behind = behind.strip_prefix(b"\\").unwrap_or(behind);
+    let is_name = matches!(behind, [b'"' | b'\'', rest @ ..] if rest.trim_ascii_start().first() == Some(&b':'));
+    begins && ends && !is_name
+}
+
 /// The text with these places, which are in order and may overlap, replaced; `None` if there are none.
 fn cut(text: &[u8], places: &[Place]) -> Option<Vec<u8>> {
     let mut clean = Vec::new();
@@ -144,12 +207,23 @@ fn cut(text: &[u8], places: &[Place]) -> Option<Vec<u8>> {
     for (at, length) in places {
         if *at >= end {
             clean.extend_from_slice(text.get(end..*at)?);
-            clean.extend_from_slice(REPLACEMENT);
+            clean.extend(replacement(text.get(*at..at + length)?));
         }
         end = end.max(at + length);
     }
     clean.extend_from_slice(text.get(end..)?);
     (!places.is_empty()).then_some(clean)
+}
+
+/// The replacement, in UTF-16 or UTF-32 where the text is, so that what follows stays readable.
+fn replacement(place: &[u8]) -> Vec<u8> {
+    let zeros = |text: &[u8]| text.iter().take_while(|byte| **byte == 0).count();
+    let between = zeros(place.get(1..).unwrap_or_default());
+    let last = place.iter().rev().take_while(|byte| **byte == 0).count();
+    let mut wide: Vec<u8> =
+        REPLACEMENT.iter().flat_map(|byte| std::iter::once(*byte).chain(std::iter::repeat_n(0, between))).collect();
+    wide.truncate(wide.len() - between + last.min(between));
+    wide
 }
 
 #[cfg(test)]
@@ -187,6 +261,7 @@ mod tests {
             headers: vec![("x-echo".into(), "Bearer tok-canary".into()), ("x".into(), "y".into())],
             challenges: vec!["Bearer realm=\"tok-canary\"".into()],
             body: "tok-canary, tok-canary and tok-canar".into(),
+            ..UpstreamAnswer::default()
         };
         let clean = Scrubber::of(&token("tok-canary", TokenType::Bearer)).answer(echoed);
         assert_eq!(clean.headers[0].1, "Bearer [redacted]");
@@ -269,6 +344,108 @@ mod tests {
         gone(&basic, "open%3Fsesame", "[redacted]");
         let key = token("Token abcdef0123456789", TokenType::ApiKey { header: "authorization".to_owned() });
         gone(&key, "invalid token abcdef0123456789", "invalid token [redacted]");
+    }
+
+    /// S11.
+    #[test]
+    fn e011_a_token_is_found_in_wide_characters_and_across_lines() {
+        let bearer = token("tok-canary-0123456789", TokenType::Bearer);
+        let text = "{\"a\":\"tok-canary-0123456789\"}";
+        let clean = "{\"a\":\"[redacted]\"}";
+        for (width, big) in [(2, false), (2, true), (4, false), (4, true)] {
+            let wide = |text: &str| -> Vec<u8> {
+                let zeros = std::iter::repeat_n(0, width - 1).collect::<Vec<u8>>();
+                let unit = |byte| if big { [&zeros[..], &[byte]].concat() } else { [&[byte], &zeros[..]].concat() };
+                text.bytes().flat_map(unit).collect()
+            };
+            assert_eq!(scrubbed(&bearer, &wide(text)), wide(clean), "{width} {big}");
+            // At the end of a text, too.
+            assert_eq!(scrubbed(&bearer, &wide("tok-canary-0123456789")), wide("[redacted]"), "{width} {big}");
+        }
+        let base64 = STANDARD.encode("Authorization: Bearer tok-canary-0123456789 and so on");
+        let lines: Vec<&str> = base64.as_bytes().chunks(16).map(|line| str::from_utf8(line).unwrap()).collect();
+        for end in ["\n", "\r\n", "\\n"] {
+            let clean = scrubbed(&bearer, lines.join(end).as_bytes());
+            assert!(clean.windows(10).any(|window| window == REPLACEMENT), "{end:?}");
+        }
+        gone(&bearer, "tok-canary-0123\r\n456789", "[redacted]");
+    }
+
+    /// S11.
+    #[test]
+    fn e011_base32_is_found_at_every_alignment() {
+        let bearer = token("tok-canary-0123456789", TokenType::Bearer);
+        for text in [
+            "ORXWWLLDMFXGC4TZFUYDCMRTGQ2TMNZYHE======",
+            "MF2G62ZNMNQW4YLSPEWTAMJSGM2DKNRXHA4SAYQ=",
+            "orxwwlldmfxgc4tzfuydcmrtgq2tmnzyhe",
+        ] {
+            assert!(scrubbed(&bearer, text.as_bytes()).windows(10).any(|window| window == REPLACEMENT), "{text}");
+        }
+    }
+
+    /// S11.
+    #[test]
+    fn e011_a_text_with_nested_escapes_is_withheld() {
+        let bearer = token("ya29/a+b=c~d", TokenType::Bearer);
+        for text in [
+            // A URL in a URL, JSON in JSON, a URL in JSON in HTML.
+            "x?u=ya29%252Fa%252Bb%253Dc~d",
+            "%25252579a29%2525252Fa%2525252Bb=c~d",
+            "{\"body\":\"{\\\"t\\\":\\\"ya29\\\\/a+b=c~d\\\"}\"}",
+            "ya29\\\\u002fa+b=c~d",
+            "ya29&amp;#x2F;a&amp;#43;b=c~d",
+            "ya29&#37;2Fa\\u00252Bb=c~d",
+        ] {
+            gone(&bearer, text, "[redacted]");
+        }
+        gone(&bearer, "100%25 \\u0041 &amp;amp; %252F", "100%25 \\u0041 &amp;amp; %252F");
+    }
+
+    /// S11.
+    #[test]
+    fn e011_names_of_fields_and_trailers_are_searched() {
+        let bearer = token("Tok-Canary-0123", TokenType::Bearer);
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let answer = UpstreamAnswer {
+            headers: vec![field("x-tok-canary-0123", "1"), field("etag", "2")],
+            trailers: vec![field("546f6b2d43616e6172792d30313233", "3"), field("x-t", "Tok-Canary-0123")],
+            ..UpstreamAnswer::default()
+        };
+        let clean = Scrubber::of(&bearer).answer(answer);
+        assert_eq!(clean.headers, [field("redacted", "1"), field("etag", "2")]);
+        assert_eq!(clean.trailers, [field("redacted", "3"), field("x-t", "[redacted]")]);
+    }
+
+    /// C-K17, row 34.
+    #[test]
+    fn a_wordlike_secret_is_cut_out_only_where_it_is_a_whole_value() {
+        let basic = token(&STANDARD.encode("user:password"), TokenType::Basic);
+        let text = "{\"password_policy\": \"password must be long\", \"password\": true, \"passwords\": 1}";
+        gone(&basic, text, text);
+        for (text, clean) in [
+            ("{\"secret\":\"password\"}", "{\"secret\":\"[redacted]\"}"),
+            ("user=user&pass=password&x=1", "user=user&pass=[redacted]&x=1"),
+            ("<p>password</p>", "<p>[redacted]</p>"),
+            ("password", "[redacted]"),
+            ("{\\\"secret\\\":\\\"password\\\"}", "{\\\"secret\\\":\\\"[redacted]\\\"}"),
+            ("70617373776f7264", "[redacted]"),
+        ] {
+            gone(&basic, text, clean);
+        }
+        for (secret, word) in [
+            ("Summer2024", true),
+            ("changeme", true),
+            ("x7$kq2!", true),
+            ("abcdef0123456789", false),
+            ("open?sesame", false),
+            ("camelCaseSecret", false),
+            ("AKIAIOSFODNN7EXAMPLE", false),
+        ] {
+            let text = format!("a {secret} b");
+            let expected = if word { text.as_str() } else { "a [redacted] b" };
+            gone(&token(secret, TokenType::Bearer), &text, expected);
+        }
     }
 
     #[test]

@@ -4,20 +4,22 @@
 //! backslashes, a second slash that makes a host) is refused, not repaired. A path that only an upstream would rewrite,
 //! because it decodes once more than others, is refused too: the prefix in `base_url` is a promise to the operator.
 
+use std::borrow::Cow;
+
 use http::Method;
 use url::Url;
 
 use crate::path;
 
 /// Why a call is refused before anything is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// The credential has no `base_url`.
     #[error("the credential has no base_url, so no calls can be made with it")]
     NoBaseUrl,
     /// The path is not one.
     #[error("path: {0}")]
-    Path(&'static str),
+    Path(Cow<'static, str>),
     /// The target lies outside of the credential's `base_url`.
     #[error("the target lies outside of the credential's base_url")]
     Outside,
@@ -56,7 +58,7 @@ impl TargetError {
 pub fn url(base: &Url, path: &str) -> Result<Url, TargetError> {
     path::check(path).map_err(TargetError::Path)?;
     let whole = format!("{}{path}", base.as_str().trim_end_matches('/'));
-    let url = Url::parse(&whole).map_err(|_| TargetError::Path("not part of a URL"))?;
+    let url = Url::parse(&whole).map_err(|_| TargetError::Path("not part of a URL".into()))?;
     let same = url.origin() == base.origin()
         && url.username().is_empty()
         && url.password().is_none()
@@ -114,6 +116,7 @@ mod tests {
             ),
             ("/?", "https://api.example/v1/?"),
             ("/http://evil.example".get(..6).unwrap(), "https://api.example/v1/http:"),
+            ("/Products('7')?$top=1", "https://api.example/v1/Products('7')?$top=1"),
             ("/.well-known/x", "https://api.example/v1/.well-known/x"),
             ("/a...b/...", "https://api.example/v1/a...b/..."),
             ("/100%25/caf%C3%A9/caf%E9", "https://api.example/v1/100%25/caf%C3%A9/caf%E9"),

@@ -9,7 +9,9 @@ use crate::support::{
     house::{House, ROTATING, reason},
 };
 
+mod answers;
 mod fence;
+mod peers;
 pub(crate) mod raw;
 mod reach;
 
@@ -136,7 +138,7 @@ async fn what_is_no_request_to_the_api_is_refused_before_anything_is_sent() {
             "INVALID_REQUEST",
         ),
         (
-            CallThroughRequest { headers: header("Host"), ..calling("GET", "/") },
+            CallThroughRequest { headers: header("X-Forwarded-For"), ..calling("GET", "/") },
             Code::InvalidArgument,
             "INVALID_REQUEST",
         ),

@@ -71,18 +71,47 @@ async fn one_caller_that_waits_leaves_places_to_the_others() {
 }
 
 #[tokio::test]
-async fn case_30_what_is_too_large_or_compressed_is_not_taken_apart() {
+async fn case_30_what_is_too_large_also_once_it_is_unpacked_is_not_taken_apart() {
     let house = House::with(ROTATING).await;
     let mut request = asking("demo");
     request.subject = "a".repeat(5 << 20);
-    assert_eq!(house.ask(request.clone()).await.unwrap_err().code(), Code::OutOfRange);
+    // "What surprised a user" 4: it has an ErrorInfo, and names the setting.
+    let status = house.ask(request.clone()).await.unwrap_err();
+    let (code, word, _) = reason(&status);
+    assert_eq!((code, word.as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert!(status.message().contains("max_message_bytes"), "{}", status.message());
     let mut compressing = house.tokens.clone().send_compressed(CompressionEncoding::Gzip);
-    assert_eq!(compressing.get_token(request).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(compressing.get_token(request).await.unwrap_err().code(), Code::ResourceExhausted);
     let mut request = asking("demo");
     request.scopes = vec!["a".to_owned(); 1 << 20];
     assert_eq!(reason(&house.ask(request).await.unwrap_err()).1, "INVALID_REQUEST");
     assert_eq!(house.asked(), 0);
     house.get("demo").await.unwrap();
+}
+
+/// C-K17, row 38.
+#[tokio::test]
+async fn a_compressed_request_is_taken() {
+    let house = House::with(ROTATING).await;
+    let mut compressing = house.tokens.clone().send_compressed(CompressionEncoding::Gzip);
+    compressing.get_token(asking("demo")).await.unwrap();
+}
+
+/// "What surprised a user" 4: the defaults fit together.
+#[tokio::test]
+async fn a_body_of_the_default_limit_fits_in_a_message_of_the_default_limit() {
+    let house = House::with(ROTATING).await;
+    let call = |bytes: usize| bearerd::proto::CallThroughRequest {
+        credential: "demo".to_owned(),
+        method: "PUT".to_owned(),
+        path: "/hello".to_owned(),
+        headers: vec![bearerd::proto::Header { name: "x".to_owned(), value: "a".repeat(60 << 10) }],
+        body: vec![b'a'; bytes].into(),
+        ..Default::default()
+    };
+    house.call_whole(call(4 << 20)).await.unwrap();
+    let status = house.call_whole(call((4 << 20) + 1)).await.unwrap_err();
+    assert!(status.message().contains("body: larger than the 4194304 bytes"), "{}", status.message());
 }
 
 fn asking(credential: &str) -> bearerd::proto::GetTokenRequest {

@@ -9,6 +9,8 @@ pub(super) enum Escape {
     Backslash,
     /// `&amp;`, `&#47;` and `&#x2F;`.
     Ampersand,
+    /// A byte with zeros behind it (UTF-16 and UTF-32), or with the end of a line.
+    Spread,
 }
 
 /// The characters that pages write with a name.
@@ -31,7 +33,7 @@ const NAMES: [(&[u8], u8); 14] = [
 
 impl Escape {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Percent, Self::Backslash, Self::Ampersand];
+    pub const ALL: [Self; 4] = [Self::Percent, Self::Backslash, Self::Ampersand, Self::Spread];
 
     /// Whether a text has any escape of this kind.
     pub fn occurs_in(self, text: &[u8]) -> bool {
@@ -39,6 +41,7 @@ impl Escape {
             Self::Percent => memchr::memchr2(b'%', b'+', text).is_some(),
             Self::Backslash => memchr::memchr(b'\\', text).is_some(),
             Self::Ampersand => memchr::memchr(b'&', text).is_some(),
+            Self::Spread => memchr::memchr2(0, b'\n', text).is_some(),
         }
     }
 
@@ -48,14 +51,53 @@ impl Escape {
             (Self::Percent, [b'%', high, low, ..]) => number(&[*high, *low], 16).map(|byte| (byte, 3)),
             (Self::Backslash, [b'\\', rest @ ..]) => backslash(rest),
             (Self::Ampersand, [b'&', rest @ ..]) => ampersand(rest),
-            (Self::Percent | Self::Backslash | Self::Ampersand, _) => None,
+            (Self::Spread, [byte, rest @ ..]) => Some((*byte, 1 + spread(rest))),
+            (Self::Percent | Self::Backslash | Self::Ampersand | Self::Spread, _) => None,
         };
         escaped.unwrap_or_else(|| text.first().map_or((0, 0), |byte| (*byte, 1)))
+    }
+
+    /// The text with every escape of any kind undone once.
+    pub fn all_undone(text: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(text.len());
+        let mut rest = text;
+        while let [first, behind @ ..] = rest {
+            let (byte, length) = match first {
+                b'%' => Self::Percent.read(rest),
+                b'\\' => match behind {
+                    // The end of a line, as JSON writes it.
+                    [b'n' | b'r', behind @ ..] => {
+                        rest = behind;
+                        continue;
+                    }
+                    _ => Self::Backslash.read(rest),
+                },
+                b'&' => Self::Ampersand.read(rest),
+                0 | b'\r' | b'\n' => {
+                    rest = behind;
+                    continue;
+                }
+                byte => (*byte, 1),
+            };
+            plain.push(byte);
+            rest = rest.get(length.max(1)..).unwrap_or_default();
+        }
+        plain
     }
 
     /// Whether a byte that was read can mean this one.
     pub fn is_same(self, read: u8, wanted: u8) -> bool {
         read == wanted || (self == Self::Percent && read == b'+' && wanted == b' ')
+    }
+}
+
+/// How many bytes of nothing follow: the zeros of one character, or the end of a line.
+fn spread(rest: &[u8]) -> usize {
+    match rest {
+        [0, ..] => rest.iter().take(3).take_while(|byte| **byte == 0).count(),
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => 0,
     }
 }
 
@@ -93,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_byte_is_read_with_all_that_says_it() {
-        use Escape::{Ampersand, Backslash, Percent};
+        use Escape::{Ampersand, Backslash, Percent, Spread};
         for (escape, text, expected) in [
             (Percent, "%2fx", (b'/', 3)),
             (Percent, "%2", (b'%', 1)),
@@ -113,6 +155,10 @@ mod tests {
             (Ampersand, "&amp;x", (b'&', 5)),
             (Ampersand, "&am", (b'&', 1)),
             (Percent, "", (0, 0)),
+            (Spread, "a\0\0\0\0", (b'a', 4)),
+            (Spread, "a\0b", (b'a', 2)),
+            (Spread, "a\r\nb", (b'a', 3)),
+            (Spread, "ab", (b'a', 1)),
         ] {
             assert_eq!(escape.read(text.as_bytes()), expected, "{escape:?} {text}");
         }

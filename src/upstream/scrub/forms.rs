@@ -15,9 +15,17 @@ use crate::{
 /// A shorter secret would be found by chance.
 const SHORTEST: usize = 6;
 
+/// A secret of fewer characters, or one that could be a word, is often found where it is not the secret.
+const SHORT: usize = 8;
+const LONGEST_WORD: usize = 20;
+
 /// A form of a token.
 pub(super) struct Form {
     text: SecretString,
+    /// In lower case, as names of fields are.
+    name: SecretString,
+    /// Whether it could be a word of the text, so that it is the secret only where it is a whole value.
+    pub is_word: bool,
     finder: Finder<'static>,
 }
 
@@ -46,13 +54,13 @@ impl Forms {
             }
         }
         let mut first = [false; 256];
-        let beginnings = forms.iter().filter_map(|form| form.expose_secret().bytes().next());
+        let beginnings = forms.iter().filter_map(|(form, _)| form.expose_secret().bytes().next());
         for byte in beginnings {
             if let Some(begins) = first.get_mut(usize::from(byte)) {
                 *begins = true;
             }
         }
-        Self { all: forms.into_iter().map(Form::new).collect(), first }
+        Self { all: forms.into_iter().map(|(text, is_word)| Form::new(text, is_word)).collect(), first }
     }
 
     /// All of them.
@@ -68,9 +76,15 @@ impl Forms {
 }
 
 impl Form {
-    fn new(text: SecretString) -> Self {
+    fn new(text: SecretString, is_word: bool) -> Self {
         let finder = Finder::new(text.expose_secret()).into_owned();
-        Self { text, finder }
+        let name = text.expose_secret().to_ascii_lowercase().into();
+        Self { text, name, is_word, finder }
+    }
+
+    /// Whether the name of a field, which is in lower case, holds it.
+    pub fn is_in_name(&self, name: &str) -> bool {
+        name.len() >= self.text().len() && !self.is_word && name.contains(self.name.expose_secret())
     }
 
     /// The form itself.
@@ -90,20 +104,51 @@ fn password(value: &str) -> Option<SecretString> {
     pair.split_once(':').map(|(_, password)| password.to_owned().into())
 }
 
-fn add_forms(forms: &mut Vec<SecretString>, secret: &str) {
+fn add_forms(forms: &mut Vec<(SecretString, bool)>, secret: &str) {
     if secret.len() < SHORTEST {
         return;
     }
-    forms.push(secret.into());
+    forms.push((secret.into(), is_wordlike(secret)));
+    let mut add = |form: SecretString| forms.push((form, false));
     for before in 0..3 {
-        forms.push(in_base64(secret, before, |bytes| STANDARD_NO_PAD.encode(bytes)));
-        forms.push(in_base64(secret, before, |bytes| URL_SAFE_NO_PAD.encode(bytes)));
+        add(in_base64(secret, before, |bytes| STANDARD_NO_PAD.encode(bytes)));
+        add(in_base64(secret, before, |bytes| URL_SAFE_NO_PAD.encode(bytes)));
     }
-    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into());
-    forms.push(secret.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into());
+    for before in 0..5 {
+        let upper = in_base32(secret, before);
+        add(upper.to_ascii_lowercase().into());
+        add(upper.into());
+    }
+    add(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into());
+    add(secret.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into());
     // Most secrets look the same in both alphabets of base64.
-    forms.sort_by(|a, b| a.expose_secret().cmp(b.expose_secret()));
-    forms.dedup_by(|a, b| a.expose_secret() == b.expose_secret());
+    forms.sort_by(|(a, _), (b, _)| a.expose_secret().cmp(b.expose_secret()));
+    forms.dedup_by(|(a, _), (b, _)| a.expose_secret() == b.expose_secret());
+}
+
+/// Short, or letters of one case (the first one may be large) and at most four digits behind them.
+fn is_wordlike(secret: &str) -> bool {
+    let letters = secret.trim_end_matches(|character: char| character.is_ascii_digit());
+    let rest = letters.get(1..).unwrap_or_default();
+    let one_case = |is_case: fn(&u8) -> bool| rest.bytes().all(|byte| is_case(&byte));
+    let is_word = letters.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && !letters.is_empty()
+        && (one_case(u8::is_ascii_lowercase) || one_case(u8::is_ascii_uppercase))
+        && secret.len() - letters.len() <= 4;
+    secret.len() < SHORT || (is_word && secret.len() < LONGEST_WORD)
+}
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// The same for base32 (RFC 4648 §6), with this many bytes, modulo five, before it.
+fn in_base32(secret: &str, before: usize) -> String {
+    let bytes = [&[0].repeat(before), secret.as_bytes()].concat();
+    let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1);
+    let character = |at: usize| {
+        let five = (at * 5..at * 5 + 5).fold(0, |sum, at| sum * 2 + usize::from(bit(at)));
+        BASE32.get(five).copied().map_or('A', char::from)
+    };
+    ((before * 8).div_ceil(5)..bytes.len() * 8 / 5).map(character).collect()
 }
 
 /// How a secret looks inside of a longer text that is coded as a whole, with this many bytes, modulo three, before it:

