@@ -36,10 +36,7 @@ pub use self::{
 use crate::{
     cache::{Cache, CacheConfig, Edition, Slot, Sought},
     clock::{Clock, Moment},
-    grant::{
-        Coordination, Grant,
-        rotation::{Recovery, RotationProfile},
-    },
+    grant::{Coordination, Grant, profile::ProviderProfile, rotation::Recovery},
     name::{CredentialName, Resources, Scopes},
     policy::Permit,
     provider::TokenEndpoint,
@@ -63,6 +60,7 @@ mod flight;
 mod get_token;
 mod import_grant;
 mod invalidate_token;
+mod kept;
 mod lately;
 mod load;
 mod outage;
@@ -85,8 +83,8 @@ pub struct Credential {
     pub name: CredentialName,
     /// How it gets tokens.
     pub grant: Grant,
-    /// What its provider does with a used refresh token; without meaning for a grant that has none.
-    pub rotation: RotationProfile,
+    /// What is known of its provider.
+    pub profile: ProviderProfile,
     /// Scopes where a request names none.
     pub scopes: Scopes,
     /// Resources where a request names none.
@@ -309,7 +307,7 @@ impl Core {
         // Whoever holds an answer and waits for the store to take it tries that again every few seconds.
         let settling = commit::COMMIT_RETRY_LONGEST * 2;
         Recovery {
-            rotation: credential.rotation,
+            rotation: credential.profile.rotation,
             takeover: self.timing.lease + settling,
             store_came_back: self.heard.lock().elapsed() < settling,
             // The intent may be written as late as the budget allows; then the request is on its way.
@@ -344,7 +342,7 @@ impl Target {
             resources: &self.credential.resources,
             granted: record.and_then(|record| record.secrets.granted()),
             scope_bound: false,
-            resource_bound: self.credential.rotation.spends(),
+            resource_bound: self.credential.profile.rotation.spends(),
         };
         decide::extent(&self.slot.key, &bounds)
     }

@@ -13,6 +13,7 @@ pub mod assertion;
 pub mod client_auth;
 mod form;
 pub mod lifetime;
+pub mod profile;
 pub mod request;
 pub mod rotation;
 pub mod static_secret;

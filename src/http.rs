@@ -75,15 +75,24 @@ pub enum BodyError {
 }
 
 /// Reads a body up to a limit. One that comes in one piece, as most do, is not copied.
-pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn read_body(response: Response, limit: usize) -> Result<Bytes, BodyError> {
     let mut body = Bytes::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
-        if body.len() + chunk.len() > limit {
+    read_beginning(response, limit, &mut body).await.map(|()| body)
+}
+
+/// Reads a body up to a limit into `body`, where everything stays that came before an error. Of a body that is too large
+/// that is as much as the limit allows.
+pub async fn read_beginning(mut response: Response, limit: usize, body: &mut Bytes) -> Result<(), BodyError> {
+    while let Some(mut chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
+        let left = limit.saturating_sub(body.len());
+        let is_too_large = chunk.len() > left;
+        chunk.truncate(left);
+        *body = joined(std::mem::take(body), chunk);
+        if is_too_large {
             return Err(BodyError::TooLarge(limit));
         }
-        body = joined(body, chunk);
     }
-    Ok(body)
+    Ok(())
 }
 
 fn joined(body: Bytes, chunk: Bytes) -> Bytes {

@@ -23,6 +23,7 @@ pub mod grant;
 pub mod rejection;
 
 pub mod failure;
+pub mod rule;
 pub mod token;
 
 pub mod http;

@@ -4,17 +4,24 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::{Client, Method, Request, header::HeaderValue};
+use reqwest::{
+    Client, Method, Request,
+    header::{HeaderMap, HeaderValue},
+};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::{
     clock::Moment,
     grant::{
-        answer::{self, Answer, Unusable},
+        answer::{self, Answer, Body, Extent, Reading},
         request::TokenRequest,
     },
-    http::{BodyError, read_body},
+    http::{
+        BodyError,
+        coding::{self, CodingProblem, Inside, Undecodable},
+        read_beginning,
+    },
     secret::{ExposeSecret, SecretString},
 };
 
@@ -57,7 +64,7 @@ impl Provider {
 impl TokenEndpoint for Provider {
     async fn ask(&self, request: TokenRequest, limit: Duration) -> Result<Answer, SendError> {
         let deadline = Instant::now() + limit;
-        let request = encode(request)?;
+        let (request, reading) = encode(request)?;
         let response = match in_time(deadline, self.client.execute(request)).await {
             Some(Ok(response)) => response,
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
@@ -67,11 +74,40 @@ impl TokenEndpoint for Provider {
             None => return Err(SendError::OutcomeUnknown("time ran out".into())),
         };
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        match in_time(deadline, read_body(response, answer::MAX_BODY)).await {
-            Some(Ok(body)) => Ok(answer::read(status, &headers, &body, Moment::now().wall())),
-            Some(Err(BodyError::TooLarge(_))) => Ok(Answer::Unusable(Unusable::TooLarge)),
-            Some(Err(error @ BodyError::Broken)) => Err(SendError::OutcomeUnknown(error.to_string().into())),
-            None => Err(SendError::OutcomeUnknown("time ran out".into())),
+        let (mut body, mut extent) = (Bytes::new(), Extent::Broken);
+        // What came before the time ran out may be all of it: some servers leave the connection open.
+        if let Some(read) = in_time(deadline, read_beginning(response, answer::MAX_BODY, &mut body)).await {
+            extent = match read {
+                Ok(()) => Extent::Whole,
+                Err(BodyError::Broken) => Extent::Broken,
+                Err(BodyError::TooLarge(_)) => Extent::TooLarge,
+            };
+        }
+        let (body, extent) = plain(&headers, body, extent);
+        let body = Body { bytes: &body, extent };
+        Ok(answer::read(&reading, status, &headers, body, Moment::now().wall()))
+    }
+}
+
+/// Undoes content codings, asked for or not, with or without their header, as far as what came can be decoded.
+fn plain(headers: &HeaderMap, body: Bytes, extent: Extent) -> (Bytes, Extent) {
+    // A declared coding may be a lie.
+    if body.trim_ascii_start().starts_with(b"{") {
+        return (body, extent);
+    }
+    match coding::plain(headers, body.clone(), answer::MAX_BODY) {
+        Ok(plain) => match coding::inside(&plain.body, answer::MAX_BODY) {
+            Inside::Nothing => (plain.body, extent),
+            Inside::Content(content) => (content, extent),
+            Inside::TooLarge(beginning) => (beginning, Extent::TooLarge),
+        },
+        Err(Undecodable { problem: CodingProblem::TooLarge, beginning }) => (beginning, Extent::TooLarge),
+        Err(Undecodable { problem: CodingProblem::Damaged(_), beginning }) if extent != Extent::Whole => {
+            (beginning, extent)
+        }
+        Err(Undecodable { problem: CodingProblem::Damaged(_), beginning }) => (beginning, Extent::Coded),
+        Err(Undecodable { problem: CodingProblem::Unknown(_) | CodingProblem::TooMany, beginning: _ }) => {
+            (body, Extent::Coded)
         }
     }
 }
@@ -89,7 +125,7 @@ async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<
     }
 }
 
-fn encode(request: TokenRequest) -> Result<Request, SendError> {
+fn encode(request: TokenRequest) -> Result<(Request, Reading), SendError> {
     let mut encoded = Request::new(Method::POST, request.url);
     for (name, value) in &request.headers {
         let mut value = HeaderValue::from_maybe_shared(zeroed_after_use(value))
@@ -98,7 +134,7 @@ fn encode(request: TokenRequest) -> Result<Request, SendError> {
         encoded.headers_mut().insert(name, value);
     }
     *encoded.body_mut() = Some(zeroed_after_use(&request.body).into());
-    Ok(encoded)
+    Ok((encoded, request.reading))
 }
 
 /// A copy for the HTTP client, which drops it when the request is sent.

@@ -8,19 +8,16 @@
 use std::fmt;
 
 pub mod challenge;
-mod rule;
 
 use challenge::Challenge;
-use rule::Rule;
-pub use rule::RuleError;
 
-use crate::name::Scopes;
+use crate::{
+    name::Scopes,
+    rule::{Rule, RuleError},
+};
 
 /// How many bytes of a body are looked at; whoever collects evidence need not keep more.
 pub const BODY_LIMIT: usize = 64 * 1024;
-
-/// The most rules of one credential.
-const MAX_RULES: usize = 32;
 
 /// The longest list of scopes, in bytes, that is repeated to people.
 const MAX_SCOPE: usize = 1024;
@@ -120,7 +117,7 @@ pub struct Rules(Vec<Rule>);
 
 impl Default for Rules {
     fn default() -> Self {
-        Self(vec![Rule::invalid_token()])
+        Self(vec![Rule::of_word(401, "invalid_token")])
     }
 }
 
@@ -133,11 +130,11 @@ impl Rules {
         if rules.is_empty() {
             return Ok(Self::default());
         }
-        if rules.len() > MAX_RULES {
-            return Err((MAX_RULES, RuleError::TooMany));
+        let rules = Rule::parse_all(rules)?;
+        match rules.iter().position(is_about_something_else) {
+            Some(at) => Err((at, RuleError::NeverARejection)),
+            None => Ok(Self(rules)),
         }
-        let read = |(at, rule): (usize, &S)| Rule::parse(rule.as_ref()).map_err(|error| (at, error));
-        rules.iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether some rule looks at the body, so that it, or its first [`BODY_LIMIT`] bytes, must be in the evidence.
@@ -154,11 +151,17 @@ impl Rules {
             return Verdict::NotTokenRejected(why);
         }
         let body = evidence.body.get(..BODY_LIMIT).unwrap_or(evidence.body);
-        if self.0.iter().any(|rule| rule.matches(evidence.status, &for_tokens, body)) {
+        let says = |error: &str| for_tokens.iter().any(|challenge| challenge.param("error") == Some(error));
+        if self.0.iter().any(|rule| rule.matches(evidence.status, says, body)) {
             return Verdict::TokenRejected;
         }
         Verdict::NotTokenRejected(unmatched(evidence.status, &for_tokens, all.is_empty()))
     }
+}
+
+/// Whether a rule names an answer that [`never_a_rejection`] decides.
+fn is_about_something_else(rule: &Rule) -> bool {
+    rule.status() == 407 || matches!(rule.error_word(), Some("insufficient_scope" | "use_dpop_nonce"))
 }
 
 /// The answers in which the upstream itself says that it is not about the token.
@@ -319,6 +322,9 @@ mod tests {
         assert_eq!(Rules::parse(&["401", "abc"]).err(), Some((1, RuleError::Status)));
         assert_eq!(Rules::parse(&["401"; 33]).err(), Some((32, RuleError::TooMany)));
         assert!(Rules::parse(&["401"; 32]).is_ok());
+        for rule in ["407", "407 invalid_token", "403 insufficient_scope", "401 use_dpop_nonce"] {
+            assert_eq!(Rules::parse(&["401", rule]).err(), Some((1, RuleError::NeverARejection)), "{rule}");
+        }
     }
 
     #[test]

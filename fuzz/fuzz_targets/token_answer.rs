@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use bearerd::{
-    grant::answer::{self, Answer},
+    grant::answer::{self, Answer, Body, Reading},
     secret::ExposeSecret,
 };
 use http::{
@@ -24,7 +24,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     set(CONTENT_TYPE, content_type);
     set(RETRY_AFTER, retry_after);
-    match answer::read(status, &headers, body, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)) {
+    let body = Body::whole(body);
+    match answer::read(&Reading::default(), status, &headers, body, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)) {
         Answer::Granted(granted) => {
             assert!((200..300).contains(&status));
             let token = granted.access_token.expose_secret();
@@ -33,6 +34,6 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(granted.refresh_token.is_none_or(|token| !token.expose_secret().is_empty()));
         }
         Answer::Refused(refusal) => assert!(refusal.retry_after.is_none_or(|wait| wait < Duration::MAX)),
-        Answer::Unusable(why) => assert!(!why.to_string().is_empty()),
+        Answer::Unusable(unusable) => assert!(!unusable.why.to_string().is_empty()),
     }
 });

@@ -115,7 +115,7 @@ impl Core {
             return false;
         }
         // A quiet grant would sleep through the time in which its provider takes the same refresh token again.
-        let window = target.credential.rotation.window();
+        let window = target.credential.profile.rotation.window();
         let savable_until = savable_until.or_else(|| window.map(|window| Instant::now() + window));
         let (core, target) = (Arc::clone(self), target.clone());
         tokio::spawn(async move {

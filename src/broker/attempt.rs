@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     Core, Error, Target, commit,
     decide::{self, Circumstances, Extent, Fate, Plan},
+    kept,
     proof::{self, Requests},
     quarantine,
     under_way::Mark,
@@ -77,7 +78,7 @@ impl Hold {
         }
     }
 
-    fn is_early(&self) -> bool {
+    pub(super) fn is_early(&self) -> bool {
         self.need == Need::Ahead
     }
 }
@@ -198,7 +199,9 @@ async fn ask(
         refusals: hold.refusals(),
         jitter: core.jitter(),
     };
+    kept::beside_refusal(core, target, &hold, &answer).await;
     match decide::fate(answer, &around) {
+        Fate::Keep { kept, cause, wait } => kept::store(core, target, hold, &kept, (cause, wait)).await,
         Fate::Store(granted) => commit::store(core, target, hold, granted, &sent).await,
         Fate::Refuse { cause, wait } => refuse(core, target, &hold, cause, wait).await,
         Fate::Note { cause, verdict, rest } => {

@@ -83,7 +83,7 @@ fn knows(names: &Names, record: Option<&GrantRecord>, token: &SecretString) -> b
 
 /// Refuses a refresh token that a strict provider would take for stolen.
 pub(super) async fn refuse_presented(core: &Core, target: &Target, token: &SecretString) -> Result<(), Error> {
-    match target.credential.rotation {
+    match target.credential.profile.rotation {
         RotationProfile::None | RotationProfile::OldSurvives => return Ok(()),
         RotationProfile::Strict | RotationProfile::Grace { window: _ } => {}
     }

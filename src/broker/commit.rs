@@ -18,6 +18,8 @@ use crate::{
     failpoint::{self, Step},
     failure::FailureCause,
     grant::{Grant, answer::Granted, lifetime},
+    name::Scopes,
+    secret::SecretString,
     store::{
         Commit, GrantRecord, GrantSecrets, Material, Names, StoreError, Written,
         spool::{Spool, Spooled},
@@ -41,7 +43,9 @@ pub(super) async fn store(
     granted: Granted,
     sent: &Moment,
 ) -> Result<Option<Arc<Token>>, Error> {
-    let secrets = secrets(core.store.names(), target, hold.record.as_ref(), &granted);
+    let names = core.store.names();
+    let (new, scopes) = (granted.refresh_token.as_ref(), granted.scopes.as_ref());
+    let secrets = secrets(names, target, hold.record.as_ref(), new, scopes);
     let token = Arc::new(token(target, granted, sent, hold.next));
     let (epoch, death) = (target.slot.epoch(), hold.death());
     let commit = Commit {
@@ -98,10 +102,17 @@ pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation
     }
 }
 
-fn secrets(names: &Names, target: &Target, record: Option<&GrantRecord>, granted: &Granted) -> GrantSecrets {
+/// What the grant is from now on, with a new refresh token and scopes where the provider named them.
+pub(super) fn secrets(
+    names: &Names,
+    target: &Target,
+    record: Option<&GrantRecord>,
+    refresh_token: Option<&SecretString>,
+    scopes: Option<&Scopes>,
+) -> GrantSecrets {
     let old = record.map(|record| record.secrets.clone()).unwrap_or_default();
     let presented = candidate::presented(names, &old);
-    let material = match (&granted.refresh_token, &target.credential.grant) {
+    let material = match (refresh_token, &target.credential.grant) {
         // Kept only where it is used: other grants should not get one (RFC 6749 §4.4.3), and simply ask again.
         (Some(new), Grant::RefreshToken { .. }) => Material::RefreshToken(new.clone()),
         // RFC 6749 §6: no new refresh token means that the old one stays.
@@ -112,7 +123,7 @@ fn secrets(names: &Names, target: &Target, record: Option<&GrantRecord>, granted
     // RFC 6749 §6: a narrower access token leaves the refresh token's scope as it was. The request for the credential's own
     // token names no scope, so the answer names all of them.
     let whole = target.extent(record) == Extent::Default;
-    let (scopes, scopes_known) = match granted.scopes.clone().filter(|_| whole) {
+    let (scopes, scopes_known) = match scopes.cloned().filter(|_| whole) {
         Some(scopes) => (scopes, true),
         None => (old.scopes, old.scopes_known),
     };

@@ -62,7 +62,7 @@ pub(super) async fn obtain(
     };
     match decide::fate(answer, &around) {
         Fate::Store(granted) => Ok(keep(core, target, granted, &sent)),
-        Fate::Refuse { cause, wait } => Err(failed(core, target, cause, wait)),
+        Fate::Keep { kept: _, cause, wait } | Fate::Refuse { cause, wait } => Err(failed(core, target, cause, wait)),
         Fate::Note { cause, verdict, rest } => {
             if let Some(left) = rest {
                 core.rest_here(target, &Rest { cause, left });

@@ -67,6 +67,7 @@ pub(super) fn requests(
             scopes: &key.scopes,
             resources: &key.resources,
             default_scopes: &credential.scopes,
+            profile: &credential.profile,
             proof,
         };
         let request = request::build(&credential.grant, refresh_token, &asked, core.now().wall())?;
@@ -109,7 +110,7 @@ pub(super) async fn ask(
 }
 
 fn is_unproven(answer: &Result<Answer, SendError>) -> bool {
-    matches!(answer, Ok(Answer::Refused(Refusal { error: RefusalError::ClientUnproven, retry_after: None })))
+    matches!(answer, Ok(Answer::Refused(Refusal { error: RefusalError::ClientUnproven, retry_after: None, .. })))
 }
 
 /// Sends one request, once, and notes how long it took.
@@ -127,7 +128,9 @@ fn log_failure(target: &Target, answer: &Result<Answer, SendError>) {
     match answer {
         Ok(Answer::Granted(_)) => {}
         Ok(Answer::Refused(refusal)) => warn!(%credential, refused = ?refusal.error, "the provider refused"),
-        Ok(Answer::Unusable(why)) => warn!(%credential, %why, "the provider's answer cannot be used"),
+        Ok(Answer::Unusable(unusable)) => {
+            warn!(%credential, why = %unusable.why, "the provider's answer cannot be used")
+        }
         Err(error) => warn!(%credential, %error, "no token"),
     }
 }

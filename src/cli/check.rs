@@ -126,6 +126,7 @@ async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String),
         scopes: &credential.scopes,
         resources: &credential.resources,
         default_scopes: &credential.scopes,
+        profile: &credential.profile,
         proof: 0,
     };
     let provider = Provider::new(client);
@@ -153,7 +154,7 @@ async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String),
             ),
         ),
         Ok(Answer::Refused(refusal)) => (false, format!("the provider refused: {:?}", refusal.error)),
-        Ok(Answer::Unusable(why)) => (false, why.to_string()),
+        Ok(Answer::Unusable(unusable)) => (false, unusable.why.to_string()),
         Err(error) => (false, error.to_string()),
     })
 }

@@ -28,7 +28,7 @@ mod client;
 mod fence;
 mod form;
 mod grant;
-mod rotation;
+mod provider;
 
 const OAUTH: With = With { choice: "grant", words: &["client_credentials", "refresh_token", "jwt_bearer"] };
 const BEARER: &[With] = &[With { choice: "grant", words: &["jwt_bearer"] }];
@@ -60,7 +60,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("keep_alive").with(&[OAUTH]),
     Key::new("store_outage").with(HARMLESS),
     Key::hidden("refresh_token").with(REFRESH),
-    Key::new("provider").with(REFRESH),
+    Key::new("provider").with(&[OAUTH]),
+    Key::new("refused_when").with(&[OAUTH]),
+    Key::new("token_types").with(&[OAUTH]),
     Key::new("rotation").with(REFRESH),
     Key::new("rotation_grace").with(GRACE),
     Key::hidden("assertion_key").with(BEARER),
@@ -134,7 +136,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let reader = &Reader::of(check, KEYS, format!("credentials.{name}"), value)?;
     let allow_http = reader.optional("allow_http", boolean).unwrap_or(false);
     let grant = grant::read(reader, allow_http);
-    let rotation = rotation::read(reader, grant.as_ref());
+    let profile = provider::read(reader, grant.as_ref());
     let scopes = set(reader, "scopes", Scopes::new);
     let resources = set(reader, "resources", Resources::new);
     let base_url = reader.optional("base_url", |value| fence::base_url(value, allow_http));
@@ -151,7 +153,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     Some(Credential {
         name,
         grant: grant?,
-        rotation: rotation?,
+        profile: profile?,
         scopes,
         resources,
         base_url,

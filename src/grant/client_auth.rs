@@ -37,6 +37,14 @@ pub(super) fn authenticate(
     Ok(None)
 }
 
+/// The client's secret with this number, where it has one.
+pub(super) fn secret(client: &Client, proof: usize) -> Option<&SecretString> {
+    match &client.auth {
+        ClientAuth::SecretBasic(secrets) | ClientAuth::SecretPost(secrets) => Some(secrets.get(proof)),
+        ClientAuth::None | ClientAuth::PrivateKeyJwt(_) => None,
+    }
+}
+
 /// RFC 6749 §2.3.1: both halves are form-encoded before they are joined, unlike anywhere else in HTTP Basic.
 fn basic(id: &str, secret: &SecretString) -> SecretString {
     let pair = secret::joined([&form_encoded(id), ":", &form_encoded(secret.expose_secret())]);

@@ -8,7 +8,10 @@ use http::{HeaderName, header};
 use url::Url;
 
 use crate::{
-    grant::{BearerAssertion, Endpoint, Grant, assertion::SignerError, client_auth, form::Form},
+    grant::{
+        BearerAssertion, Endpoint, Grant, answer::Reading, assertion::SignerError, client_auth, form::Form,
+        profile::ProviderProfile,
+    },
     name::{Resources, Scopes, Subject},
     secret::{ExposeSecret, SecretString},
 };
@@ -38,6 +41,8 @@ pub struct Asked<'a> {
     pub resources: &'a Resources,
     /// The credential's default scopes, which a refresh leaves unsaid.
     pub default_scopes: &'a Scopes,
+    /// What is known of the provider.
+    pub profile: &'a ProviderProfile,
     /// Which of the client's proofs to show, from 0; see [`crate::grant::ClientAuth::proofs`].
     pub proof: usize,
 }
@@ -51,6 +56,8 @@ pub struct TokenRequest {
     pub headers: Vec<(HeaderName, SecretString)>,
     /// The form.
     pub body: SecretString,
+    /// How the answer is read.
+    pub reading: Reading,
 }
 
 /// Why there is no request to send.
@@ -109,7 +116,7 @@ fn refresh(form: &mut Form, refresh_token: &SecretString, asked: &Asked<'_>) {
     form.add("grant_type", "refresh_token");
     form.add("refresh_token", refresh_token.expose_secret());
     // Unsaid means "as granted" (RFC 6749 §6), and some providers refuse a refresh that says it.
-    if asked.scopes != asked.default_scopes {
+    if asked.scopes != asked.default_scopes && asked.profile.scope_on_refresh {
         form.add("scope", &asked.scopes.to_parameter());
     }
 }
@@ -137,9 +144,43 @@ fn finish(endpoint: &Endpoint, mut form: Form, asked: &Asked<'_>, now: SystemTim
     let mut headers = vec![
         (header::CONTENT_TYPE, "application/x-www-form-urlencoded".into()),
         (header::ACCEPT, "application/json".into()),
+        // Without it any coding is acceptable (RFC 9110 §12.5.3).
+        (header::ACCEPT_ENCODING, "identity".into()),
     ];
     headers.extend(client_auth::authenticate(&endpoint.client, &mut form, asked.proof, now)?);
-    Ok(TokenRequest { url: endpoint.token_url.clone(), headers, body: form.finish() })
+    let body = form.finish();
+    let reading = Reading::of(&endpoint.token_url, asked.profile, secrets(endpoint, &headers, &body, asked));
+    Ok(TokenRequest { url: endpoint.token_url.clone(), headers, body, reading })
+}
+
+/// The parameters that say nothing that must not be shown.
+const PUBLIC_PARAMETERS: &[&str] =
+    &["grant_type", "scope", "resource", "client_id", "client_assertion_type", "audience"];
+
+/// Everything secret in a request: the provider's answer may repeat it. What a provider wants besides the standard
+/// parameters counts as secret, and so does what is secret in another form, encoded.
+fn secrets(
+    endpoint: &Endpoint,
+    headers: &[(HeaderName, SecretString)],
+    body: &SecretString,
+    asked: &Asked<'_>,
+) -> Vec<SecretString> {
+    let mut secrets = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(body.expose_secret().as_bytes()) {
+        if !PUBLIC_PARAMETERS.contains(&name.as_ref()) {
+            let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            secrets.extend([SecretString::from(&*value), encoded.into()]);
+        }
+    }
+    let authorization = headers.iter().filter(|(name, _)| *name == header::AUTHORIZATION);
+    for (_, value) in authorization {
+        let value = value.expose_secret();
+        secrets.push(value.trim_start_matches("Basic ").into());
+    }
+    secrets.extend(client_auth::secret(&endpoint.client, asked.proof).cloned());
+    secrets.extend(endpoint.token_url.query_pairs().map(|(_, value)| SecretString::from(&*value)));
+    secrets.retain(|secret| !secret.expose_secret().is_empty());
+    secrets
 }
 
 #[cfg(test)]
@@ -169,6 +210,7 @@ mod tests {
             scopes: &Scopes::new(scopes.to_vec()).unwrap(),
             resources: &Resources::new(resources.to_vec()).unwrap(),
             default_scopes: &Scopes::new(default_scopes.to_vec()).unwrap(),
+            profile: &ProviderProfile::default(),
             proof: 0,
         };
         build(grant, token.map(SecretString::from).as_ref(), &asked, SystemTime::UNIX_EPOCH)
@@ -253,7 +295,14 @@ mod tests {
         let request = built(&refresh_grant(), Some("rt-1"), [&[]; 3]).unwrap();
         assert_eq!(request.url.as_str(), "https://as.example/token?tenant=7");
         let headers: Vec<_> = request.headers.iter().map(|(n, v)| (n.as_str(), v.expose_secret())).collect();
-        assert_eq!(headers, [("content-type", "application/x-www-form-urlencoded"), ("accept", "application/json")]);
+        assert_eq!(
+            headers,
+            [
+                ("content-type", "application/x-www-form-urlencoded"),
+                ("accept", "application/json"),
+                ("accept-encoding", "identity")
+            ]
+        );
         let shown = format!("{request:?}");
         assert!(!shown.contains("rt-1") && !shown.contains("s3"), "{shown}");
     }

@@ -93,6 +93,9 @@ mod simulation;
 // A provider that refuses what was asked for, and the grant that lives on.
 mod refused_requests;
 
+// Token answers that hold a refresh token and are wrong in some other way.
+mod odd_answers;
+
 // Grants that were declared dead, and live again.
 mod dead_grants;
 

@@ -7,13 +7,17 @@ use crate::{
     failure::FailureCause,
     grant::{
         Coordination, Grant,
-        answer::{Answer, Granted, Refusal, RefusalError, Unusable},
+        answer::{Answer, Granted, Kept, Refusal, RefusalError, Unusable, UnusableAnswer},
     },
     provider::SendError,
     store::Verdict,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// After a refresh token that came without an access token.
+const FIRST_WAIT_OF_KEPT: Duration = Duration::from_secs(2);
+/// After a 429 that does not say how long.
+const FIRST_WAIT_WHEN_LIMITED: Duration = Duration::from_secs(2);
 /// What an operator has to mend is not worth asking for twice a second.
 const FIRST_WAIT_FOR_OPERATOR: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -25,6 +29,15 @@ const LONGEST_WAIT_OF_A_TOKEN: Duration = Duration::from_secs(300);
 pub(in crate::broker) enum Fate {
     /// There is a token to store.
     Store(Granted),
+    /// There is none, and a refresh token is to be stored all the same.
+    Keep {
+        /// The refresh token.
+        kept: Kept,
+        /// Why there is no token.
+        cause: FailureCause,
+        /// How long nobody asks again.
+        wait: Duration,
+    },
     /// There is none, and this is to be noted.
     Note {
         /// Why.
@@ -67,16 +80,38 @@ pub(in crate::broker) fn fate(outcome: Result<Answer, SendError>, around: &Circu
     match outcome {
         Ok(Answer::Granted(granted)) => Fate::Store(granted),
         Ok(Answer::Refused(refusal)) => refused(refusal, around),
-        Ok(Answer::Unusable(Unusable::UnclearStatus)) => unclear(FailureCause::ProviderUnavailable, around),
-        Ok(Answer::Unusable(
-            Unusable::TooLarge
-            | Unusable::Unreadable
-            | Unusable::Coded
-            | Unusable::NoAccessToken
-            | Unusable::UnknownType,
-        )) => unclear(FailureCause::ProviderAnswerInvalid, around),
+        Ok(Answer::Unusable(UnusableAnswer { why, report: _, kept })) => match kept {
+            Some(kept) if matches!(around.grant, Grant::RefreshToken { .. }) => keep(kept, why, around),
+            Some(_) | None => unclear(cause_of(why), around),
+        },
         Err(SendError::NotSent(_)) => back_off(FailureCause::ProviderUnavailable, None, around),
         Err(SendError::OutcomeUnknown(_)) => unclear(FailureCause::RefreshOutcomeUnknown, around),
+    }
+}
+
+/// The provider's own refresh token is what there is to go on with: nothing about it is unknown. The answer is the provider's
+/// fault whatever broke, and every try costs a refresh token, so the first wait is longer.
+fn keep(kept: Kept, why: Unusable, around: &Circumstances<'_>) -> Fate {
+    let cause = match cause_of(why) {
+        FailureCause::RefreshOutcomeUnknown => FailureCause::ProviderAnswerInvalid,
+        other => other,
+    };
+    Fate::Keep {
+        kept,
+        cause,
+        wait: jittered(FIRST_WAIT_OF_KEPT.max(doubled(FIRST_WAIT, around.failures, LONGEST_WAIT)), around),
+    }
+}
+
+fn cause_of(why: Unusable) -> FailureCause {
+    match why {
+        Unusable::UnclearStatus => FailureCause::ProviderUnavailable,
+        Unusable::Broken => FailureCause::RefreshOutcomeUnknown,
+        Unusable::TooLarge
+        | Unusable::Unreadable
+        | Unusable::Coded
+        | Unusable::NoAccessToken
+        | Unusable::UnknownType => FailureCause::ProviderAnswerInvalid,
     }
 }
 
@@ -87,8 +122,11 @@ fn refused(refusal: Refusal, around: &Circumstances<'_>) -> Fate {
     }
     let cause = match refusal.error {
         RefusalError::InvalidGrant => return invalid_grant(around),
-        RefusalError::Client | RefusalError::ClientUnproven => FailureCause::ClientConfigurationRejected,
+        RefusalError::Client | RefusalError::ClientUnproven | RefusalError::Redirected | RefusalError::Target => {
+            FailureCause::ClientConfigurationRejected
+        }
         RefusalError::Scope => FailureCause::InsufficientScope,
+        RefusalError::Consent => FailureCause::ReauthorizationRequired,
         RefusalError::RateLimited => FailureCause::ProviderRateLimited,
         RefusalError::Unavailable => FailureCause::ProviderUnavailable,
     };
@@ -107,6 +145,8 @@ fn of_request(error: RefusalError, around: &Circumstances<'_>) -> Option<Failure
         // who asks for what it was given.
         (RefusalError::InvalidGrant, Extent::Beyond | Extent::Excluded) => Some(FailureCause::ReauthorizationRequired),
         (RefusalError::Scope, _) => Some(FailureCause::InsufficientScope),
+        (RefusalError::Target, _) => Some(FailureCause::ClientConfigurationRejected),
+        (RefusalError::Consent, _) => Some(FailureCause::ReauthorizationRequired),
         // Only the credential's own request shows that its configuration is at fault: others differ from it by a caller's
         // choice alone.
         (RefusalError::Client, Extent::Within | Extent::Beyond | Extent::Excluded) => {
@@ -116,6 +156,7 @@ fn of_request(error: RefusalError, around: &Circumstances<'_>) -> Option<Failure
             RefusalError::InvalidGrant
             | RefusalError::Client
             | RefusalError::ClientUnproven
+            | RefusalError::Redirected
             | RefusalError::RateLimited
             | RefusalError::Unavailable,
             _,
@@ -129,7 +170,13 @@ fn common_rest(refusal: &Refusal, wait: Duration) -> Option<Duration> {
     match refusal.error {
         RefusalError::RateLimited => Some(wait),
         RefusalError::Unavailable => refusal.retry_after.map(|_| wait),
-        RefusalError::InvalidGrant | RefusalError::Client | RefusalError::ClientUnproven | RefusalError::Scope => None,
+        RefusalError::InvalidGrant
+        | RefusalError::Client
+        | RefusalError::ClientUnproven
+        | RefusalError::Redirected
+        | RefusalError::Scope
+        | RefusalError::Target
+        | RefusalError::Consent => None,
     }
 }
 
@@ -171,6 +218,7 @@ fn wait(cause: FailureCause, asked: Option<Duration>, around: &Circumstances<'_>
         | FailureCause::RefreshOutcomeLost
         | FailureCause::ClientConfigurationRejected
         | FailureCause::InsufficientScope => FIRST_WAIT_FOR_OPERATOR,
+        FailureCause::ProviderRateLimited if asked.is_none() => FIRST_WAIT_WHEN_LIMITED,
         FailureCause::ProviderUnavailable
         | FailureCause::ProviderRateLimited
         | FailureCause::ProviderAnswerInvalid
@@ -199,12 +247,12 @@ mod tests {
     fn noted(outcome: Result<Answer, SendError>, around: &Circumstances<'_>) -> (FailureCause, Verdict) {
         match fate(outcome, around) {
             Fate::Note { cause, verdict, rest: _ } => (cause, verdict),
-            other @ (Fate::Store(_) | Fate::Refuse { .. }) => panic!("{other:?}"),
+            other @ (Fate::Store(_) | Fate::Keep { .. } | Fate::Refuse { .. }) => panic!("{other:?}"),
         }
     }
 
     fn refusal(error: RefusalError) -> Result<Answer, SendError> {
-        Ok(Answer::Refused(Refusal { error, retry_after: None }))
+        Ok(Answer::Refused(error.into()))
     }
 
     #[test]
@@ -234,6 +282,7 @@ mod tests {
         let told = |grant, error, extent| {
             let around = Circumstances { extent, refusals: 1, ..around(grant, false, 9) };
             match fate(refusal(error), &around) {
+                Fate::Keep { kept, .. } => panic!("{kept:?}"),
                 Fate::Refuse { cause, wait } => Some((cause, wait.as_secs())),
                 Fate::Note { .. } => None,
                 Fate::Store(granted) => panic!("{granted:?}"),
@@ -247,6 +296,9 @@ mod tests {
         for (error, default, within, beyond) in [
             (RefusalError::InvalidGrant, None, None, reauthorize),
             (RefusalError::Scope, scope, scope, scope),
+            (RefusalError::Target, client, client, client),
+            (RefusalError::Consent, reauthorize, reauthorize, reauthorize),
+            (RefusalError::Redirected, None, None, None),
             (RefusalError::Client, None, client, client),
             (RefusalError::ClientUnproven, None, None, None),
             (RefusalError::RateLimited, None, None, None),
@@ -268,12 +320,31 @@ mod tests {
         }
     }
 
+    /// P-K6.
+    #[test]
+    fn a_refresh_token_is_stored_whatever_its_answer_lacks() {
+        let kept = || Kept { refresh_token: "rt".into(), scopes: None, certain: true };
+        let (rotating, harmless) = (rotating(), Grant::ClientCredentials(endpoint()));
+        for (why, expected) in [
+            (Unusable::UnknownType, FailureCause::ProviderAnswerInvalid),
+            (Unusable::Broken, FailureCause::ProviderAnswerInvalid),
+            (Unusable::UnclearStatus, FailureCause::ProviderUnavailable),
+        ] {
+            let answer = || Ok(Answer::Unusable(UnusableAnswer { kept: Some(kept()), ..why.into() }));
+            let Fate::Keep { cause, wait, .. } = fate(answer(), &around(&rotating, false, 0)) else {
+                panic!("{why:?}")
+            };
+            assert_eq!((cause, wait.as_secs()), (expected, 2), "{why:?}");
+            assert!(matches!(fate(answer(), &around(&harmless, false, 0)), Fate::Note { .. }), "{why:?}");
+        }
+    }
+
     #[test]
     fn an_intent_is_withdrawn_only_when_the_outcome_is_certain() {
         let (rotating, harmless) = (rotating(), Grant::ClientCredentials(endpoint()));
         let unclear = [
-            || Ok(Answer::Unusable(Unusable::UnclearStatus)),
-            || Ok(Answer::Unusable(Unusable::Unreadable)),
+            || Ok(Answer::Unusable(Unusable::UnclearStatus.into())),
+            || Ok(Answer::Unusable(Unusable::Unreadable.into())),
             || Err(SendError::OutcomeUnknown("time".into())),
         ];
         for outcome in unclear {
@@ -291,7 +362,7 @@ mod tests {
         let grant = rotating();
         let long = Some(Duration::from_secs(90));
         for (error, retry_after, rest) in [
-            (RefusalError::RateLimited, None, Some(Duration::from_millis(500))),
+            (RefusalError::RateLimited, None, Some(Duration::from_secs(2))),
             (RefusalError::RateLimited, long, long),
             (RefusalError::Unavailable, None, None),
             (RefusalError::Unavailable, long, long),
@@ -299,7 +370,7 @@ mod tests {
             (RefusalError::ClientUnproven, long, None),
             (RefusalError::InvalidGrant, long, None),
         ] {
-            let outcome = Ok(Answer::Refused(Refusal { error, retry_after }));
+            let outcome = Ok(Answer::Refused(Refusal { retry_after, ..error.into() }));
             let Fate::Note { rest: told, .. } = fate(outcome, &around(&grant, false, 0)) else { panic!("{error:?}") };
             assert_eq!(told, rest, "{error:?} {retry_after:?}");
         }
@@ -311,14 +382,15 @@ mod tests {
     fn waits_double_up_to_a_limit_and_heed_the_provider() {
         let grant = rotating();
         let waited = |failures, retry_after| {
-            let outcome = Ok(Answer::Refused(Refusal { error: RefusalError::RateLimited, retry_after }));
+            let outcome = Ok(Answer::Refused(Refusal { retry_after, ..RefusalError::RateLimited.into() }));
             match noted(outcome, &around(&grant, false, failures)).1 {
                 Verdict::BackOff { wait } => wait,
                 other @ (Verdict::OutcomeUnknown { .. } | Verdict::Dead { .. }) => panic!("{other:?}"),
             }
         };
-        assert_eq!(waited(0, None), Duration::from_millis(500));
-        assert_eq!(waited(3, None), Duration::from_secs(4));
+        assert_eq!(waited(0, None), Duration::from_secs(2));
+        assert_eq!(waited(3, None), Duration::from_secs(16));
+        assert_eq!(waited(0, Some(Duration::from_millis(1))), Duration::from_millis(500));
         assert_eq!(waited(u32::MAX, None), LONGEST_WAIT);
         assert_eq!(waited(0, Some(Duration::from_secs(90))), Duration::from_secs(90));
     }

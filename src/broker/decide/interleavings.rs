@@ -12,7 +12,7 @@ use super::{samples::rotating, *};
 use crate::{
     failure::FailureCause,
     grant::{
-        answer::{Answer, Granted, Refusal, RefusalError},
+        answer::{Answer, Granted, RefusalError},
         rotation::{Need, Recovery, RotationProfile},
     },
     provider::SendError,
@@ -314,7 +314,7 @@ impl World {
         let Stage::Answered(heard) = self.tries[number].at else { return };
         let outcome = match heard {
             Heard::Granted(token) => Ok(Answer::Granted(granted(token))),
-            Heard::Refused(error) => Ok(Answer::Refused(Refusal { error, retry_after: None })),
+            Heard::Refused(error) => Ok(Answer::Refused(error.into())),
             Heard::NotSent => Err(SendError::NotSent("refused".into())),
             Heard::Nothing => Err(SendError::OutcomeUnknown("time".into())),
         };
@@ -332,6 +332,7 @@ impl World {
         match fate(outcome, &around) {
             Fate::Store(_) => self.commit(number, heard),
             Fate::Note { cause, verdict, rest: _ } => self.settle(number, cause, verdict),
+            Fate::Keep { kept, .. } => panic!("no answer was unusable, and {kept:?} came of one"),
             Fate::Refuse { cause, .. } => panic!("no request for another token was made, and {cause:?} came of one"),
         }
         self.tries[number].at = Stage::Over;

@@ -150,7 +150,66 @@ fn a_provider_by_name_says_what_is_not_written() {
     ] {
         let config = place.parse(&granted("refresh_token", &format!("{REFRESH}{lines}")));
         let config = config.unwrap_or_else(|errors| panic!("{lines}: {errors}"));
-        assert_eq!(config.credentials.into_values().next().unwrap().rotation, expected, "{lines}");
+        assert_eq!(config.credentials.into_values().next().unwrap().profile.rotation, expected, "{lines}");
+    }
+}
+
+/// P-K3: each provider's way to say that a refresh token is dead can be written down.
+#[test]
+fn every_dialect_of_refusals_can_be_said() {
+    use crate::grant::answer::{self, Answer, Body, Reading, RefusalError};
+    let place = Place::new();
+    for (rule, status, body) in [
+        (
+            "403 unauthorized_client",
+            403,
+            r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#,
+        ),
+        (
+            "400 body ~ \"resource\":\"RefreshToken\"",
+            400,
+            r#"{"message":"Bad Request","errors":[{"resource":"RefreshToken","field":"refresh_token","code":"invalid"}]}"#,
+        ),
+        (
+            "400 body ~ \"errorType\":\"invalid_grant\"",
+            400,
+            r#"{"errors":[{"errorType":"invalid_grant","message":"x"}]}"#,
+        ),
+        ("400 body ~ BAD_REFRESH_TOKEN", 400, r#"{"status":"BAD_REFRESH_TOKEN","message":"missing"}"#),
+        ("200 invalid_code", 200, r#"{"error":"invalid_code"}"#),
+        ("500 invalid_grant", 500, r#"{"error":"invalid_grant"}"#),
+    ] {
+        let lines = format!("refused_when = {{ dead = ['{rule}'] }}");
+        let config = place
+            .parse(&granted("refresh_token", &format!("{REFRESH}{lines}")))
+            .map_err(|errors| panic!("{errors}"))
+            .unwrap();
+        let profile = config.credentials.into_values().next().unwrap().profile;
+        let read = |profile| {
+            let reading = Reading::of(&"https://as.example/token".parse().unwrap(), profile, Vec::new());
+            let (headers, now) = (http::HeaderMap::new(), std::time::SystemTime::UNIX_EPOCH);
+            match answer::read(&reading, status, &headers, Body::whole(body.as_bytes()), now) {
+                Answer::Refused(refusal) => Some(refusal.error),
+                Answer::Granted(_) | Answer::Unusable(_) => None,
+            }
+        };
+        assert_eq!(read(&profile), Some(RefusalError::InvalidGrant), "{body}");
+        assert_ne!(read(&Default::default()), Some(RefusalError::InvalidGrant), "{body}");
+    }
+}
+
+#[test]
+fn wrong_refusals_and_token_types_are_named() {
+    for (lines, right) in [
+        ("refused_when = { dead = [\"invalid_grant\"] }", "a rule starts with the answer's status"),
+        ("refused_when = { dead = [\"200\"] }", "a status below 400 needs an error word"),
+        ("refused_when = { gone = [\"400\"] }", "known here: dead, retry, rate_limited, request"),
+        ("token_types = [\"DPoP\"]", "such tokens need a proof of a key"),
+        ("token_types = [\"\"]", "write a text"),
+    ] {
+        let errors =
+            Place::new().parse(&granted("refresh_token", &format!("{REFRESH}{lines}"))).unwrap_err().to_string();
+        assert!(errors.contains(right), "{lines}: {errors}");
     }
 }
 
@@ -170,7 +229,6 @@ fn rotations() {
         (&refresh("provider = \"acme\""), "\"salesforce\", \"slack\" or \"xero\""),
         (&refresh("provider = 5"), "must be a string"),
         (&credential("rotation = \"grace\""), "this goes with grant = \"refresh_token\""),
-        (&credential("provider = \"okta\""), "this goes with grant = \"refresh_token\""),
     ]);
 }
 

@@ -1,32 +1,87 @@
 //! The members of an answer, from JSON or from a form, with whatever types a provider gave them.
 
+use std::{borrow::Cow, fmt};
+
 use http::{HeaderMap, header::CONTENT_TYPE};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::{MAX_BODY, Unusable};
+use super::{Body, Extent, MAX_BODY, Unusable};
 use crate::{name::Scopes, secret::SecretString};
 
 /// What an answer says, by name. Of a member that is there twice the last counts.
 pub(super) struct Members(Map<String, Value>);
 
+/// What was read of a body.
+pub(super) struct Read {
+    /// The members that were found.
+    pub(super) members: Members,
+    /// Why these are not a whole answer.
+    pub(super) problem: Option<Unusable>,
+}
+
 /// Reads a body. What looks like a JSON object is read as one whatever the content type says; a form has to be
-/// announced, or at least called plain text, and has to answer the question.
-pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Members, Unusable> {
-    if body.len() > MAX_BODY {
-        return Err(Unusable::TooLarge);
-    }
-    // A stray byte in some description must not cost the token; in the token itself it is noticed later.
-    let text = String::from_utf8_lossy(body);
-    let text = text.trim_start_matches('\u{feff}').trim();
-    let members = if text.starts_with('{') {
-        serde_json::from_str(text).ok()
-    } else if may_be_form(headers) {
-        form(text)
-    } else {
-        None
+/// announced, or at least called plain text, and has to answer the question. Of an object that breaks off the members
+/// before that are read.
+pub(super) fn read(headers: &HeaderMap, body: Body<'_>) -> Read {
+    let (bytes, extent) = match body.bytes.get(..MAX_BODY) {
+        Some(beginning) if body.bytes.len() > MAX_BODY => (beginning, Extent::TooLarge),
+        Some(_) | None => (body.bytes, body.extent),
     };
-    members.map(Members).ok_or(Unusable::Unreadable)
+    // A stray byte in some description must not cost the token; in the token itself it is noticed later.
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let (members, is_whole) = if text.starts_with('{') {
+        object(text)
+    } else if extent == Extent::Whole && may_be_form(headers) {
+        form(text).map_or_else(|| (Map::new(), false), |members| (members, true))
+    } else {
+        (Map::new(), false)
+    };
+    let problem = match extent {
+        Extent::TooLarge => Some(Unusable::TooLarge),
+        Extent::Whole | Extent::Broken | Extent::Coded if is_whole => None,
+        Extent::Whole => Some(Unusable::Unreadable),
+        Extent::Broken => Some(Unusable::Broken),
+        Extent::Coded => Some(Unusable::Coded),
+    };
+    Read { members: Members(members), problem }
+}
+
+/// The members of a JSON object up to where it ends or breaks, and whether it ends there and nothing follows.
+fn object(text: &str) -> (Map<String, Value>, bool) {
+    let mut members = Map::new();
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = Collect(&mut members).deserialize(&mut reader);
+    let is_whole = read.is_ok() && reader.end().is_ok();
+    (members, is_whole)
+}
+
+/// Collects the members of an object one by one, so that those before a mistake are not lost.
+struct Collect<'a>(&'a mut Map<String, Value>);
+
+impl<'de> DeserializeSeed<'de> for Collect<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Collect<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry()? {
+            self.0.insert(name, value);
+        }
+        Ok(())
+    }
 }
 
 fn may_be_form(headers: &HeaderMap) -> bool {
@@ -46,6 +101,22 @@ impl Members {
     /// A member that is a text with something in it.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The member `error`, if it is a text.
+    pub(super) fn error_text(&self) -> Option<&str> {
+        self.text("error").map(str::trim).filter(|text| !text.is_empty())
+    }
+
+    /// What the provider says in a sentence: `error_description` (RFC 6749 §5.2), or what others call it.
+    pub(super) fn description(&self) -> Option<Cow<'_, str>> {
+        let names = ["error_description", "message", "error_message", "detail", "title"];
+        let text = names.iter().find_map(|name| self.text(name)).map(Cow::Borrowed);
+        // Some answer with an object or a list of errors, whose shape is each provider's own.
+        let nested = ["error", "errors"].iter().filter_map(|name| self.0.get(*name));
+        text.or_else(|| {
+            nested.filter(|value| value.is_object() || value.is_array()).map(|v| Cow::Owned(v.to_string())).next()
+        })
     }
 
     /// Takes a text out, so that no copy of it stays behind.
@@ -87,7 +158,8 @@ mod tests {
     fn members(content_type: &str, body: impl AsRef<[u8]>) -> Result<Members, Unusable> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
-        read(&headers, body.as_ref())
+        let Read { members, problem } = read(&headers, Body::whole(body.as_ref()));
+        problem.map_or(Ok(members), Err)
     }
 
     #[test]

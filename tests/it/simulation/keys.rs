@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 use bearerd::{
     broker::{Credential, StoreOutage},
     caller::Caller,
-    grant::{Client, ClientAuth, Endpoint, Grant, rotation::RotationProfile},
+    grant::{Client, ClientAuth, Endpoint, Grant, profile::ProviderProfile, rotation::RotationProfile},
     name::{CredentialName, Resources, Scopes, Subject},
     policy::{Action, Permit, Policy, Request},
     rejection::Rules,
@@ -125,7 +125,7 @@ impl Temper {
         Credential {
             name: CredentialName::new(name).unwrap(),
             grant,
-            rotation: self.profile,
+            profile: ProviderProfile { rotation: self.profile, ..ProviderProfile::default() },
             scopes: Scopes::new(DEFAULT_SCOPES.split(' ')).unwrap(),
             resources: Resources::default(),
             base_url: None,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bearerd::{
     grant::{
-        answer::{Answer, Granted, Refusal, RefusalError},
+        answer::{Answer, Granted, RefusalError},
         request::TokenRequest,
     },
     secret::ExposeSecret,
@@ -154,7 +154,7 @@ fn family(refresh_token: &str) -> Option<(Family, u32)> {
 }
 
 fn invalid_grant() -> Answer {
-    Answer::Refused(Refusal { error: RefusalError::InvalidGrant, retry_after: None })
+    Answer::Refused(RefusalError::InvalidGrant.into())
 }
 
 impl State {

@@ -583,7 +583,7 @@ impl Wire {
             answer
         });
         let answer = timeout(limit, done).await.ok().and_then(Result::ok).flatten();
-        let refused = |error, retry_after| Ok(Answer::Refused(Refusal { error, retry_after }));
+        let refused = |error, retry_after| Ok(Answer::Refused(Refusal { retry_after, ..Refusal::from(error) }));
         match fate {
             ProviderFate::Good | ProviderFate::Slow | ProviderFate::Late => {
                 answer.ok_or_else(|| SendError::OutcomeUnknown("time ran out".into()))
@@ -591,8 +591,10 @@ impl Wire {
             ProviderFate::NotSent => Err(SendError::NotSent("connection refused".into())),
             ProviderFate::Unavailable => refused(RefusalError::Unavailable, None),
             ProviderFate::RateLimited => refused(RefusalError::RateLimited, Some(chance.millis(1_000..20_000))),
-            ProviderFate::UnclearBefore | ProviderFate::UnclearAfter => Ok(Answer::Unusable(Unusable::UnclearStatus)),
-            ProviderFate::Garbled => Ok(Answer::Unusable(Unusable::Unreadable)),
+            ProviderFate::UnclearBefore | ProviderFate::UnclearAfter => {
+                Ok(Answer::Unusable(Unusable::UnclearStatus.into()))
+            }
+            ProviderFate::Garbled => Ok(Answer::Unusable(Unusable::Unreadable.into())),
             ProviderFate::LostBefore | ProviderFate::LostAfter => {
                 if chance.one_in(2) {
                     sleep_until(give_up).await;

@@ -1,28 +1,30 @@
-//! One rule of a credential's `rejected_when`: `STATUS [ERROR_WORD] [body ~ REGEX]`.
+//! One rule about an HTTP answer, as `rejected_when` and `refused_when` have them: `STATUS [ERROR_WORD] [body ~ REGEX]`.
+//! Pure.
 //!
 //! | rule | an answer matches it that has |
 //! |--|--|
 //! | `401` | this status, whatever else it says |
-//! | `401 invalid_token` | this status and a `Bearer` or `DPoP` challenge with `error="invalid_token"` |
+//! | `401 invalid_token` | this status and this error word |
 //! | `500 body ~ INVALID_SESSION_ID` | this status and a body in which the expression is found |
 //! | `403 expired body ~ "code":602` | all three |
 //!
-//! - `STATUS` is 100 to 599. One below 400 does not stand alone, or every success would be taken for a rejection.
-//! - `ERROR_WORD` is compared byte for byte with the challenge's `error` parameter, because such values are case
-//!   sensitive (RFC 6749 §1.9). It begins with a letter and has letters, digits, `_`, `-`, `.`, `:` and `/`; the word
-//!   `body` always begins the next part.
+//! - `STATUS` is 100 to 599. One below 400 needs more, or the rule would match every success.
+//! - `ERROR_WORD` is compared byte for byte, because such values are case sensitive (RFC 6749 §1.9). An API says its error
+//!   word in a challenge, a token endpoint in the member `error`. The word begins with a letter and has letters, digits,
+//!   `_`, `-`, `.`, `:` and `/`; the word `body` always begins the next part.
 //! - `REGEX` is the rest of the rule without the blanks around it, in the syntax of the `regex` crate. It is searched
 //!   for, unanchored, in the beginning of the body, in linear time and bounded memory. A body is bytes.
 
 use regex::bytes::{Regex, RegexBuilder};
-
-use super::challenge::Challenge;
 
 /// The longest expression, in bytes.
 const MAX_PATTERN: usize = 512;
 
 /// The most memory, in bytes, that a compiled expression may take, and again the automaton made from it.
 const MAX_COMPILED: usize = 1 << 20;
+
+/// The most rules of one list.
+pub const MAX_RULES: usize = 32;
 
 /// What is wrong with a rule. The text says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum RuleError {
     #[error("a rule starts with the answer's status, 100 to 599, as in \"401 invalid_token\"")]
     Status,
     /// What follows the status is neither an error word nor `body`.
-    #[error("after the status comes a challenge's error word without quotes, or `body ~ REGEX`: \"401 invalid_token\"")]
+    #[error("after the status comes an error word without quotes, or `body ~ REGEX`: \"401 invalid_token\"")]
     ErrorWord,
     /// Something else follows the error word.
     #[error("after the error word only `body ~ REGEX` can follow: \"403 expired body ~ SESSION\"; one rule, one word")]
@@ -46,32 +48,41 @@ pub enum RuleError {
     #[error("the expression after `body ~` takes more than 1 MiB when compiled: use smaller repetitions")]
     TooLarge,
     /// The rule would match every success.
-    #[error("a status below 400 needs an error word or a body pattern, or every success would be a rejection")]
+    #[error("a status below 400 needs an error word or a body pattern, or the rule would match every success")]
     EverySuccess,
     /// The rule can never match.
     #[error("407, insufficient_scope and use_dpop_nonce never mean a rejected token: leave this rule out")]
     NeverARejection,
     /// Too many rules.
-    #[error("a credential has at most 32 rules")]
+    #[error("there are at most {MAX_RULES} rules")]
     TooMany,
 }
 
 /// One checked rule.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub struct Rule {
     status: u16,
     error: Option<Box<str>>,
     body: Option<Regex>,
 }
 
 impl Rule {
-    /// `401 invalid_token`: the one answer that RFC 6750 §3.1 defines as a rejected token.
-    pub(super) fn invalid_token() -> Self {
-        Self { status: 401, error: Some("invalid_token".into()), body: None }
+    /// A rule without a pattern for the body.
+    pub fn of_word(status: u16, error: &str) -> Self {
+        Self { status, error: Some(error.into()), body: None }
+    }
+
+    /// Reads a list of rules. An error comes with the index of its rule.
+    pub fn parse_all<S: AsRef<str>>(rules: &[S]) -> Result<Vec<Self>, (usize, RuleError)> {
+        if rules.len() > MAX_RULES {
+            return Err((MAX_RULES, RuleError::TooMany));
+        }
+        let read = |(at, rule): (usize, &S)| Self::parse(rule.as_ref()).map_err(|error| (at, error));
+        rules.iter().enumerate().map(read).collect()
     }
 
     /// Reads a rule.
-    pub(super) fn parse(text: &str) -> Result<Self, RuleError> {
+    pub fn parse(text: &str) -> Result<Self, RuleError> {
         let (status, rest) = first_word(text.trim());
         let status = read_status(status)?;
         let (error, body) = if let Some(body) = body_part(rest) {
@@ -90,15 +101,25 @@ impl Rule {
         Ok(Self { status, error, body: body.map(read_pattern).transpose()? })
     }
 
-    /// Whether an answer matches. `challenges` are those of the schemes that carry a token.
-    pub(super) fn matches(&self, status: u16, challenges: &[&Challenge<'_>], body: &[u8]) -> bool {
+    /// Whether an answer matches; `says` tells whether the answer has an error word.
+    pub fn matches(&self, status: u16, says: impl Fn(&str) -> bool, body: &[u8]) -> bool {
         self.status == status
-            && self.error.as_deref().is_none_or(|error| challenges.iter().any(|c| c.param("error") == Some(error)))
+            && self.error.as_deref().is_none_or(says)
             && self.body.as_ref().is_none_or(|regex| regex.is_match(body))
     }
 
+    /// The status that an answer must have.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The error word that an answer must have, if the rule names one.
+    pub fn error_word(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
     /// Whether the body is needed to judge an answer.
-    pub(super) fn reads_body(&self) -> bool {
+    pub fn reads_body(&self) -> bool {
         self.body.is_some()
     }
 }
@@ -106,7 +127,6 @@ impl Rule {
 fn read_status(word: &str) -> Result<u16, RuleError> {
     let digits = word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit());
     match word.parse() {
-        Ok(407) if digits => Err(RuleError::NeverARejection),
         Ok(status @ 100..=599) if digits => Ok(status),
         Ok(_) | Err(_) => Err(RuleError::Status),
     }
@@ -116,7 +136,6 @@ fn read_error_word(word: &str) -> Result<Option<Box<str>>, RuleError> {
     let first = word.bytes().next().is_none_or(|byte| byte.is_ascii_alphabetic());
     let rest = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte));
     match word {
-        "insufficient_scope" | "use_dpop_nonce" => Err(RuleError::NeverARejection),
         _ if !(first && rest) => Err(RuleError::ErrorWord),
         "" => Ok(None),
         word => Ok(Some(word.into())),
@@ -153,25 +172,24 @@ fn first_word(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::challenge, *};
+    use super::*;
 
-    fn matches(rule: &str, status: u16, header: &str, body: &[u8]) -> bool {
-        let challenges = challenge::parse([header]);
-        let challenges: Vec<&Challenge<'_>> = challenges.iter().collect();
-        Rule::parse(rule).unwrap().matches(status, &challenges, body)
+    /// Whether an answer with this error word matches; an empty one is none.
+    fn matches(rule: &str, status: u16, word: &str, body: &[u8]) -> bool {
+        Rule::parse(rule).unwrap().matches(status, |error| !word.is_empty() && error == word, body)
     }
 
     #[test]
     fn each_part_must_hold() {
-        for (rule, status, header, body, expected) in [
+        for (rule, status, word, body, expected) in [
             ("401", 401, "", "", true),
             ("401", 403, "", "", false),
-            ("  401  ", 401, "Basic realm=x", "", true),
-            ("401 invalid_token", 401, "Bearer error=\"invalid_token\"", "", true),
-            ("401 invalid_token", 401, "Bearer error=\"Invalid_Token\"", "", false),
-            ("401 invalid_token", 400, "Bearer error=\"invalid_token\"", "", false),
-            ("401 invalid_token", 401, "Bearer", "", false),
-            ("400\texpired_token", 400, "Bearer error=expired_token", "", true),
+            ("  401  ", 401, "", "", true),
+            ("401 invalid_token", 401, "invalid_token", "", true),
+            ("401 invalid_token", 401, "Invalid_Token", "", false),
+            ("401 invalid_token", 400, "invalid_token", "", false),
+            ("401 invalid_token", 401, "", "", false),
+            ("400\texpired_token", 400, "expired_token", "", true),
             ("500 body ~ INVALID_SESSION_ID", 500, "", "<code>INVALID_SESSION_ID</code>", true),
             ("500 body ~ INVALID_SESSION_ID", 500, "", "INVALID_SESSION", false),
             ("500 body ~ INVALID_SESSION_ID", 401, "", "INVALID_SESSION_ID", false),
@@ -180,12 +198,12 @@ mod tests {
             ("200 body~a b", 200, "", "xa bx", true),
             ("200 body ~ ~", 200, "", "a~b", true),
             ("200 body ~ (?i)expired|revoked", 200, "", "Token REVOKED", true),
-            ("403 expired body ~ x", 403, "Bearer error=expired", "x", true),
-            ("403 expired body ~ x", 403, "Bearer error=expired", "y", false),
-            ("403 expired body ~ x", 403, "Bearer error=other", "x", false),
-            ("401 bodyless", 401, "Bearer error=bodyless", "", true),
+            ("403 expired body ~ x", 403, "expired", "x", true),
+            ("403 expired body ~ x", 403, "expired", "y", false),
+            ("403 expired body ~ x", 403, "other", "x", false),
+            ("401 bodyless", 401, "bodyless", "", true),
         ] {
-            assert_eq!(matches(rule, status, header, body.as_bytes()), expected, "{rule} / {status} {header} {body}");
+            assert_eq!(matches(rule, status, word, body.as_bytes()), expected, "{rule} / {status} {word} {body}");
         }
         assert!(matches(r"200 body ~ (?-u)\xff\x00expired", 200, "", b"\xff\x00expired"), "a body is bytes");
     }
@@ -214,10 +232,6 @@ mod tests {
             ("500 body ~ \\w{100}", RuleError::TooLarge),
             ("200", RuleError::EverySuccess),
             ("302", RuleError::EverySuccess),
-            ("407", RuleError::NeverARejection),
-            ("407 invalid_token", RuleError::NeverARejection),
-            ("403 insufficient_scope", RuleError::NeverARejection),
-            ("401 use_dpop_nonce", RuleError::NeverARejection),
         ] {
             assert_eq!(Rule::parse(rule).err(), Some(error), "{rule}");
         }
