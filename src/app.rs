@@ -6,11 +6,13 @@ use tokio::{
     signal::unix::Signal,
     sync::watch,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, timeout},
 };
 use tracing::{field, info, warn};
 
-use self::{descriptors::Connections, proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore};
+use self::{
+    descriptors::Connections, login::StoreLogin, proofs::Followed, reload::Change, socket::SocketFile, store::OpenStore,
+};
 use crate::{
     api::{Api, Live},
     audit::{Audit, AuditError, Configured},
@@ -22,23 +24,19 @@ use crate::{
     identity::Identity,
     limit::Limits,
     provider::Provider,
-    server::{self, Listeners, ServerConfig, ServerError, Tls},
+    server::{self, Listeners, Readiness, ServerConfig, ServerError, Tls},
     store::{StoreError, spool::Spool},
     telemetry::Telemetry,
     upstream::Upstream,
 };
 
 mod descriptors;
+mod login;
 mod proofs;
 mod reload;
 mod socket;
 mod store;
-
-/// How often the store is asked whether it is there.
-const STORE_CHECK: Duration = Duration::from_secs(2);
-
-/// How many of these checks lie between two sweeps of expired tokens, each of which writes to the disk.
-const SWEEP_EVERY: u32 = 30;
+mod upkeep;
 
 /// How long the last audit records may take to be written, at the very end.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -52,7 +50,7 @@ pub struct App {
     broker: Broker,
     audit: Audit,
     shutdown_timeout: Duration,
-    ready: watch::Sender<bool>,
+    ready: watch::Sender<Readiness>,
     stop: watch::Sender<bool>,
     servers: Vec<JoinHandle<()>>,
     upkeep: JoinHandle<()>,
@@ -104,10 +102,15 @@ impl App {
         let broker = Broker::start(parts(&config, &opened, spool.clone(), Arc::clone(&telemetry))?);
         let api = api(&config, &broker, &identity, &audit, &telemetry);
 
-        let (ready, is_ready) = watch::channel(true);
+        let (ready, is_ready) = watch::channel(Readiness::Ready);
         let (stop, _) = watch::channel(false);
-        let upkeep =
-            tokio::spawn(upkeep(opened.clone(), audit.clone(), broker.clone(), Arc::clone(&telemetry), ready.clone()));
+        let upkeep = tokio::spawn(upkeep::run(
+            opened.clone(),
+            audit.clone(),
+            broker.clone(),
+            Arc::clone(&telemetry),
+            ready.clone(),
+        ));
         let proofs = tokio::spawn(keep_identity(identity, followed));
         let stopped = || until(stop.subscribe());
         let counted = Arc::clone(&telemetry);
@@ -118,7 +121,8 @@ impl App {
         let servers = vec![tokio::spawn(serving), tokio::spawn(probes)];
         announce(grpc, config.server.unix_socket.as_deref(), admin);
         let shutdown_timeout = config.server.shutdown_timeout;
-        let change = Some(Change { started: config, opened, ring, spool, api, audit: audit.clone(), telemetry });
+        let login = StoreLogin::new(opened.clone(), config.store.clone());
+        let change = Some(Change { started: config, login, opened, ring, spool, api, audit: audit.clone(), telemetry });
         Ok(Self {
             grpc,
             admin,
@@ -158,6 +162,7 @@ impl App {
     /// Ends the service.
     pub async fn stop(self) {
         info!("stopping");
+        self.ready.send_replace(Readiness::Stopping);
         let give_up = Instant::now() + self.shutdown_timeout;
         for task in [Some(self.upkeep), Some(self.proofs), self.following].into_iter().flatten() {
             task.abort();
@@ -165,7 +170,6 @@ impl App {
             let _ = task.await;
         }
         drop(self.change);
-        self.ready.send_replace(false);
         self.stop.send_replace(true);
         drop(self.socket);
         for mut server in self.servers {
@@ -272,32 +276,4 @@ fn parts(
         seed: rand::random(),
         store,
     })
-}
-
-/// What has to be done again and again: look after the store, and keep the gauges true.
-async fn upkeep(
-    opened: OpenStore,
-    audit: Audit,
-    broker: Broker,
-    telemetry: Arc<Telemetry>,
-    ready: watch::Sender<bool>,
-) {
-    let mut tick = interval(STORE_CHECK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    for round in (0..SWEEP_EVERY).cycle() {
-        tick.tick().await;
-        audit.tick();
-        let answers = opened.store().ping().await;
-        if let Err(error) = &answers {
-            warn!(%error, "the store does not answer");
-        }
-        telemetry.store_up.set(i64::from(answers.is_ok()));
-        telemetry.cached_tokens.set(i64::try_from(broker.cached_tokens()).unwrap_or(i64::MAX));
-        ready.send_if_modified(|ready| std::mem::replace(ready, answers.is_ok()) != answers.is_ok());
-        if round == 0
-            && let Err(error) = opened.sweep().await
-        {
-            warn!(%error, "expired tokens could not be swept");
-        }
-    }
 }

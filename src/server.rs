@@ -13,6 +13,7 @@ use crate::{api::Live, telemetry::Telemetry};
 
 pub use self::{
     admin::{ADMIN_CONNECTIONS, AdminConfig, admin},
+    readiness::Readiness,
     tls::{ClientsConfig, Tls, TlsConfig, TlsError},
 };
 
@@ -21,6 +22,7 @@ mod admin;
 mod arriving;
 mod connection;
 mod frames;
+mod readiness;
 mod reflection;
 mod room;
 mod services;
@@ -73,7 +75,7 @@ pub async fn grpc(
     api: Live,
     config: ServerConfig,
     telemetry: Arc<Telemetry>,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Readiness>,
     shutdown: impl Future<Output = ()>,
 ) {
     let (services, following) = Services::new(api, &config, ready);

@@ -10,7 +10,10 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::store::{self, OpenStore};
+use super::{
+    login::StoreLogin,
+    store::{self, OpenStore},
+};
 use crate::{
     api::Live,
     audit::{Audit, Configured},
@@ -30,6 +33,7 @@ pub(super) struct Change {
     /// What the process was started with: settings that cannot change are still those.
     pub(super) started: Config,
     pub(super) opened: OpenStore,
+    pub(super) login: StoreLogin,
     /// The seal keys that store and spool use.
     pub(super) ring: Ring,
     pub(super) spool: Option<Spool>,
@@ -66,6 +70,7 @@ pub(super) async fn follow(change: Change, load: Load, mut hangup: Signal) {
             _ = tick.tick() => false,
             heard = hangup.recv() => heard.is_some(),
         };
+        change.login.look().await;
         let looked = spawn_blocking(move || (files.iter().any(ReadFile::has_changed), files)).await;
         let Ok((changed, same)) = looked else { return };
         files = same;
@@ -83,6 +88,8 @@ impl Change {
         let read = spawn_blocking(move || load()).await.map_err(|_| Refused::Ended)?;
         match read {
             Ok(config) => {
+                // First: a store that wants another login cannot be asked whether the keys open it.
+                self.login.change(&config.store).await;
                 let put = self.put_in_force(&config).await;
                 // A store that is away does not make the change a bad one: it is tried again at the next look.
                 if !matches!(put, Err(Refused::Seal(StoreError::Unavailable(_)))) {

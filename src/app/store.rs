@@ -11,11 +11,13 @@ use std::{
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::FutureExt;
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
     config,
+    secret::SecretString,
     store::{
         Ring, Store, StoreError,
         embedded::Embedded,
@@ -47,6 +49,17 @@ impl OpenStore {
         }
     }
 
+    /// Logs in with what the files of this configuration hold now. The error is a few words on why they cannot be read.
+    pub(super) async fn log_in_as(&self, store: config::Store) -> Result<(), String> {
+        let Self::Redis(redis) = self else { return Ok(()) };
+        // A file system that does not answer must hold up nothing else.
+        let read = spawn_blocking(move || redis_settings(&store, config::Source::read)).await;
+        match read.map_err(|error| error.to_string())?? {
+            Some(settings) => redis.log_in_as(&settings).await.map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
     /// Deletes expired tokens where the store does not do so by itself.
     pub(super) async fn sweep(&self) -> Result<usize, StoreError> {
         match self {
@@ -71,34 +84,47 @@ pub(super) fn ring(store: &config::Store, seal: &config::Seal) -> Result<Ring, S
 pub(super) async fn open(store: &config::Store, ring: Ring) -> Result<OpenStore, StoreError> {
     match store {
         config::Store::Embedded { path } => Ok(OpenStore::Embedded(Arc::new(Embedded::open(path, ring)?))),
-        config::Store::Redis {
-            url,
-            prefix,
-            username,
-            password,
-            sentinel_username,
-            sentinel_password,
-            wait_replicas,
-            wait_fsync,
-            ca,
-            spool: _,
-        } => {
-            let settings = RedisConfig {
-                url: url.clone(),
-                username: username.clone(),
-                password: password.clone(),
-                sentinel_username: sentinel_username.clone(),
-                sentinel_password: sentinel_password.clone(),
-                prefix: prefix.clone(),
-                wait_replicas: *wait_replicas,
-                wait_fsync: *wait_fsync,
-                ca: ca.clone(),
-            };
+        config::Store::Redis { .. } => {
+            let settings = redis_settings(store, |source| Ok(source.content().clone())).map_err(StoreError::Open)?;
+            let settings = settings.ok_or_else(|| StoreError::Open("the store is no Redis".into()))?;
             // Boxed: what it takes to find a server is deeper than the compiler follows from here.
             let opened = Redis::open(&settings, ring).boxed().await?;
             Ok(OpenStore::Redis(Arc::new(opened)))
         }
     }
+}
+
+/// How to reach Redis, its secrets read in this way; `None` where the store is another one.
+fn redis_settings(
+    store: &config::Store,
+    read: impl Fn(&config::Source) -> Result<SecretString, String>,
+) -> Result<Option<RedisConfig>, String> {
+    let config::Store::Redis {
+        url,
+        prefix,
+        username,
+        password,
+        sentinel_username,
+        sentinel_password,
+        wait_replicas,
+        wait_fsync,
+        ca,
+        spool: _,
+    } = store
+    else {
+        return Ok(None);
+    };
+    Ok(Some(RedisConfig {
+        url: read(url)?,
+        username: username.clone(),
+        password: password.as_ref().map(&read).transpose()?,
+        sentinel_username: sentinel_username.clone(),
+        sentinel_password: sentinel_password.as_ref().map(&read).transpose()?,
+        prefix: prefix.clone(),
+        wait_replicas: *wait_replicas,
+        wait_fsync: *wait_fsync,
+        ca: ca.clone(),
+    }))
 }
 
 /// Opens the spool, where one is configured. The embedded store needs none: it is a file of this host itself.

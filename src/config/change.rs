@@ -3,7 +3,8 @@
 use super::{Config, Identity, Server, ServerTls, Source, Store, allow, tls::ClientCertificates};
 use crate::{
     identity::{IdentityConfig, Keys, KubernetesConfig},
-    secret::{ExposeSecret, SecretString},
+    secret::ExposeSecret,
+    store::redis::address::Address,
 };
 
 /// A setting, and whether it differs.
@@ -141,10 +142,11 @@ fn store(old: &Store, new: &Store) -> Vec<Row> {
             Store::Redis {
                 url,
                 prefix,
-                username,
-                password,
-                sentinel_username,
-                sentinel_password,
+                // Logins are read again while the process runs.
+                username: _,
+                password: _,
+                sentinel_username: _,
+                sentinel_password: _,
                 wait_replicas,
                 wait_fsync,
                 spool,
@@ -153,22 +155,18 @@ fn store(old: &Store, new: &Store) -> Vec<Row> {
             Store::Redis {
                 url: new_url,
                 prefix: new_prefix,
-                username: new_username,
-                password: new_password,
-                sentinel_username: new_sentinel_username,
-                sentinel_password: new_sentinel_password,
+                username: _,
+                password: _,
+                sentinel_username: _,
+                sentinel_password: _,
                 wait_replicas: new_wait_replicas,
                 wait_fsync: new_wait_fsync,
                 spool: new_spool,
                 ca: new_ca,
             },
         ) => vec![
-            ("store.url", !same(Some(url), Some(new_url))),
+            ("store.url", leads_elsewhere(url, new_url)),
             ("store.prefix", prefix != new_prefix),
-            ("store.username", username != new_username),
-            ("store.password", !same(password.as_ref(), new_password.as_ref())),
-            ("store.sentinel_username", sentinel_username != new_sentinel_username),
-            ("store.sentinel_password", !same(sentinel_password.as_ref(), new_sentinel_password.as_ref())),
             ("store.wait_replicas", wait_replicas != new_wait_replicas),
             ("store.wait_fsync", wait_fsync != new_wait_fsync),
             ("store.spool", spool != new_spool),
@@ -180,11 +178,12 @@ fn store(old: &Store, new: &Store) -> Vec<Row> {
     }
 }
 
-fn same(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {
-    match (old, new) {
-        (Some(old), Some(new)) => crate::secret::same(old.expose_secret(), new.expose_secret()),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
+/// Who logs in there is not compared.
+fn leads_elsewhere(old: &Source, new: &Source) -> bool {
+    let read = |source: &Source| Address::parse(source.content().expose_secret());
+    match (read(old), read(new)) {
+        (Ok(old), Ok(new)) => !old.leads_where(&new),
+        (Err(_), _) | (_, Err(_)) => true,
     }
 }
 
@@ -264,7 +263,7 @@ mod tests {
             ("", "[cache]\nmax_age = \"1s\"\n[log]\nfilter = \"warn\"", &["cache", "log"]),
             ("", "[refresh]\nhttp_timeout = \"9s\"", &["refresh"]),
             (&redis("password = { env = \"A\" }"), &redis("password = { env = \"A\" }"), &[]),
-            (&redis("password = { env = \"A\" }"), &redis("password = { env = \"B\" }"), &["store.password"]),
+            (&redis("password = { env = \"A\" }"), &redis("password = { env = \"B\" }"), &[]),
             (&redis(""), &redis("wait_replicas = 1\nwait_fsync = true"), &["store.wait_replicas", "store.wait_fsync"]),
             (&redis(""), &redis("spool = \"/tmp/spool\"\nprefix = \"p\""), &["store.prefix", "store.spool"]),
         ] {

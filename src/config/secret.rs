@@ -36,6 +36,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// A text that is never read again.
+    pub(super) fn fixed(content: SecretString) -> Self {
+        Self { content, file: None }
+    }
+
     /// What it was when the configuration was read.
     pub fn content(&self) -> &SecretString {
         &self.content

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use super::{
     key::{Key, With},
     reader::{Reader, Value},
+    secret::Source,
     value::{Wrong, boolean, number, string, text},
 };
 use crate::{
-    secret::{ExposeSecret, SecretString},
+    secret::ExposeSecret,
     store::redis::address::{Address, Kind as Setup},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -36,6 +37,7 @@ const MOST_REPLICAS: u64 = 32;
 
 /// The store.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a configuration has one")]
 pub enum Store {
     /// A database file, for one replica.
     Embedded {
@@ -45,17 +47,17 @@ pub enum Store {
     /// A Redis server, one that Sentinels watch over, or a Redis Cluster, which replicas share.
     Redis {
         /// What [`Address`] reads; it may hold a password.
-        url: SecretString,
+        url: Source,
         /// What every key in Redis begins with.
         prefix: String,
         /// The ACL user, if the URL does not name one.
         username: Option<String>,
         /// The password, if the URL does not hold one.
-        password: Option<SecretString>,
+        password: Option<Source>,
         /// The ACL user for the Sentinels, where they ask for one.
         sentinel_username: Option<String>,
         /// The password for the Sentinels, likewise.
-        sentinel_password: Option<SecretString>,
+        sentinel_password: Option<Source>,
         /// How many replicas must have a write before it counts as stored.
         wait_replicas: u32,
         /// Whether it must be on the disks of the primary and of these replicas.
@@ -146,16 +148,12 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     })
 }
 
-fn login(
-    reader: &Reader<'_>,
-    username: &'static str,
-    password: &'static str,
-) -> (Option<String>, Option<SecretString>) {
+fn login(reader: &Reader<'_>, username: &'static str, password: &'static str) -> (Option<String>, Option<Source>) {
     if reader.value(username).is_some() && reader.value(password).is_none() {
         let right = format!("add {password} = {{ file = \"/path\" }}");
         reader.misfit(username, "is there without a password", &right);
     }
-    (reader.optional(username, string), reader.secret(password))
+    (reader.optional(username, string), reader.source(password))
 }
 
 fn authorities(reader: &Reader<'_>) -> Option<String> {
@@ -172,23 +170,23 @@ fn authorities(reader: &Reader<'_>) -> Option<String> {
 }
 
 /// The URL, written here or kept elsewhere because a password is in it.
-fn address(reader: &Reader<'_>) -> Option<(Address, SecretString)> {
+fn address(reader: &Reader<'_>) -> Option<(Address, Source)> {
     let value = reader.value("url");
-    let secret = match value.filter(|value| value.get_ref().is_str()) {
+    let source = match value.filter(|value| value.get_ref().is_str()) {
         Some(value) => {
             if value.get_ref().as_str().is_some_and(|url| !url.contains(['@', '?', '#'])) {
                 reader.check.show(value.span());
             }
-            reader.optional("url", text).map(SecretString::from)
+            reader.optional("url", text).map(|url| Source::fixed(url.into()))
         }
-        None if value.is_some() => reader.secret("url"),
+        None if value.is_some() => reader.source("url"),
         None => {
             reader.missing("url", "\"redis://host:6379\"");
             None
         }
     }?;
-    match Address::parse(secret.expose_secret()) {
-        Ok(address) => Some((address, secret)),
+    match Address::parse(source.content().expose_secret()) {
+        Ok(address) => Some((address, source)),
         Err(error) => {
             let wrong = |value| Wrong::new(value, error.to_string(), error.remedy());
             value.into_iter().for_each(|value| reader.wrong("url", wrong(value)));

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     grant::{ClientAuth, Grant, StaticForm},
-    secret::{ExposeSecret, SecretString},
+    secret::ExposeSecret,
 };
 
 mod arbitrary;
@@ -205,9 +205,9 @@ fn redis_urls_are_written_or_referred_to() {
     ] {
         let config = Place::new().parse(&format!("[store]\nkind = \"redis\"\n{lines}\n{seal}")).unwrap();
         let Store::Redis { url: read, password: secret, prefix, ca, .. } = &config.store else { panic!("{lines}") };
-        assert_eq!((read.expose_secret(), prefix.as_str()), (url, "bearerd"));
+        assert_eq!((read.content().expose_secret(), prefix.as_str()), (url, "bearerd"));
         assert_eq!(ca.as_ref().is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")), lines.contains("ca ="));
-        assert_eq!(secret.as_ref().map(SecretString::expose_secret), password);
+        assert_eq!(secret.as_ref().map(|secret| secret.content().expose_secret()), password);
         assert!(!format!("{config:?}").contains("hunter2"));
         // LOW 19.
         let unencrypted = url.starts_with("redis://") && !url.contains("localhost");

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{accept::not_accepted, share::Shares};
+use super::{Readiness, accept::not_accepted, share::Shares};
 use crate::telemetry::{ConnectionLabels, Telemetry};
 
 /// How many connections the admin port may have. A probe or a scraper needs one for some milliseconds.
@@ -56,7 +56,7 @@ pub async fn admin(
     listener: TcpListener,
     config: AdminConfig,
     telemetry: Arc<Telemetry>,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Readiness>,
     shutdown: impl Future<Output = ()>,
 ) {
     let router = router(config.metrics, Arc::clone(&telemetry), ready);
@@ -70,7 +70,7 @@ pub async fn admin(
     door.finish().await;
 }
 
-fn router(metrics: bool, telemetry: Arc<Telemetry>, ready: watch::Receiver<bool>) -> Router {
+fn router(metrics: bool, telemetry: Arc<Telemetry>, ready: watch::Receiver<Readiness>) -> Router {
     let router =
         Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz).with_state(ready));
     let router = if metrics {
@@ -92,12 +92,10 @@ async fn without_body(request: Request, next: Next) -> Response {
     }
 }
 
-async fn readyz(State(ready): State<watch::Receiver<bool>>) -> (StatusCode, &'static str) {
-    if *ready.borrow() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store does not answer, or bearerd is stopping\n")
-    }
+async fn readyz(State(ready): State<watch::Receiver<Readiness>>) -> (StatusCode, &'static str) {
+    let ready = *ready.borrow();
+    let status = if ready.serves() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, ready.text())
 }
 
 /// Takes connections within the limits.

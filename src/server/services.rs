@@ -18,7 +18,7 @@ use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service as _;
 
-use super::{ServerConfig, arriving::Arriving, reflection::Reflection, room::Room};
+use super::{Readiness, ServerConfig, arriving::Arriving, reflection::Reflection, room::Room};
 use crate::{
     api::{self, Live, Session},
     identity::Remote,
@@ -64,7 +64,7 @@ pub(super) struct ConnectionServices {
 
 impl Services {
     /// All of them. Health follows readiness until the handle ends it.
-    pub fn new(api: Live, config: &ServerConfig, ready: watch::Receiver<bool>) -> (Self, AbortHandle) {
+    pub fn new(api: Live, config: &ServerConfig, ready: watch::Receiver<Readiness>) -> (Self, AbortHandle) {
         let (reporter, health) = tonic_health::server::health_reporter();
         let health = Routes::new(health.max_decoding_message_size(QUESTION)).prepare();
         let reflection = config.reflection.then(Reflection::default);
@@ -188,12 +188,14 @@ impl<H: Send + Sync + 'static> http_body::Body for Held<H> {
     }
 }
 
-/// Health follows readiness, per service and for the whole.
-async fn follow(reporter: HealthReporter, mut ready: watch::Receiver<bool>) {
+/// Health follows readiness, per service: tokens are served from memory while the store is away, and grants cannot be
+/// administered then.
+async fn follow(reporter: HealthReporter, mut ready: watch::Receiver<Readiness>) {
+    let status = |serves| if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
     loop {
-        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for service in ["", TOKEN_SERVICE, GRANT_ADMIN] {
-            reporter.set_service_status(service, status).await;
+        let now = *ready.borrow_and_update();
+        for (service, serves) in [("", now.serves()), (TOKEN_SERVICE, now.serves()), (GRANT_ADMIN, now.has_store())] {
+            reporter.set_service_status(service, status(serves)).await;
         }
         if ready.changed().await.is_err() {
             return;

@@ -107,6 +107,15 @@ impl Redis {
         self.root.opens_with(&self.link, ring, &self.names).await
     }
 
+    /// Logs in as this configuration says. Nothing else of it is taken over, and nothing at all if it leads elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`] for a URL that is none.
+    pub async fn log_in_as(&self, config: &RedisConfig) -> Result<(), StoreError> {
+        self.link.log_in_as(config).await
+    }
+
     /// The script with the keys of a unit, and of a token in it where one is meant.
     fn on<'a>(&self, script: &'a Script, unit: &UnitName, token: Option<&Place>) -> Call<'a> {
         let base = self.base(unit);

@@ -307,3 +307,48 @@ async fn seal_keys_that_do_not_open_the_store_are_refused_with_all_that_came_wit
     desk.change(&config(&format!("{two}, {one}")), 1.0).await;
     assert!(desk.get("maps").await.is_ok());
 }
+
+/// C-K6, row 45: the password of Redis is in a file that changes, whatever the rest of the configuration is like.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_password_of_redis_is_used_without_a_restart() {
+    let redis = Redis::start().await;
+    let _: () = redis.cli(&["ACL", "SETUSER", "me", "on", ">first", "~*", "&*", "+@all"]).await;
+    let _: () = redis.cli(&["ACL", "SETUSER", "you", "on", ">third", "~*", "&*", "+@all"]).await;
+    let config = |user: &str| {
+        let store = format!(
+            "[store]\nkind = \"redis\"\nurl = \"{}\"\nusername = \"{user}\"\npassword = {{ file = \"redis-password\" }}\n\
+             [seal]\nkeys = [{{ id = \"a\", file = \"seal\" }}]\n",
+            redis.url()
+        );
+        let server = SERVER.split("[store]").next().unwrap();
+        [server, &store, MAPS].concat()
+    };
+    let files = [FILES[1], ("redis-password", "first"), ("seal", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")];
+    let desk = Desk::open(&config("me"), &files).await;
+    let up = async |value: f64| {
+        eventually(PATIENCE, async || desk.bearerd.metric("bearerd_store_up").await == value).await;
+    };
+    desk.get("maps").await.unwrap();
+    // The file of the configuration is no good meanwhile.
+    desk.bearerd.write_config("[server");
+    desk.reloaded("refused", 1.0).await;
+    let _: () = redis.cli(&["ACL", "SETUSER", "me", ">second", "<first"]).await;
+    let _: i64 = redis.cli(&["CLIENT", "KILL", "USER", "me"]).await;
+    up(0.0).await;
+    desk.write("redis-password", "second");
+    up(1.0).await;
+    desk.get("maps").await.unwrap();
+
+    // The user changes with the configuration, while the store cannot be asked about anything.
+    desk.write("redis-password", "third");
+    let _: () = redis.cli(&["ACL", "SETUSER", "me", "<second", ">fourth"]).await;
+    let _: i64 = redis.cli(&["CLIENT", "KILL", "USER", "me"]).await;
+    up(0.0).await;
+    desk.change(&config("you"), 1.0).await;
+    up(1.0).await;
+    let log = desk.bearerd.log();
+    assert!(!log.contains("needs a restart"), "{log}");
+    for password in ["first", "second", "third", "fourth"] {
+        assert!(!log.contains(&format!("\"{password}\"")), "{log}");
+    }
+}

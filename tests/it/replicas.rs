@@ -12,6 +12,8 @@ use bearerd::proto::{
     token_service_client::TokenServiceClient,
 };
 use futures_util::future::join_all;
+use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::support::{
     Bearerd, PATIENCE, Provider, Redis, eventually, fingerprint,
@@ -244,8 +246,33 @@ async fn while_redis_is_away_valid_tokens_are_served_and_then_all_is_as_before()
         let info = tonic_types::StatusExt::get_details_error_info(&status).unwrap();
         assert_eq!((status.code(), info.reason.as_str()), (tonic::Code::Unavailable, "STORE_UNAVAILABLE"));
     }
-    let readyz = format!("{}/readyz", replicas.each[0].admin());
-    eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 503).await;
+    // It can serve, and so it is ready; what needs the store is told apart.
+    let readiness = async || {
+        let answer = reqwest::get(format!("{}/readyz", replicas.each[0].admin())).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let health = HealthClient::new(Channel::from_shared(replicas.each[0].grpc()).unwrap().connect_lazy());
+    let serves = async |service: &str| {
+        let question = HealthCheckRequest { service: service.to_owned() };
+        let answer = health.clone().check(question).await.unwrap().into_inner();
+        answer.status() == ServingStatus::Serving
+    };
+    eventually(PATIENCE, async || {
+        let (status, body) = readiness().await;
+        assert_eq!(status, 200, "{body}");
+        body.contains("degraded")
+    })
+    .await;
+    eventually(PATIENCE, async || !serves("bearerd.v1.GrantAdmin").await).await;
+    assert!(serves("").await && serves("bearerd.v1.TokenService").await);
+    assert_eq!(replicas.each[0].metric("bearerd_store_up").await, 0.0);
+
+    // One line for the change, and not one for every look (N9). It says what is done.
+    let warnings: Vec<String> =
+        replicas.each[0].log().lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect();
+    let lost: Vec<_> = warnings.iter().filter(|line| line.contains("lost the store")).collect();
+    assert_eq!(lost.len(), 1, "{warnings:?}");
+    assert!(lost[0].contains("valid tokens in memory are served"), "{lost:?}");
 
     replicas.redis.start_again().await;
     for replica in 0..3 {
@@ -254,7 +281,9 @@ async fn while_redis_is_away_valid_tokens_are_served_and_then_all_is_as_before()
         })
         .await;
     }
-    eventually(PATIENCE, async || reqwest::get(&readyz).await.unwrap().status() == 200).await;
+    eventually(PATIENCE, async || readiness().await.1 == "ready\n").await;
+    eventually(PATIENCE, async || serves("bearerd.v1.GrantAdmin").await).await;
+    assert_eq!(replicas.each[0].metric("bearerd_store_up").await, 1.0);
     let (outcome, _) = replicas.report(1, token.generation).await.unwrap();
     assert_eq!(outcome, Outcome::Refreshed);
     assert_eq!(replicas.refreshes().await, 2);

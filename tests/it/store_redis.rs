@@ -27,6 +27,7 @@ mod connection;
 mod damage;
 pub mod durable;
 mod heartbeat;
+mod login;
 mod root;
 pub mod sentinel;
 mod tls;

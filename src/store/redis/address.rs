@@ -147,6 +147,14 @@ impl Address {
         self.kind == Kind::Server && self.endpoints.iter().all(Endpoint::is_loopback)
     }
 
+    /// Whether another address leads to the same data, whoever logs in there.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.encrypted == other.encrypted
+            && self.endpoints == other.endpoints
+            && self.login.db() == other.login.db()
+    }
+
     /// The server, the Sentinels or the first nodes.
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints

@@ -1,10 +1,11 @@
 //! Makes connections to single servers: encryption, login, and a look at who answers.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
     RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 use tokio::{
@@ -29,7 +30,7 @@ pub(super) type Pusher = UnboundedSender<PushInfo>;
 /// How to get in touch with the servers of one kind.
 #[derive(Clone)]
 pub(super) struct Contact {
-    login: RedisConnectionInfo,
+    login: Arc<ArcSwap<RedisConnectionInfo>>,
     encrypted: bool,
     ca: Option<String>,
     durability: Option<Durability>,
@@ -39,8 +40,25 @@ impl Contact {
     /// RESP3, because events come as pushes on the same connection. The client does not introduce itself: it would need
     /// a right of its own for that.
     pub(super) fn new(login: RedisConnectionInfo, encrypted: bool, ca: Option<String>) -> Self {
-        let login = login.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        Self { login, encrypted, ca, durability: None }
+        Self { login: Arc::new(ArcSwap::from_pointee(speaking(login))), encrypted, ca, durability: None }
+    }
+
+    /// From here on new connections log in like this. Tells whether that is another login.
+    pub(super) fn log_in_as(&self, login: RedisConnectionInfo) -> bool {
+        let login = Arc::new(speaking(login));
+        let before = self.login.swap(Arc::clone(&login));
+        (before.username(), before.password()) != (login.username(), login.password())
+    }
+
+    /// What logs in anew on a connection that is open; `None` where there is no password.
+    pub(super) fn authentication(&self) -> Option<Cmd> {
+        let login = self.login.load();
+        let mut command = redis::cmd("AUTH");
+        if let Some(username) = login.username() {
+            command.arg(username);
+        }
+        command.arg(login.password()?);
+        Some(command)
     }
 
     /// The same for servers whose durable writes must come this far.
@@ -60,7 +78,7 @@ impl Contact {
             true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
             false => ConnectionAddr::Tcp(host, port),
         };
-        let info = address.into_connection_info()?.set_redis_settings(self.login.clone());
+        let info = address.into_connection_info()?.set_redis_settings(RedisConnectionInfo::clone(&self.login.load()));
         match &self.ca {
             None => Client::open(info),
             Some(pem) => {
@@ -97,6 +115,10 @@ impl Contact {
         in_time(CONNECT_TIMEOUT, look(&mut connection, kind)).await?;
         Ok(connection)
     }
+}
+
+fn speaking(login: RedisConnectionInfo) -> RedisConnectionInfo {
+    login.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
 }
 
 /// Looks who answers: a server of the expected kind that takes writes, and that has loaded its data.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use redis::RedisResult;
+use redis::{Cmd, RedisConnectionInfo, RedisResult};
 use tokio::sync::mpsc;
 
 use self::{cluster::Seeds, sentinel::Sentinels};
@@ -27,6 +27,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes connections to the configured set-up.
 pub(super) struct Dialer {
+    address: Address,
     contact: Arc<Contact>,
     way: Way,
     channel: Arc<Channel>,
@@ -51,7 +52,27 @@ impl Dialer {
             Kind::Sentinel { primary } => Way::Sentinels(Sentinels::new(config, &address, primary)),
             Kind::Cluster => Way::Cluster(Seeds::new(endpoints)),
         };
-        Ok(Self { contact, way, channel })
+        Ok(Self { address, contact, way, channel })
+    }
+
+    /// Takes over the login of another configuration of the same set-up, for new connections. Tells whether it is another one.
+    pub(super) fn log_in_as(&self, config: &RedisConfig) -> Result<bool, StoreError> {
+        let address = Address::parse(config.url.expose_secret())
+            .map_err(|error| StoreError::Open(format!("store.url {error}: {}", error.remedy())))?;
+        if !address.leads_where(&self.address) {
+            return Ok(false);
+        }
+        let servers = self.contact.log_in_as(login(config, &address));
+        let sentinels = match &self.way {
+            Way::Sentinels(sentinels) => sentinels.log_in_as(config),
+            Way::Server(_) | Way::Cluster(_) => false,
+        };
+        Ok(servers || sentinels)
+    }
+
+    /// What logs in anew on connections that are open.
+    pub(super) fn authentication(&self) -> Option<Cmd> {
+        self.contact.authentication()
     }
 
     /// Makes connections to servers that take writes, and listens on the channel until something was heard there.
@@ -133,7 +154,7 @@ async fn look_at(primaries: &Primaries, kind: &Kind) -> RedisResult<()> {
     Ok(())
 }
 
-fn contact(config: &RedisConfig, address: &Address) -> Result<Contact, StoreError> {
+fn login(config: &RedisConfig, address: &Address) -> RedisConnectionInfo {
     let mut login = address.login().clone();
     if let Some(username) = &config.username {
         login = login.set_username(username);
@@ -141,8 +162,12 @@ fn contact(config: &RedisConfig, address: &Address) -> Result<Contact, StoreErro
     if let Some(password) = &config.password {
         login = login.set_password(password.expose_secret());
     }
+    login
+}
+
+fn contact(config: &RedisConfig, address: &Address) -> Result<Contact, StoreError> {
     let durability = Durability::of(config.wait_replicas, config.wait_fsync);
-    let contact = Contact::new(login, address.is_encrypted(), config.ca.clone()).with(durability);
+    let contact = Contact::new(login(config, address), address.is_encrypted(), config.ca.clone()).with(durability);
     contact.client(&first(address.endpoints())?).map_err(|error| match config.ca {
         Some(_) => StoreError::Open(format!("store.ca is not usable: {error}")),
         None => StoreError::Open(format!("store.url is not usable: {error}")),

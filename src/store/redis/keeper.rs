@@ -7,7 +7,7 @@ use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     contact::{Pushes, in_time},
@@ -45,7 +45,9 @@ impl Keeper {
             if began.elapsed() > STEADY {
                 self.pause = FIRST_PAUSE;
             }
-            warn!("the connection to Redis is lost; tokens in memory are not served until it is back");
+            info!(
+                "lost the connection to Redis; connecting again, and each token in memory is looked up before it counts as fresh"
+            );
             self.state.send_replace(None);
             tell(&self.events, Event::Gap);
             let Some((primaries, heard)) = self.redial().await else { return };
@@ -74,7 +76,7 @@ impl Keeper {
                 },
                 told = useless.wait_for(|worst| *worst >= line.number) => return told.is_ok(),
                 () = sleep_until(pulse.end) => {
-                    warn!("nothing is heard on the channel of Redis");
+                    info!("heard nothing on the channel of Redis for too long; replacing the connection");
                     return true;
                 }
                 () = sleep_until(pulse.due) => {

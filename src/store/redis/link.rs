@@ -8,8 +8,11 @@ use tokio::{
     time::{Instant, error::Elapsed, sleep, timeout_at},
 };
 
+use tracing::{info, warn};
+
 use super::{
-    contact::{Pushes, timed_out},
+    RedisConfig,
+    contact::{Pushes, in_time, timed_out},
     dial::Dialer,
     durable::DURABLE_TIMEOUT,
     keeper::{FIRST_PAUSE, Keeper},
@@ -87,6 +90,26 @@ impl Link {
     async fn look_at(&self, line: &Line, end: Instant) -> RedisResult<()> {
         let answer = timeout_at(end, self.dialer.look(&line.primaries)).await;
         self.judged(line.number, answer)
+    }
+
+    /// Takes over the login of another configuration of the same set-up: at once on connections that are open, which a
+    /// server may end when the old one does, and for all that come later.
+    pub(super) async fn log_in_as(&self, config: &RedisConfig) -> Result<(), StoreError> {
+        if !self.dialer.log_in_as(config)? {
+            return Ok(());
+        }
+        info!("the login for Redis has changed; new connections use it");
+        let Some(Ok(line)) = self.state.borrow().clone() else { return Ok(()) };
+        let Some(command) = self.dialer.authentication() else { return Ok(()) };
+        for node in line.primaries.nodes() {
+            if let Err(error) = in_time(RESPONSE_TIMEOUT, node.authenticate(&command)).await {
+                warn!(
+                    "the Redis at {} does not take the changed login: {error}; open connections keep the one before",
+                    node.endpoint
+                );
+            }
+        }
+        Ok(())
     }
 
     /// The servers that hold the data.

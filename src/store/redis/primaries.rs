@@ -151,6 +151,16 @@ impl Node {
         Ok(Joined { connection, durable })
     }
 
+    /// Logs in anew on the connections that are open. Those that are made later do so by themselves.
+    pub(super) async fn authenticate(&self, command: &Cmd) -> RedisResult<()> {
+        let Some(joined) = self.joined.get() else { return Ok(()) };
+        joined.connection.clone().send_packed_command(command).await?.extract_error()?;
+        if let Some(durable) = &joined.durable {
+            durable.send(command.clone()).await?;
+        }
+        Ok(())
+    }
+
     /// Sends a command to this very node.
     pub(super) async fn send(&self, command: &Cmd, care: Care) -> RedisResult<Value> {
         let joined = match self.joined.get() {

@@ -45,7 +45,7 @@ struct Named {
     leads_to: Arc<Mutex<BTreeMap<String, Vec<IpAddr>>>>,
     lookups: Arc<AtomicUsize>,
     _directory: tempfile::TempDir,
-    _ready: watch::Sender<bool>,
+    _ready: watch::Sender<server::Readiness>,
 }
 
 /// Two credentials for one API; only the second one's name may lead to private addresses.
@@ -104,7 +104,7 @@ impl Named {
             max_connection_age: Duration::from_secs(600),
             max_concurrent_streams: 100,
         };
-        let (ready, is_ready) = watch::channel(true);
+        let (ready, is_ready) = watch::channel(server::Readiness::Ready);
         let (limits, audit) =
             (Limits::new(&config.limits), Audit::start(&config.audit, &names, Arc::clone(&telemetry)));
         let identity = Identity::new(config.identity.config).unwrap();

@@ -2,7 +2,9 @@
 //! elsewhere, and the process ends in time.
 
 use bearerd::proto::token_service_client::TokenServiceClient;
-use tonic::Code;
+use tokio::time::timeout;
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
     chaos::scene::{Scene, why},
@@ -25,6 +27,25 @@ async fn ends_well(scene: &mut Scene) {
     let replica = &mut scene.replicas.each[0];
     eventually(PATIENCE, async || replica.process().ended().is_some()).await;
     assert!(replica.process().ended().is_some_and(|status| status.success()), "{}", replica.log());
+}
+
+/// C-K7: whoever watches is told at once, while the requests under way still have their time.
+#[tokio::test]
+async fn a_process_that_is_asked_to_end_is_not_ready_at_once() {
+    let mut scene = Scene::strict(3600).await;
+    scene.provider_line.set(Way::Back, Flow::Hold);
+    let asking = scene.replicas.ask(0);
+    the_provider_has_acted(&scene).await;
+    let mut health = HealthClient::new(Channel::from_shared(scene.replicas.each[0].grpc()).unwrap().connect_lazy());
+    let mut watched = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    scene.replicas.each[0].process().signal("TERM");
+    let told = timeout(PATIENCE, watched.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(told.status(), ServingStatus::NotServing);
+    assert!(!asking.is_finished());
+    scene.provider_line.heal().await;
+    asking.await.unwrap().unwrap();
+    ends_well(&mut scene).await;
 }
 
 #[tokio::test]

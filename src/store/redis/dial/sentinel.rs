@@ -36,19 +36,26 @@ struct Named {
 
 impl Sentinels {
     pub(super) fn new(config: &RedisConfig, address: &Address, primary: &str) -> Self {
-        let mut login = RedisConnectionInfo::default();
-        if let Some(username) = &config.sentinel_username {
-            login = login.set_username(username);
-        }
-        if let Some(password) = &config.sentinel_password {
-            login = login.set_password(password.expose_secret());
-        }
         let sentinel = |endpoint: &Endpoint| Sentinel { endpoint: endpoint.clone(), connection: Mutex::default() };
         Self {
-            contact: Contact::new(login, address.is_encrypted(), config.ca.clone()),
+            contact: Contact::new(login(config), address.is_encrypted(), config.ca.clone()),
             primary: primary.to_owned(),
             sentinels: address.endpoints().iter().map(sentinel).collect(),
         }
+    }
+
+    /// From here on Sentinels are asked with this login. Tells whether it is another one.
+    pub(super) fn log_in_as(&self, config: &RedisConfig) -> bool {
+        let is_new = self.contact.log_in_as(login(config));
+        if is_new {
+            for sentinel in &self.sentinels {
+                // One that is being asked right now keeps its connection, and may be refused once.
+                if let Ok(mut kept) = sentinel.connection.try_lock() {
+                    *kept = None;
+                }
+            }
+        }
+        is_new
     }
 
     /// What the primary is expected to be.
@@ -97,6 +104,17 @@ impl Sentinels {
             error
         }
     }
+}
+
+fn login(config: &RedisConfig) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default();
+    if let Some(username) = &config.sentinel_username {
+        login = login.set_username(username);
+    }
+    if let Some(password) = &config.sentinel_password {
+        login = login.set_password(password.expose_secret());
+    }
+    login
 }
 
 /// Asks for the address in use, which during a failover is the next primary's already, and for the configuration.
