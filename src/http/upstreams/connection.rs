@@ -69,10 +69,24 @@ impl Traffic {
         self.0.answered.load(Relaxed)
     }
 
-    fn note_write(&self) {
-        self.0.written.store(true, Relaxed);
+    /// Notes that bytes were written, or could not be because the other side is gone. These count as written, because what it
+    /// said before it went, for example 413 to a body that it did not want, can still be read.
+    fn wrote(&self, written: io::Result<usize>, offered: usize) -> io::Result<usize> {
         self.0.silent.store(true, Relaxed);
+        match written {
+            Ok(bytes) => {
+                self.0.written.store(true, Relaxed);
+                Ok(bytes)
+            }
+            Err(error) if is_gone(&error) => Ok(offered),
+            Err(error) => Err(error),
+        }
     }
+}
+
+/// Whether the other side reads no more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl Line {
@@ -101,13 +115,13 @@ impl AsyncRead for Line {
 
 impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.traffic.note_write();
-        Poll::Ready(Ok(written))
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(self.traffic.wrote(written, bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(flushed.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) }))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -123,8 +137,7 @@ impl AsyncWrite for Line {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers))?;
-        self.traffic.note_write();
-        Poll::Ready(Ok(written))
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, buffers));
+        Poll::Ready(self.traffic.wrote(written, buffers.iter().map(|buffer| buffer.len()).sum()))
     }
 }

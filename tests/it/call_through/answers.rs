@@ -223,3 +223,31 @@ async fn a_packed_file_is_passed_on_unless_it_holds_the_token() {
     let answer = answered(ok("content-type: text/plain\r\n", &echo)).await.unwrap();
     assert_eq!(answer.body, "authorization: Bearer [redacted]");
 }
+
+/// S11: more forms than any caller should be able to have the token come back in.
+#[tokio::test]
+async fn e011_no_type_and_no_character_set_hides_the_token() {
+    use bearerd::sandbox::DEMO_API_KEY;
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let utf32 = |text: &str| text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>();
+    let percent: String = DEMO_API_KEY.bytes().map(|byte| format!("%25{byte:02x}")).collect();
+    let nested: String = DEMO_API_KEY.bytes().map(|byte| format!("\\\\u00{byte:02x}")).collect();
+    let (first, second) = DEMO_API_KEY.split_at(7);
+    for (kind, body) in [
+        ("text/plain; charset=utf-16", utf16(&format!("token {DEMO_API_KEY}!"))),
+        ("text/plain; charset=utf-32be", utf32(&format!("token {DEMO_API_KEY}!"))),
+        ("application/octet-stream", utf16(DEMO_API_KEY)),
+        ("image/png", DEMO_API_KEY.into()),
+        ("application/x-www-form-urlencoded", percent.into()),
+        ("application/json", nested.into()),
+        ("text/plain", format!("{first}\r\n{second}").into()),
+    ] {
+        let answer = answered(ok(&format!("content-type: {kind}\r\n"), &body)).await.unwrap();
+        let text: String = answer.body.iter().filter(|byte| **byte != 0).copied().map(char::from).collect();
+        assert!(text.contains("[redacted]"), "{kind}: {text}");
+        assert!(!text.contains(DEMO_API_KEY) && !text.contains(second), "{kind}: {text}");
+    }
+    let names = format!("x-{DEMO_API_KEY}: 1\r\n");
+    let answer = answered(ok(&names, b"")).await.unwrap();
+    assert!(field(&answer, "redacted").is_some(), "{:?}", answer.headers);
+}

@@ -443,3 +443,22 @@ async fn a_server_that_never_finishes_the_handshake_was_sent_nothing() {
     let status = house.call("demo", "/").await.unwrap_err();
     assert_eq!(reason(&status), (Code::Unavailable, "UPSTREAM_UNREACHABLE".to_owned(), None));
 }
+
+/// C-K1: an API that refuses a body without reading it, and ends the connection.
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_was_read_is_passed_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_head(&mut stream).await;
+            let _ = stream.write_all(b"HTTP/1.1 413 x\r\ncontent-length: 4\r\nconnection: close\r\n\r\nmuch").await;
+        }
+    });
+    let house = House::with(&api(&url, "")).await;
+    for _ in 0..10 {
+        let body = vec![b'a'; 4 << 20].into();
+        let answer = house.call_whole(CallThroughRequest { body, ..calling("POST", "/") }).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (413, &b"much"[..]));
+    }
+}
