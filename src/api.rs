@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use self::status::Refusal;
 use crate::{
     audit::Audit,
-    broker::{Broker, Error},
+    broker::{Broker, Error, Reason},
     identity::Identity,
     limit::{Damper, Excess, Limits, SHORT_WAIT},
     policy::Policy,
@@ -79,19 +79,29 @@ impl Api {
     }
 
     /// Writes a refusal into the log. A line for each one that costs its sender nothing would make the load worse; all of
-    /// them are counted.
+    /// them are counted. A denial was told where its grant was known.
     fn tell(&self, refusal: &Refusal) {
         let reason = status::word(refusal.reason());
         match refusal {
-            Refusal::Overloaded(_) | Refusal::Unaudited => debug!(reason, "refused"),
+            Refusal::Overloaded(_) | Refusal::Unaudited => debug!(reason, "request refused: {refusal}"),
             Refusal::Unproven(_) => damped(&self.unproven, reason, refusal),
-            Refusal::Denied => damped(&self.denied, reason, refusal),
+            Refusal::Denied => {}
             Refusal::Failed(Error::InvalidRequest { .. } | Error::Target(_)) => {
                 damped(&self.malformed, reason, refusal);
             }
-            Refusal::Failed(_) => warn!(reason, cause = %refusal, "refused"),
+            Refusal::Failed(error) => warn!(reason, "request failed{}", because(&error.to_string(), reason)),
         }
     }
+
+    /// Writes a denial into the log.
+    fn tell_denied(&self) {
+        damped(&self.denied, status::word(Reason::CallerNotAllowed), &Refusal::Denied);
+    }
+}
+
+/// A cause, where it says more than the reason.
+fn because(cause: &str, reason: &str) -> String {
+    if cause == reason { String::new() } else { format!(": {cause}") }
 }
 
 /// The answer to a request for which there is no room, before anybody looked at it.
@@ -108,7 +118,8 @@ pub fn too_large(max_message_bytes: usize) -> Status {
 /// Writes a refusal of which there can be very many into the log, if its turn has come.
 fn damped(damper: &Damper, reason: &str, refusal: &Refusal) {
     match damper.line() {
-        Some(left_out) => warn!(reason, cause = %refusal, left_out, "refused"),
-        None => debug!(reason, cause = %refusal, "refused"),
+        Some(0) => warn!(reason, "request refused: {refusal}"),
+        Some(left_out) => warn!(reason, left_out, "request refused: {refusal}"),
+        None => debug!(reason, "request refused: {refusal}"),
     }
 }

@@ -84,18 +84,19 @@ pub enum AppError {
 }
 
 impl App {
-    /// Starts the service: store, broker, then the listeners, so that whoever can connect is served.
+    /// Starts the service. The listeners are bound first, and served once store and broker are there.
     pub async fn start(config: Config) -> Result<Self, AppError> {
         let telemetry = Arc::new(Telemetry::default());
         let connections = Connections::within_descriptors(&config);
+        let identity = Identity::new(config.identity.config.clone())?;
+        let mut followed = proofs::of_identity(&config.identity, &identity);
+        // First, because a start that fails here should leave neither a key nor a database behind.
+        let (listeners, socket) = listeners(&config, &mut followed).await?;
+        let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let ring = store::ring(&config.store, &config.seal)?;
         let opened = store::open(&config.store, ring.clone()).await?;
         let audit = Audit::start(&config.audit, opened.store().names(), Arc::clone(&telemetry))?;
         audit.configured(Configured::Started, Some(&config.digest));
-        let identity = Identity::new(config.identity.config.clone())?;
-        let mut followed = proofs::of_identity(&config.identity, &identity);
-        let (listeners, socket) = listeners(&config, &mut followed).await?;
-        let admin_listener = server::bind("server.admin_listen", config.server.admin_listen).await?;
         let grpc = listeners.tcp.as_ref().map(|(listener, _)| address(listener)).transpose()?;
         let admin = address(&admin_listener)?;
         let spool = store::spool(&config.store, &ring)?;

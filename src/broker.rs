@@ -72,6 +72,7 @@ mod reseal;
 mod retry_grant;
 mod roster;
 mod seed;
+mod span;
 mod spooled;
 mod static_secret;
 mod under_way;
@@ -260,7 +261,7 @@ impl Broker {
 
     /// How many tokens are held in memory.
     pub fn cached_tokens(&self) -> u64 {
-        self.core.cache.len()
+        self.core.cache.tokens()
     }
 
     /// The token that a permit is for. Most have no use for the permit afterwards: it is dropped then, because it would be kept

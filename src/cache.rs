@@ -104,7 +104,12 @@ impl Cache {
         }
     }
 
-    /// How many tokens are held.
+    /// How many tokens are in memory. It looks at every slot.
+    pub fn tokens(&self) -> u64 {
+        self.slots.tokens() as u64
+    }
+
+    /// How many slots there are.
     pub fn len(&self) -> u64 {
         self.slots.len() as u64
     }

@@ -12,6 +12,7 @@ mod keys;
 mod serve;
 
 mod connect;
+mod log;
 mod output;
 mod retry;
 #[cfg(test)]
@@ -24,8 +25,10 @@ use clap::{Args, Parser, Subcommand};
 use output::{Exit, Failure, Streams};
 
 const AFTER_HELP: &str = "Data goes to standard output, everything else to standard error.\n\n\
-Exit codes:\n   0  success\n   1  failure\n  64  wrong usage\n  69  unavailable: try again later\n  \
-77  not allowed\n  78  wrong configuration\n\n\
+Exit codes:\n   0  success\n   1  failure\n  64  wrong usage\n  66  not found: no such credential, or no grant for this subject\n  \
+67  the grant has ended: import a new one\n  69  unavailable: try again later\n  \
+71  refused by the operating system: a port or socket is in use\n  \
+77  not allowed\n  78  wrong configuration, also where the provider refuses the client\n\n\
 Example:\n  bearerd get salesforce --header";
 
 /// OAuth access tokens for other services: fetched once, refreshed once, by exactly one replica.
@@ -87,6 +90,12 @@ struct Target {
     resources: Vec<String>,
 }
 
+impl Target {
+    fn asked(&self) -> connect::Asked {
+        connect::Asked { credential: self.credential.clone(), subject: self.subject.clone() }
+    }
+}
+
 /// Runs the command that `args` spell, the program's name first, on the process's own streams.
 pub async fn run<I, T>(args: I) -> ExitCode
 where
@@ -103,12 +112,20 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    // Asked of the words themselves, so that a command line with a mistake is answered in JSON too.
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let outcome = match Cli::try_parse_from(args) {
         Ok(cli) => cli.command.run(streams).await,
+        Err(message) if json && message.use_stderr() => Err(Failure::new(Exit::Usage, message.render().to_string())),
         Err(message) => explain(&message, streams),
     };
     outcome.unwrap_or_else(|failure| {
-        streams.failure(&failure);
+        if json {
+            streams.text(&format!("{}\n", failure.json()));
+        } else {
+            streams.failure(&failure);
+        }
         failure.exit()
     })
 }
@@ -166,6 +183,21 @@ mod tests {
         command.debug_assert();
     }
 
+    /// Newcomer, "lines break in the middle of words at 80 columns".
+    #[test]
+    fn help_fits_80_columns() {
+        fn look(command: &clap::Command) {
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            // A single word may be longer.
+            let wide = help.lines().find(|line| line.chars().count() > 80 && line.trim().contains(' '));
+            assert_eq!(wide, None, "{command}");
+            command.get_subcommands().for_each(look);
+        }
+        let mut command = Cli::command();
+        command.build();
+        look(&command);
+    }
+
     #[test]
     fn which_command_lines_are_good() {
         for line in [
@@ -195,7 +227,6 @@ mod tests {
             "get a --refused-generation -1",
             "get a --address somewhere",
             "get a --timeout 30",
-            "get a --address https://127.0.0.1:1",
             "invalidate a",
             "invalidate a --generation 1 --token-stdin",
             "invalidate a --generation 1 --www-authenticate x",

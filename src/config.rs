@@ -2,9 +2,13 @@
 //!
 //! All mistakes of a file are found in one pass, before anything is bound or opened.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 mod allow;
 mod audit;
@@ -18,6 +22,7 @@ mod key;
 mod limits;
 mod log;
 mod mask;
+mod outline;
 mod reader;
 mod refresh;
 mod report;
@@ -25,6 +30,7 @@ mod seal;
 mod secret;
 mod server;
 mod store;
+mod syntax;
 mod tls;
 mod value;
 
@@ -32,14 +38,19 @@ pub use cache::Cache;
 pub use file::ReadFile;
 pub use identity::Identity;
 pub use log::{Log, LogFormat};
-pub use report::{ConfigErrors, Warning};
+pub use outline::Outline;
+pub use report::{ConfigErrors, Note, Warning};
 pub use seal::{Seal, SealKey};
 pub use secret::Source;
 pub use server::Server;
 pub use store::Store;
 pub use tls::{ClientCertificates, ServerTls};
 
-use self::{check::Check, key::Key, reader::Reader};
+use self::{
+    check::{Check, Outcome, Secrets},
+    key::Key,
+    reader::Reader,
+};
 use crate::{
     audit::AuditConfig,
     broker::{Credential, Timing},
@@ -113,26 +124,60 @@ impl Config {
 ///
 /// [`ConfigErrors`] with every mistake, or with the one that there is no file to read.
 pub fn load(path: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-    let found = DEFAULT_PATHS.iter().map(Path::new).find(|path| path.exists());
-    let Some(path) = path.or(found) else {
-        let [here, there] = DEFAULT_PATHS;
-        let title = format!("there is no configuration file: neither ./{here} nor {there}");
-        let errors = ConfigErrors::without_file(title, "write one of them, or name another with --config".into());
-        return Err(errors.after_reading(DEFAULT_PATHS.map(|path| ReadFile::now(Path::new(path)))));
-    };
-    let name = path.display().to_string();
-    let file = ReadFile::now(path);
-    let unreadable = |why| {
-        let title = format!("the configuration file {name} cannot be read");
-        ConfigErrors::without_file(title, why).after_reading([file.clone()])
-    };
-    let text = secret::read(path).map_err(unreadable)?;
-    match parse(&name, &text, environment, path.parent().unwrap_or(Path::new(""))) {
+    let found = Found::at(path)?;
+    match parse(&found.name, &found.text, environment, &found.directory) {
         Ok(mut config) => {
-            config.files.push(file);
+            config.files.push(found.file);
             Ok(config)
         }
-        Err(errors) => Err(errors.after_reading([file])),
+        Err(errors) => Err(errors.after_reading([found.file])),
+    }
+}
+
+/// Checks the configuration file that [`load`] would read, and reads none of the secrets that it names.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake that can be told without the secrets.
+pub fn load_without_secrets(path: Option<&Path>) -> Result<Outline, ConfigErrors> {
+    let found = Found::at(path)?;
+    let text = without_mark(&found.text);
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let check = Check::new(&|_| None, &found.directory, Secrets::Leave);
+    read(&check, document.get_ref());
+    let outcome = check.finish(&found.name, text, document.get_ref(), &syntax, is_harmless);
+    match outcome.errors {
+        Some(errors) => Err(errors),
+        None => Ok(Outline::of(document.get_ref(), outcome.warnings)),
+    }
+}
+
+/// A configuration file and its text.
+struct Found {
+    name: String,
+    text: Zeroizing<String>,
+    directory: PathBuf,
+    file: ReadFile,
+}
+
+impl Found {
+    fn at(path: Option<&Path>) -> Result<Self, ConfigErrors> {
+        let found = DEFAULT_PATHS.iter().map(Path::new).find(|path| path.exists());
+        let Some(path) = path.or(found) else {
+            let [here, there] = DEFAULT_PATHS;
+            let title = format!("there is no configuration file: neither ./{here} nor {there}");
+            let errors = ConfigErrors::without_file(title, "write one of them, or name another with --config".into());
+            return Err(errors.after_reading(DEFAULT_PATHS.map(|path| ReadFile::now(Path::new(path)))));
+        };
+        let name = path.display().to_string();
+        let file = ReadFile::now(path);
+        let unreadable = |error: secret::Unreadable| {
+            let title = format!("the configuration file {name} cannot be read: {error}");
+            ConfigErrors::without_file(title, error.remedy().to_owned()).after_reading([file.clone()])
+        };
+        let text = secret::read(path).map_err(unreadable)?;
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { name, text, directory, file })
     }
 }
 
@@ -147,17 +192,21 @@ pub fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
     directory: &Path,
 ) -> Result<Config, ConfigErrors> {
+    let text = without_mark(text);
     let (document, syntax) = DeTable::parse_recoverable(text);
-    let check = Check::new(environment, directory);
+    let check = Check::new(environment, directory, Secrets::Read);
     let config = read(&check, document.get_ref());
-    let outcome = check.finish(name, text, document.get_ref(), &syntax, is_harmless);
-    match (outcome.errors, config) {
-        (None, Some(config)) => {
-            Ok(Config { digest: hex(&sha256(text)), warnings: outcome.warnings, files: outcome.files, ..config })
-        }
-        (Some(errors), _) => Err(errors.after_reading(outcome.files)),
+    let Outcome { errors, warnings, files } = check.finish(name, text, document.get_ref(), &syntax, is_harmless);
+    match (errors, config) {
+        (None, Some(config)) => Ok(Config { digest: hex(&sha256(text)), warnings, files, ..config }),
+        (Some(errors), _) => Err(errors.after_reading(files).logged_as(log::format(document.get_ref()))),
         (None, None) => Err(ConfigErrors::without_file(format!("{name} is no configuration"), "see the sample".into())),
     }
+}
+
+/// Some editors begin a file with a byte order mark, which is no part of the text.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Every setting there is, as the name of its table (`credentials` for each credential, `secret` for a reference to a
@@ -199,6 +248,18 @@ const TABLES: &[(&str, &[Key])] = &[
     ("credentials", credential::KEYS),
     ("secret", secret::KEYS),
 ];
+
+/// The tables, as they are written, that know a setting of this name.
+fn tables_with(name: &str) -> Vec<String> {
+    let knows = |keys: &[Key]| keys.iter().any(|key| key.name == name);
+    let written = |table: &str| match table {
+        "credentials" => "[credentials.NAME]".to_owned(),
+        "allow" | "identity.token" => format!("[[{table}]]"),
+        _ => format!("[{table}]"),
+    };
+    let tables = TABLES.iter().filter(|(table, keys)| *table != "secret" && *table != "seal.keys" && knows(keys));
+    tables.map(|(table, _)| written(table)).collect()
+}
 
 /// Whether a setting of this name never holds a secret, in whatever table.
 fn is_harmless(name: &str) -> bool {

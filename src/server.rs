@@ -1,7 +1,13 @@
 //! The listeners: gRPC with health and reflection, over TLS, plain TCP and a Unix-domain socket, and HTTP for probes and
 //! metrics.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -114,5 +120,11 @@ pub async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, Ser
 
 /// The error for a place that cannot be listened on.
 pub fn unbound(setting: &str, place: &str, error: &io::Error) -> ServerError {
-    ServerError::Listener(format!("{setting} = \"{place}\": {error}"))
+    let remedies = [
+        (ErrorKind::AddrInUse, "; end the process that listens there, or write another place"),
+        (ErrorKind::AddrNotAvailable, "; write an address of this host"),
+        (ErrorKind::PermissionDenied, "; a port below 1024, or a directory of others, needs a right for it"),
+    ];
+    let remedy = remedies.into_iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, remedy)| remedy);
+    ServerError::Listener(format!("cannot listen on {setting} = \"{place}\": {error}{remedy}"))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
-    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -73,7 +73,7 @@ pub struct Telemetry {
     pub connections: Gauge,
     /// `bearerd_connections_refused_total`: connections that were closed before they were served, by cause.
     pub connections_refused: Family<ConnectionLabels, Counter>,
-    /// `bearerd_cached_tokens`
+    /// `bearerd_cached_tokens`: tokens in memory, without the places that are kept for others.
     pub cached_tokens: Gauge,
     /// `bearerd_store_up`: 1 while the store answers.
     pub store_up: Gauge,
@@ -129,6 +129,8 @@ impl Default for Telemetry {
             configuration_current: Gauge::default(),
             registry: Registry::default(),
         };
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of this process", version);
         registry.register("requests", "Requests by rpc and result", telemetry.requests.clone());
         registry.register("token_lookups", "Tokens served, by where they came from", telemetry.lookups.clone());
         registry.register("refreshes", "Requests to token endpoints, by result", telemetry.refreshes.clone());
@@ -174,6 +176,7 @@ mod tests {
         let telemetry = Telemetry::default();
         telemetry.requests.get_or_create(&RequestLabels { rpc: "GetToken", result: "OK" }).inc();
         let text = telemetry.render();
+        assert!(text.contains(r#"bearerd_build_info{version="0"#), "{text}");
         assert!(text.contains(r#"bearerd_requests_total{rpc="GetToken",result="OK"} 1"#), "{text}");
     }
 }

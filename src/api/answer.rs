@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderName, header::AUTHORIZATION};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
-use tracing::{Span, info_span};
+use tracing::{Instrument, Span, error_span, field::Empty};
 
 use super::{
     Api,
@@ -22,8 +22,9 @@ use crate::{
     caller::Caller,
     identity::{IdentityError, Proof, Remote},
     limit::{Bodies, Counted, Slot},
-    policy::{self, Denied, Permit, StorePermit},
+    policy::{self, Action, Denied, Permit, StorePermit},
     secret::SecretString,
+    token::GrantKey,
     trace::TraceId,
 };
 
@@ -34,17 +35,17 @@ pub(super) type Answer<A> = Pin<Box<dyn Future<Output = Result<Response<A>, Stat
 pub(super) enum Work<A> {
     /// It is done, and nothing had to be waited for.
     Done(A),
-    /// It goes on.
-    Going(Pin<Box<dyn Future<Output = Result<A, Refusal>> + Send>>),
+    /// It goes on. The log says what the span does beside each line about it.
+    Going(Pin<Box<dyn Future<Output = Result<A, Refusal>> + Send>>, Span),
 }
 
 /// The same, or why there is nothing to do.
 pub(super) type Worked<A> = Result<Work<A>, Refusal>;
 
 impl<A> Work<A> {
-    /// Work that goes on.
-    pub fn going(work: impl Future<Output = Result<A, Refusal>> + Send + 'static) -> Worked<A> {
-        Ok(Self::Going(Box::pin(work)))
+    /// Work that goes on, in a span.
+    pub fn going(span: Span, work: impl Future<Output = Result<A, Refusal>> + Send + 'static) -> Worked<A> {
+        Ok(Self::Going(Box::pin(work.instrument(span.clone())), span))
     }
 }
 
@@ -62,8 +63,19 @@ pub(super) struct Use {
 
 impl Use {
     /// What the log says beside each line about it. It is made only for work that has something to say.
-    pub fn span(&self) -> Span {
-        info_span!("request", rpc = self.rpc, caller = self.caller.name(), trace = %self.trace)
+    pub fn span(&self, permit: &Permit) -> Span {
+        self.span_about(permit.action(), permit.grant())
+    }
+
+    /// The same for what is done with the store as a whole.
+    pub fn span_without_grant(&self) -> Span {
+        span(self.rpc, Some(&self.caller), self.trace)
+    }
+
+    fn span_about(&self, action: Action, grant: &GrantKey) -> Span {
+        let span = self.span_without_grant();
+        self.api.broker.note_grant(&span, action.word(), grant);
+        span
     }
 
     /// What the bodies of this caller's call will hold.
@@ -74,16 +86,21 @@ impl Use {
     /// Has the policy decide. What is done then is taken from the permit, so that it is what was decided on.
     pub fn permit(&self, asked: policy::Request) -> Result<Permit, Refusal> {
         self.entry.asks(&asked);
+        let (action, grant) = (asked.action, grant(&asked));
         match self.api.policy.permit(&self.caller, asked) {
             Ok(permit) => {
                 self.entry.allowed(&permit);
                 Ok(permit)
             }
-            Err(Denied) => {
-                self.entry.denied();
-                Err(Refusal::Denied)
-            }
+            Err(Denied) => Err(self.denied(action, &grant)),
         }
+    }
+
+    /// Notes that the policy does not allow it.
+    pub fn denied(&self, action: Action, grant: &GrantKey) -> Refusal {
+        self.entry.denied();
+        self.span_about(action, grant).in_scope(|| self.api.tell_denied());
+        Refusal::Denied
     }
 
     /// Whether the policy allows something beside what was asked for. It is not written down.
@@ -101,6 +118,7 @@ impl Use {
             }
             Err(Denied) => {
                 self.entry.denied();
+                self.span_without_grant().in_scope(|| self.api.tell_denied());
                 Err(Refusal::Denied)
             }
         }
@@ -135,13 +153,18 @@ where
     let from = remote.address.as_ref().map(|address| address.ip);
     match call.api.identity.proof(&remote.peer, authorization(&metadata)) {
         Ok(Proof::Shown(caller)) => match call.take_on(caller, place, message, work) {
-            Ok(Work::Done(answer)) => Box::pin(ready(call.ends(Ok(answer)))),
-            Ok(Work::Going(going)) => Box::pin(deadline::within(left, async move { call.ends(going.await) })),
+            Ok(Work::Done(answer)) => Box::pin(ready(call.ends(Ok(answer), None))),
+            Ok(Work::Going(going, span)) => {
+                Box::pin(deadline::within(left, async move { call.ends(going.await, Some(span)) }))
+            }
             Err(refusal) => call.refused(refusal),
         },
         Ok(Proof::Issued(token)) => Box::pin(deadline::within(left, async move {
-            let result = call.vouched_for(&token, from, place, message, work).await;
-            call.ends(result)
+            match call.vouched_for(&token, from, place, message, work).await {
+                Ok(Work::Done(answer)) => call.ends(Ok(answer), None),
+                Ok(Work::Going(going, span)) => call.ends(going.await, Some(span)),
+                Err(refusal) => call.ends(Err(refusal), None),
+            }
         })),
         Err(error) => {
             let refusal = call.unproven(error, from);
@@ -187,13 +210,10 @@ impl Rpc {
         place: Slot,
         message: Q,
         work: fn(Use, Q) -> Worked<A>,
-    ) -> Result<A, Refusal> {
+    ) -> Worked<A> {
         let vouched_for = self.api.identity.vouched_for(token).await;
         let caller = vouched_for.map_err(|error| self.unproven(error, from))?;
-        match self.take_on(caller, place, message, work)? {
-            Work::Done(answer) => Ok(answer),
-            Work::Going(going) => going.await,
-        }
+        self.take_on(caller, place, message, work)
     }
 
     /// A proof that does not hold, or one too many of this address. A proof is looked at all the same, so that a caller who shares
@@ -206,22 +226,33 @@ impl Rpc {
         }
     }
 
-    fn ends<A>(mut self, result: Result<A, Refusal>) -> Result<Response<A>, Status> {
+    fn ends<A>(mut self, result: Result<A, Refusal>, within: Option<Span>) -> Result<Response<A>, Status> {
         let word = result.as_ref().map_or_else(|refusal| status::word(refusal.reason()), |_| "OK");
         self.ended = true;
         self.entry.ends(word);
         self.api.count(self.rpc, word);
         result.map(Response::new).map_err(|refusal| {
             // The cause stays here; callers get the fixed text of the reason and the trace to ask about.
-            let caller = self.caller.as_ref().map(Caller::name);
-            info_span!("request", rpc = self.rpc, caller, trace = %self.trace).in_scope(|| self.api.tell(&refusal));
+            let within = within.unwrap_or_else(|| span(self.rpc, self.caller.as_ref(), self.trace));
+            within.in_scope(|| self.api.tell(&refusal));
             status::of(&refusal, self.trace)
         })
     }
 
     fn refused<A: Send + 'static>(self, refusal: impl Into<Refusal>) -> Answer<A> {
-        Box::pin(ready(self.ends(Err(refusal.into()))))
+        Box::pin(ready(self.ends(Err(refusal.into()), None)))
     }
+}
+
+/// The span of a request. It is there at every level of the log, so that each line has its fields; those of its grant are
+/// put in once they are known.
+fn span(rpc: &'static str, caller: Option<&Caller>, trace: TraceId) -> Span {
+    let caller = caller.map(Caller::name);
+    error_span!("request", rpc, action = Empty, credential = Empty, subject = Empty, caller, trace_id = %trace)
+}
+
+fn grant(asked: &policy::Request) -> GrantKey {
+    GrantKey { credential: asked.credential.clone(), subject: asked.subject.clone() }
 }
 
 /// W3C Trace Context.

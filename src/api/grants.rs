@@ -1,7 +1,5 @@
 //! `GrantAdmin`: one function per rpc.
 
-use tracing::Instrument;
-
 use super::{
     answer::{Use, Work, Worked},
     convert, reseal,
@@ -22,8 +20,8 @@ pub(super) fn import(by: Use, request: ImportGrantRequest) -> Worked<ImportGrant
     let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, Vec::new()))?;
     let permit = by.permit(asked)?;
     let imported = imported(&permit, secret, !no_verify)?;
-    Work::going(async move {
-        let generation = by.api.broker.import_grant(permit, imported).instrument(by.span()).await?;
+    Work::going(by.span(&permit), async move {
+        let generation = by.api.broker.import_grant(permit, imported).await?;
         by.entry.used(generation.get());
         Ok(ImportGrantResponse { generation: generation.get() })
     })
@@ -33,13 +31,13 @@ pub(super) fn describe(by: Use, request: DescribeGrantRequest) -> Worked<Describ
     let DescribeGrantRequest { credential, subject, scopes, resources } = request;
     let asked = convert::asked(Action::Administer, (&credential, &subject), (scopes, resources))?;
     let permit = by.permit(asked)?;
-    Work::going(async move { Ok(described(by.api.broker.describe_grant(permit).instrument(by.span()).await?)) })
+    Work::going(by.span(&permit), async move { Ok(described(by.api.broker.describe_grant(permit).await?)) })
 }
 
 pub(super) fn reseal(by: Use, request: ResealRecordsRequest) -> Worked<ResealRecordsResponse> {
     let permit = by.permit_store()?;
     let pass = reseal::pass(&request)?;
-    Work::going(async move { Ok(reseal::page(by.api.broker.reseal(&permit, pass).instrument(by.span()).await?)) })
+    Work::going(by.span_without_grant(), async move { Ok(reseal::page(by.api.broker.reseal(&permit, pass).await?)) })
 }
 
 fn imported(permit: &Permit, secret: Option<Secret>, verify: bool) -> Result<Imported, Refusal> {

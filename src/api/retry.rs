@@ -1,9 +1,5 @@
 //! `RetryGrant`: one grant, or all dead grants of a credential, page by page. A page token carries all that a pass knows.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
-use tracing::Instrument;
-
 use super::{
     answer::{Use, Work, Worked},
     convert,
@@ -15,6 +11,8 @@ use crate::{
     policy::{self, Action},
     proto::{RetriedGrant, RetryGrantRequest, RetryGrantResponse, RetryOutcome},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 
 /// How many grants are tried in a minute where the request does not say.
 const PER_MINUTE: u32 = 60;
@@ -36,8 +34,8 @@ pub(super) fn retry(by: Use, request: RetryGrantRequest) -> Worked<RetryGrantRes
     let asked = convert::asked(Action::Administer, (&credential, &subject), (Vec::new(), Vec::new()))?;
     let permit = by.permit(asked.clone())?;
     if !all {
-        return Work::going(async move {
-            let retried = by.api.broker.retry_grant(permit, dry_run).instrument(by.span()).await?;
+        return Work::going(by.span(&permit), async move {
+            let retried = by.api.broker.retry_grant(permit, dry_run).await?;
             if let Retried::Revived(generation) = retried {
                 by.entry.used(generation.get());
             }
@@ -49,9 +47,9 @@ pub(super) fn retry(by: Use, request: RetryGrantRequest) -> Worked<RetryGrantRes
         return Err(Error::InvalidRequest { field: "subject", problem: "must be empty with all".to_owned() }.into());
     }
     let page = RetryPage { from: position(&page_token)?, dry_run, per_minute: rate(per_minute)? };
-    Work::going(async move {
+    Work::going(by.span(&permit), async move {
         let may = |subject: &Subject| by.allows(policy::Request { subject: subject.clone(), ..asked.clone() });
-        let retried = by.api.broker.retry_dead_grants(&permit, page, may).instrument(by.span()).await?;
+        let retried = by.api.broker.retry_dead_grants(&permit, page, may).await?;
         Ok(paged(retried))
     })
 }

@@ -96,6 +96,10 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
             metadata.insert("cause".to_owned(), cause(problem).to_owned());
             metadata.insert("http_status".to_owned(), answered.answer.status.to_string());
         }
+        Refusal::Failed(Error::NoGrant) => {
+            metadata.insert("cause".to_owned(), "GRANT_NOT_FOUND".to_owned());
+            message = "no grant is stored for this subject; import one".to_owned();
+        }
         Refusal::Unproven(_)
         | Refusal::Denied
         | Refusal::Overloaded(_)
@@ -237,18 +241,18 @@ const fn code(reason: Reason) -> Code {
 
 const fn text(reason: Reason) -> &'static str {
     match reason {
-        Reason::CallerUnauthenticated => "what this request shows of who makes it does not hold",
+        Reason::CallerUnauthenticated => "invalid or expired caller credentials",
         Reason::CallerNotAllowed => "no policy row lets this caller do this",
         Reason::CredentialNotFound => "no credential of this name is configured",
         Reason::InvalidRequest => "the request cannot be carried out",
         Reason::InvalidTarget => "the call's target is malformed",
         Reason::TargetNotAllowed => "the call's target is not allowed",
-        Reason::ReauthorizationRequired => "the grant gives no tokens any more; a new one has to be imported",
+        Reason::ReauthorizationRequired => "the grant has ended; import a new one",
         Reason::ClientConfigurationRejected => "the provider or upstream does not accept what is configured here",
         Reason::InsufficientScope => "the provider does not grant these scopes",
-        Reason::TokenRejectedRepeatedly => "the upstream rejects even fresh tokens; the next one is not asked for yet",
+        Reason::TokenRejectedRepeatedly => "the upstream rejects even fresh tokens; the next one is asked for later",
         Reason::ProviderUnavailable => "the provider is unavailable",
-        Reason::ProviderRateLimited => "the provider wants fewer requests",
+        Reason::ProviderRateLimited => "the provider is rate-limiting this client",
         Reason::ProviderAnswerInvalid => "the provider's answer cannot be used",
         Reason::RefreshInProgress => "another replica is refreshing this token",
         Reason::RefreshOutcomeUnknown => "a refresh went unanswered and is being settled",
@@ -257,7 +261,7 @@ const fn text(reason: Reason) -> &'static str {
         Reason::UpstreamUnreachable => "the upstream cannot be reached, or did not process the request",
         Reason::UpstreamNoAnswer => "the upstream gave no complete answer; it may have acted on the request",
         Reason::UpstreamAnswerTooLarge => "the upstream's answer is larger than allowed",
-        Reason::Overloaded => "more requests are made than are taken on",
+        Reason::Overloaded => "too many requests; retry later",
     }
 }
 

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use tracing::Instrument;
-
 use super::{
     answer::{Use, Work, Worked},
     convert,
@@ -32,16 +30,15 @@ pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse>
     let may_report = !reports || by.allows(policy::Request { action: Action::Invalidate, ..asked.clone() });
     let permit = by.permit(asked)?;
     if !may_report {
-        by.entry.denied();
-        return Err(Refusal::Denied);
+        return Err(by.denied(Action::Invalidate, permit.grant()));
     }
     let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
     let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
     if let Some(answer) = by.api.broker.at_hand(&permit, &wanted, |served| got(&by, served)) {
         return Ok(Work::Done(answer));
     }
-    Work::going(async move {
-        let served = by.api.broker.get_token(permit, wanted).instrument(by.span()).await?;
+    Work::going(by.span(&permit), async move {
+        let served = by.api.broker.get_token(permit, wanted).await?;
         Ok(got(&by, &served))
     })
 }
@@ -52,8 +49,8 @@ pub(super) fn invalidate(by: Use, request: InvalidateTokenRequest) -> Worked<Inv
     let may_see = by.allows(policy::Request { action: Action::Get, ..asked.clone() });
     let permit = by.permit(asked)?;
     let report = report(rejected, rejection)?;
-    Work::going(async move {
-        let reported = by.api.broker.invalidate_token(permit, report).instrument(by.span()).await?;
+    Work::going(by.span(&permit), async move {
+        let reported = by.api.broker.invalidate_token(permit, report).await?;
         Ok(invalidated(&by, reported, may_see))
     })
 }
@@ -76,8 +73,8 @@ pub(super) fn call_through(by: Use, (request, holds): (CallThroughRequest, Holds
         timeout: convert::span("timeout", timeout)?,
         replay: self::replay(replay)?,
     };
-    Work::going(async move {
-        let answered = by.api.broker.call_through(permit, call).instrument(by.span()).await?;
+    Work::going(by.span(&permit), async move {
+        let answered = by.api.broker.call_through(permit, call).await?;
         Ok(called(&by, answered))
     })
 }

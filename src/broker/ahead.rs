@@ -11,6 +11,7 @@ use std::{
 use futures_util::StreamExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::time::DelayQueue;
+use tracing::{Instrument, error_span, field::Empty};
 
 use super::{Core, Error, Target, decide};
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     clock::Moment,
     failure::FailureCause,
     token::{Generation, Life, Token, Wanted},
+    trace::TraceId,
 };
 
 /// The shortest wait after a failure.
@@ -118,14 +120,18 @@ impl Core {
         let window = target.credential.profile.rotation.window();
         let savable_until = savable_until.or_else(|| window.map(|window| Instant::now() + window));
         let (core, target) = (Arc::clone(self), target.clone());
-        tokio::spawn(async move {
+        let span =
+            error_span!("refresh", action = Empty, credential = Empty, subject = Empty, trace_id = %TraceId::random());
+        self.note_grant(&span, "ahead", &target.slot.key.grant);
+        let refreshing = async move {
             let Err(error) = core.replace_ahead(&target, generation).await else { return };
             target.slot.set_degraded(true);
-            tracing::warn!(credential = %target.credential.name, %error, "refreshing ahead of time failed");
+            tracing::warn!("refresh ahead of time failed: {error}; callers get the present token until it ends");
             if let Some(wait) = error.retry_after() {
                 core.ahead.after(wait.max(RETRY), &target.slot, generation, savable_until);
             }
-        });
+        };
+        tokio::spawn(refreshing.instrument(span));
         true
     }
 

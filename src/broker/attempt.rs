@@ -19,8 +19,8 @@ use crate::{
     failure::FailureCause,
     grant::rotation::Need,
     store::{
-        AttemptId, Dispatch, Dispatched, GrantRecord, GrantState, Refuse, Rest, Settle, StoreError, TokenRefusal,
-        Verdict, Written,
+        AttemptId, Dispatch, Dispatched, GrantRecord, GrantState, Material, Refuse, Rest, Settle, StoreError,
+        TokenRefusal, Verdict, Written,
     },
     telemetry::CredentialLabels,
     token::{Generation, Token},
@@ -103,7 +103,9 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
         Plan::GiveUp(cause) => {
             release(core, target, &hold).await;
-            return Err(Error::Failed { cause, retry_after: None });
+            let has_none = |record: &GrantRecord| matches!(record.secrets.material, Material::Nothing);
+            let absent = hold.record.as_ref().is_none_or(has_none);
+            return Err(if absent { Error::NoGrant } else { Error::Failed { cause, retry_after: None } });
         }
         Plan::LeaveAlone => {
             release(core, target, &hold).await;

@@ -49,6 +49,9 @@ pub enum Error {
         /// When it is tried again at the earliest.
         retry_after: Option<Duration>,
     },
+    /// Nothing is stored from which a token of this subject could be made.
+    #[error("no grant is stored for this subject")]
+    NoGrant,
     /// The caller refuses a token that is too young to be replaced.
     #[error("a token this fresh was already rejected")]
     RejectedRepeatedly {
@@ -119,6 +122,7 @@ impl Error {
             Self::Target(TargetError::Header(_) | TargetError::BodyTooLarge(_)) => Reason::InvalidRequest,
             Self::Failed { cause, .. } | Self::ImportRefused { cause, .. } => of_cause(*cause),
             Self::ImportUnanswered { .. } => Reason::RefreshOutcomeUnknown,
+            Self::NoGrant => Reason::ReauthorizationRequired,
             Self::RejectedRepeatedly { .. } => Reason::TokenRejectedRepeatedly,
             Self::RefreshInProgress { .. } => Reason::RefreshInProgress,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
@@ -147,6 +151,7 @@ impl Error {
             Self::NoBody { problem: AnswerProblem::NoRoom, .. } => Some(SHORT_WAIT),
             Self::CredentialNotFound
             | Self::InvalidRequest { .. }
+            | Self::NoGrant
             | Self::Target(_)
             | Self::RecordUnreadable(_)
             | Self::Upstream(_)

@@ -61,6 +61,8 @@ impl Broker {
             let records = i64::try_from(records).unwrap_or(i64::MAX);
             gauge.get_or_create(&KeyOnly { key: key.to_owned() }).set(records);
         }
-        tracing::info!(?census, "all sealed records were counted");
+        let records: u64 = census.sealed.values().sum();
+        let (resealed, unreadable) = (census.resealed, census.unreadable);
+        tracing::info!(records, resealed, unreadable, "counted all sealed records");
     }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use super::{Broker, Core, Error, Target, refresh};
 use crate::{
@@ -161,7 +162,7 @@ impl Core {
     /// Tries a grant in a task of its own: whoever asked may leave, and the answer is stored all the same.
     async fn retry(self: &Arc<Self>, target: Target, stale: Generation) -> Retried {
         let core = Arc::clone(self);
-        let task = self.tasks.spawn(async move { refresh::retry(&core, &target, stale).await });
+        let task = self.tasks.spawn(async move { refresh::retry(&core, &target, stale).await }.in_current_span());
         match task.await {
             Ok(Ok(token)) => Retried::Revived(token.generation),
             Ok(Err(Error::Failed {

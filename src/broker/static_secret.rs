@@ -15,9 +15,7 @@ pub(super) fn token(target: &Target, form: &StaticForm, loaded: &Loaded, wanted:
     let record = loaded.record.as_ref();
     let secret = match record.map(|record| &record.secrets.material) {
         Some(Material::Static(secret)) => secret,
-        Some(Material::Nothing | Material::RefreshToken(_)) | None => {
-            return Err(failed(FailureCause::ReauthorizationRequired));
-        }
+        Some(Material::Nothing | Material::RefreshToken(_)) | None => return Err(Error::NoGrant),
     };
     let generation = loaded.revision();
     if generation <= wanted.refused {

@@ -96,6 +96,12 @@ impl Table {
         }
     }
 
+    /// How many of them hold a token.
+    pub fn tokens(&self) -> usize {
+        let held = |slots: &Slots| slots.table.iter().filter(|there| there.slot.generation().is_some()).count();
+        self.parts.iter().map(|part| held(&part.0.read())).sum()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.0.read().table.len()).sum()

@@ -70,6 +70,7 @@ struct Content {
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let body = args.content.body(streams)?;
     let mut client = args.connection.tokens().await?;
+    let asked = args.target.asked();
     let Target { credential, subject, scopes, resources } = args.target;
     let request = CallThroughRequest {
         credential,
@@ -83,7 +84,8 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         timeout: None,
         replay: if args.no_replay { Replay::Never } else { Replay::Default }.into(),
     };
-    let answer = client.call_through(args.connection.request(request)?).await?.into_inner();
+    let answer = client.call_through(args.connection.request(request)?).await;
+    let answer = answer.map_err(|status| asked.refused(&status))?.into_inner();
     if args.json {
         streams.json(&AnswerJson::new(&answer))?;
     } else {
@@ -229,7 +231,6 @@ mod tests {
         assert_eq!(call("GET /400 --fail --json", "").await.exit, Exit::Failure);
     }
 
-    /// N10.
     #[tokio::test]
     async fn a_401_that_replaced_no_token_comes_with_the_line_that_would() {
         let hint = "hint: the token was not replaced: the answer is a 401 without a readable Bearer challenge; \

@@ -7,12 +7,12 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::{
-    output::{Exit, Failure, Streams},
+    output::{Exit, Failure, Streams, counted},
     serve,
 };
 use crate::{
     broker::{Credential, Timing},
-    config::Config,
+    config::{self, ConfigErrors},
     grant::{
         Grant,
         answer::{Answer, RefusalError},
@@ -39,6 +39,9 @@ pub struct Args {
     /// Ask each provider for a token, where asking spends nothing; the tokens are thrown away
     #[arg(long, conflicts_with = "caller")]
     probe: bool,
+    /// Read no secret, for a place that does not have them, such as CI; everything else is checked
+    #[arg(long, conflicts_with_all = ["caller", "probe"])]
+    without_secrets: bool,
     #[command(flatten)]
     question: explain::Question,
     /// Print the findings as JSON
@@ -57,7 +60,14 @@ struct Finding {
 /// Checks the configuration: 0 if it is good, 78 if it is not, 1 if a probe failed, 77 if the policy denies what was
 /// asked about.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
-    let Some(config) = serve::load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
+    if args.without_secrets {
+        return outline(&args, streams);
+    }
+    let config = match serve::read(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(errors) => return mistakes(&errors, args.json, streams),
+    };
+    serve::tell_warnings(&config.warnings, streams);
     if let Some(answer) = args.question.answer(&config, args.json, streams) {
         return answer;
     }
@@ -66,18 +76,18 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     for credential in config.credentials.values() {
         findings.push(if args.probe { probe(credential, &config.refresh).await? } else { loaded(credential) });
     }
-    if args.json {
-        streams.json(&findings)?;
-    } else {
-        report(&config, &findings, streams)?;
+    report(&findings, config.allow.len(), args.json, streams)?;
+    if findings.iter().any(|finding| !finding.good) {
+        return Ok(Exit::Failure);
     }
-    let good = findings.iter().all(|finding| finding.good);
-    Ok(if good { Exit::Success } else { Exit::Failure })
+    let unasked = if args.probe { "" } else { "; whether providers accept the clients (--probe asks them)" };
+    streams.note(&format!("not checked: whether the store answers, and whether [seal] opens its records{unasked}"));
+    Ok(Exit::Success)
 }
 
 /// Names the rows whose callers may be denied where they refuse a generation. It is no warning of the configuration,
 /// because such rows are good where callers only use tokens.
-fn get_without_invalidate(config: &Config, streams: &mut Streams<'_>) {
+fn get_without_invalidate(config: &config::Config, streams: &mut Streams<'_>) {
     for (number, row) in (1..).zip(&config.allow) {
         let reports = |row: &Row| row.actions.contains(&Action::Invalidate);
         let may_report = config.allow.iter().any(|other| other.caller == row.caller && reports(other));
@@ -91,12 +101,47 @@ fn get_without_invalidate(config: &Config, streams: &mut Streams<'_>) {
     }
 }
 
-fn report(config: &Config, findings: &[Finding], streams: &mut Streams<'_>) -> Result<(), Failure> {
+/// Tells the mistakes in the form that was asked for.
+fn mistakes(errors: &ConfigErrors, json: bool, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    if json {
+        return Err(Failure::new(Exit::Configuration, errors.render(false)));
+    }
+    serve::tell_mistakes(errors, streams);
+    Ok(Exit::Configuration)
+}
+
+/// Checks all but the secrets.
+fn outline(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let outline = match config::load_without_secrets(args.config.as_deref()) {
+        Ok(outline) => outline,
+        Err(errors) => return mistakes(&errors, args.json, streams),
+    };
+    serve::tell_warnings(&outline.warnings, streams);
+    let findings = outline.credentials.into_iter();
+    let findings: Vec<_> = findings.map(|(credential, text)| Finding { credential, good: true, text }).collect();
+    report(&findings, outline.rows, args.json, streams)?;
+    streams.note("not checked: the secrets, the store, and the providers");
+    Ok(Exit::Success)
+}
+
+/// Prints what was found out, and that the configuration is good if all of it is.
+fn report(findings: &[Finding], rows: usize, json: bool, streams: &mut Streams<'_>) -> Result<(), Failure> {
+    if json {
+        return streams.json(&findings);
+    }
     for finding in findings {
         streams.line(&format!("{}: {}", finding.credential, finding.text))?;
     }
-    let (credentials, rows) = (config.credentials.len(), config.allow.len());
-    streams.line(&format!("the configuration is good: {credentials} credentials, {rows} policy rows"))
+    let bad = findings.iter().filter(|finding| !finding.good).count();
+    if bad > 0 {
+        let credentials = counted(findings.len() as u64, "credential");
+        return streams.line(&format!("the configuration can be read, but {bad} of {credentials} got no token"));
+    }
+    if findings.is_empty() {
+        return streams.line("the configuration has no mistakes and no credentials: add [credentials.NAME]");
+    }
+    let (credentials, rows) = (counted(findings.len() as u64, "credential"), counted(rows as u64, "policy row"));
+    streams.line(&format!("the configuration is good: {credentials}, {rows}"))
 }
 
 fn loaded(credential: &Credential) -> Finding {

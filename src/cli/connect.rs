@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use http::Uri;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -18,7 +19,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use super::output::{Exit, Failure};
+use super::output::{Answer, Exit, Failure};
 use crate::{
     proto::{grant_admin_client::GrantAdminClient, token_service_client::TokenServiceClient},
     secret::{ExposeSecret, SecretString},
@@ -34,7 +35,7 @@ pub struct Connection {
     /// Where bearerd listens: http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH
     #[arg(long, env = "BEARERD_ADDRESS", default_value = "http://127.0.0.1:7443", value_name = "ADDRESS")]
     address: Address,
-    /// The certificates to trust for https, as PEM
+    /// The certificates to trust for https, as PEM; without it, those of the system
     #[arg(long, env = "BEARERD_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The certificate to show, with its chain, as PEM
@@ -100,22 +101,36 @@ impl Connection {
         if uri.scheme_str() != Some("https") {
             return Ok(endpoint);
         }
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.trusted()?));
+        let mut tls = match &self.ca {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted(file)?)),
+            None => ClientTlsConfig::new().ca_certificates(authorities_of_system()?),
+        };
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
         }
         endpoint.tls_config(tls).map_err(|error| Failure::new(Exit::Configuration, root_cause(&error)))
     }
+}
 
-    fn trusted(&self) -> Result<Vec<u8>, Failure> {
-        let file = self.ca.as_ref().ok_or_else(|| {
-            Failure::new(Exit::Usage, "an https address needs --ca FILE or BEARERD_CA: the certificates to trust")
-        })?;
-        let pem = read("--ca", file)?;
-        // Without this look a file of something else would show as an untrusted server.
-        let good = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|first| first.is_ok());
-        if good { Ok(pem) } else { Err(unusable("--ca", file, "it holds no PEM certificate")) }
+fn trusted(file: &Path) -> Result<Vec<u8>, Failure> {
+    let pem = read("--ca", file)?;
+    // Without this look a file of something else would show as an untrusted server.
+    let good = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|first| first.is_ok());
+    if good { Ok(pem) } else { Err(unusable("--ca", file, "it holds no PEM certificate")) }
+}
+
+/// The certificates that the system trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+fn authorities_of_system() -> Result<Vec<Certificate>, Failure> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        let failure = Failure::new(Exit::Configuration, "the system has no certificates to trust for https");
+        return Err(failure.hint("install ca-certificates, or name a file: --ca FILE or BEARERD_CA"));
     }
+    let pem = |der: &CertificateDer<'_>| {
+        let base64 = STANDARD.encode(der);
+        Certificate::from_pem(format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
+    };
+    Ok(found.iter().map(pem).collect())
 }
 
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, Failure> {
@@ -175,51 +190,96 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        failure(&status, "an [[allow]] table in bearerd.toml must name this caller, credential and action")
+/// What the policy must have for most commands.
+const ROW: &str = "an [[allow]] table in bearerd.toml must name this caller, credential and action";
+
+/// What a command asks about, as its hints name it.
+pub struct Asked {
+    /// The credential.
+    pub credential: String,
+    /// On whose behalf; empty for the service itself.
+    pub subject: String,
+}
+
+impl Asked {
+    /// The failure that a status is.
+    pub fn refused(&self, status: &Status) -> Failure {
+        failure(status, ROW, Some(self))
     }
+
+    /// The command that brings in a grant.
+    fn import(&self) -> String {
+        let credential = shell_word(&self.credential);
+        match self.subject.as_str() {
+            "" => format!("bearerd grant import {credential}"),
+            subject => format!("bearerd grant import {credential} --subject {}", shell_word(subject)),
+        }
+    }
+}
+
+/// A text as one word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@:/+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The failure that a status is; `row` says which row is missing where the policy denies.
-pub fn failure(status: &Status, row: &'static str) -> Failure {
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+pub fn failure(status: &Status, row: &'static str, asked: Option<&Asked>) -> Failure {
+    let (reason, mut metadata) =
+        status.get_details_error_info().map(|info| (info.reason, info.metadata)).unwrap_or_default();
     let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-    let mut failure = Failure::new(exit(status.code()), message(status, &reason));
+    let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let answer = Answer {
+        reason: Some(reason).filter(|reason| !reason.is_empty()),
+        cause: metadata.remove("cause"),
+        // Rounded up, so that whoever waits as long as it says has waited long enough.
+        retry_after_seconds: wait.map(|wait| u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)),
+        trace_id: metadata.remove("trace_id"),
+    };
+    let mut failure = Failure::new(exit(status.code(), &answer), message(status, &answer));
     for violation in fields {
         failure = failure.hint(format!("{}: {}", violation.field, violation.description));
     }
-    match advice(&reason, row).or_else(|| advice_without_reason(status)) {
+    match advice(&answer, row, asked).or_else(|| advice_without_reason(status).map(str::to_owned)) {
         Some(text) => failure.hint(text),
         None => failure,
     }
+    .answer(answer)
 }
 
-fn message(status: &Status, reason: &str) -> String {
+fn message(status: &Status, answer: &Answer) -> String {
     let mut text = match status.message() {
         "" => status.code().description().to_owned(),
         text => text.to_owned(),
     };
-    if !reason.is_empty() {
+    if let Some(reason) = &answer.reason {
         text = format!("{text} [{reason}]");
     }
-    match status.get_details_retry_info().and_then(|info| info.retry_delay) {
-        // Rounded up, so that whoever waits as long as it says has waited long enough.
-        Some(wait) => format!("{text}; retry in {} s", wait.as_millis().div_ceil(1000)),
+    match answer.retry_after_seconds {
+        Some(seconds) => format!("{text}; retry in {seconds} s"),
         None => text,
     }
 }
 
-fn exit(code: Code) -> Exit {
+fn exit(code: Code, answer: &Answer) -> Exit {
+    match answer.reason.as_deref() {
+        Some("REAUTHORIZATION_REQUIRED") if answer.cause.as_deref() == Some(NO_GRANT) => return Exit::NotFound,
+        Some("REAUTHORIZATION_REQUIRED") => return Exit::GrantEnded,
+        Some("CLIENT_CONFIGURATION_REJECTED") => return Exit::Configuration,
+        Some(_) | None => {}
+    }
     match code {
         Code::InvalidArgument => Exit::Usage,
         Code::Unavailable => Exit::Unavailable,
         Code::PermissionDenied | Code::Unauthenticated => Exit::NotAllowed,
+        Code::NotFound => Exit::NotFound,
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
         | Code::DeadlineExceeded
-        | Code::NotFound
         | Code::AlreadyExists
         | Code::ResourceExhausted
         | Code::FailedPrecondition
@@ -231,19 +291,29 @@ fn exit(code: Code) -> Exit {
     }
 }
 
+/// The cause of `REAUTHORIZATION_REQUIRED` where nothing was ever imported.
+const NO_GRANT: &str = "GRANT_NOT_FOUND";
+
 /// What a person can do about a reason; nothing where the message already says it.
-fn advice(reason: &str, row: &'static str) -> Option<&'static str> {
-    match reason {
-        "REAUTHORIZATION_REQUIRED" => Some("hand over a new refresh token: bearerd grant import NAME"),
-        "CREDENTIAL_NOT_FOUND" => Some("the names are those of the [credentials.NAME] tables in bearerd.toml"),
-        "CALLER_UNAUTHENTICATED" => {
-            Some("is the token (--token-file, BEARERD_TOKEN) the right one? bearerd's log says what is wrong with it")
+fn advice(answer: &Answer, row: &'static str, asked: Option<&Asked>) -> Option<String> {
+    let import = || asked.map_or_else(|| "bearerd grant import".to_owned(), Asked::import);
+    let advice = match answer.reason.as_deref()? {
+        "REAUTHORIZATION_REQUIRED" if answer.cause.as_deref() == Some(NO_GRANT) => {
+            return Some(format!("import one: {}", import()));
         }
-        "CALLER_NOT_ALLOWED" => Some(row),
-        "CLIENT_CONFIGURATION_REJECTED" => Some("compare client_id, client_secret and token_url with the provider's"),
-        "RECORD_UNREADABLE" => Some("is the key that sealed it still among [seal] keys?"),
-        _ => None,
-    }
+        "REAUTHORIZATION_REQUIRED" => return Some(format!("import a new refresh token: {}", import())),
+        "CREDENTIAL_NOT_FOUND" => "the names are those of the [credentials.NAME] tables in bearerd.toml",
+        "CALLER_UNAUTHENTICATED" => {
+            "is the token (--token-file, BEARERD_TOKEN) the right one? bearerd's log says what is wrong with it"
+        }
+        "CALLER_NOT_ALLOWED" => row,
+        "CLIENT_CONFIGURATION_REJECTED" => {
+            "compare client_id, client_secret and token_url with the provider's; bearerd's log has the provider's answer"
+        }
+        "RECORD_UNREADABLE" => "is the key that sealed it still among [seal] keys?",
+        _ => return None,
+    };
+    Some(advice.to_owned())
 }
 
 /// What a person can do when the answer did not come from bearerd's own code.
@@ -306,14 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn https_needs_certificates_to_trust() {
+    fn a_file_of_certificates_to_trust_must_hold_some() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let cases = [
-            (None, Exit::Usage),
+        for (ca, exit) in [
             (Some(PathBuf::from("/no/such/file")), Exit::Configuration),
             (Some(file.path().into()), Exit::Configuration),
-        ];
-        for (ca, exit) in cases {
+        ] {
             let address: Address = "https://localhost:1".parse().unwrap();
             let connection =
                 Connection { address, ca: ca.clone(), cert: None, key: None, token_file: None, timeout: MAX_TIMEOUT };
@@ -331,7 +399,7 @@ mod tests {
                 Exit::Unavailable,
                 "error: wait [REFRESH_IN_PROGRESS]; retry in 3 s",
             ),
-            (Status::not_found(""), Exit::Failure, "error: Some requested entity was not found"),
+            (Status::not_found(""), Exit::NotFound, "error: Some requested entity was not found"),
             (
                 Status::with_error_details(
                     Code::InvalidArgument,
@@ -349,8 +417,52 @@ mod tests {
             ),
         ];
         for (status, exit, text) in cases {
-            let failure = Failure::from(status);
+            let failure = asked("crm", "").refused(&status);
             assert_eq!((failure.exit(), failure.to_string().as_str()), (exit, text));
         }
+    }
+
+    fn asked(credential: &str, subject: &str) -> Asked {
+        Asked { credential: credential.to_owned(), subject: subject.to_owned() }
+    }
+
+    fn refusal(reason: &str, metadata: &[(&str, &str)]) -> Status {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let metadata: HashMap<_, _> = metadata.iter().map(owned).collect();
+        let details = ErrorDetails::with_error_info(reason, "bearerd", metadata);
+        Status::with_error_details(Code::FailedPrecondition, "refused", details)
+    }
+
+    /// N8: a hint is a command that can be run as it stands.
+    #[test]
+    fn hints_name_the_credential_and_the_subject() {
+        let ended = refusal("REAUTHORIZATION_REQUIRED", &[]);
+        let absent = refusal("REAUTHORIZATION_REQUIRED", &[("cause", "GRANT_NOT_FOUND")]);
+        for (status, subject, exit, hint) in [
+            (&ended, "", Exit::GrantEnded, "import a new refresh token: bearerd grant import crm"),
+            (&ended, "ada@x.example", Exit::GrantEnded, "bearerd grant import crm --subject ada@x.example"),
+            (
+                &absent,
+                "o'neil b",
+                Exit::NotFound,
+                "hint: import one: bearerd grant import crm --subject 'o'\\''neil b'",
+            ),
+        ] {
+            let failure = asked("crm", subject).refused(status);
+            assert_eq!(failure.exit(), exit);
+            assert!(failure.to_string().ends_with(hint), "{failure}");
+        }
+        let refused = asked("crm", "").refused(&refusal("CLIENT_CONFIGURATION_REJECTED", &[]));
+        assert_eq!(refused.exit(), Exit::Configuration);
+    }
+
+    /// N5: what leads from an error to the log.
+    #[test]
+    fn the_trace_id_is_shown_as_a_line_and_in_json() {
+        let failure = asked("crm", "").refused(&refusal("INSUFFICIENT_SCOPE", &[("trace_id", "0af7")]));
+        let lines = "error: refused [INSUFFICIENT_SCOPE]\ntrace_id: 0af7 (in bearerd's log and audit log)";
+        assert_eq!(failure.to_string(), lines);
+        let json = r#"{"error":{"message":"refused [INSUFFICIENT_SCOPE]","exit_code":1,"reason":"INSUFFICIENT_SCOPE","trace_id":"0af7"}}"#;
+        assert_eq!(failure.json(), json);
     }
 }

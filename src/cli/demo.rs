@@ -13,6 +13,7 @@ use self::{
     tour::Tour,
 };
 use super::{
+    log,
     output::{Exit, Failure, Streams},
     serve,
 };
@@ -47,7 +48,7 @@ pub struct Args {
 /// Sets the stage, walks through the tour, stays if that is wanted, and leaves nothing behind.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     if args.verbose {
-        serve::log_to_stderr(&Log { filter: "info".to_owned(), format: LogFormat::Text })?;
+        log::to_stderr(&Log { filter: "info".to_owned(), format: LogFormat::Text })?;
     }
     let mut stopped = pin!(serve::stop_signal()?);
     let stage = Stage::set().await?;

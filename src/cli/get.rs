@@ -39,6 +39,7 @@ pub struct Args {
 /// Gets a token and prints it.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let mut client = args.connection.tokens().await?;
+    let asked = args.target.asked();
     let Target { credential, subject, scopes, resources } = args.target;
     let request = GetTokenRequest {
         credential: credential.clone(),
@@ -48,7 +49,8 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         min_remaining: args.min_remaining,
         refused_generation: args.refused_generation,
     };
-    let answer = client.get_token(args.connection.request(request)?).await?.into_inner();
+    let answer = client.get_token(args.connection.request(request)?).await;
+    let answer = answer.map_err(|status| asked.refused(&status))?.into_inner();
     let token = answer.token.ok_or_else(|| Failure::new(Exit::Failure, "bearerd answered without a token"))?;
     if token.degraded {
         streams.note("warning: the token is still valid, but refreshing it fails at the moment");
@@ -137,15 +139,15 @@ mod tests {
     #[tokio::test]
     async fn refusals_say_who_can_do_what_and_have_their_exit_codes() {
         let dead = "error: refused [REAUTHORIZATION_REQUIRED]\n\
-                    hint: hand over a new refresh token: bearerd grant import NAME\n";
+                    hint: import a new refresh token: bearerd grant import dead\n";
         let gone = "error: refused [CREDENTIAL_NOT_FOUND]\n\
                     hint: the names are those of the [credentials.NAME] tables in bearerd.toml\n";
         let hidden = "error: refused [CALLER_NOT_ALLOWED]\n\
                       hint: an [[allow]] table in bearerd.toml must name this caller, credential and action\n";
         let down = "error: refused [PROVIDER_UNAVAILABLE]; retry in 3 s\n";
         for (name, exit, err) in [
-            ("dead", Exit::Failure, dead),
-            ("gone", Exit::Failure, gone),
+            ("dead", Exit::GrantEnded, dead),
+            ("gone", Exit::NotFound, gone),
             ("hidden", Exit::NotAllowed, hidden),
             ("down", Exit::Unavailable, down),
             ("empty", Exit::Failure, "error: bearerd answered without a token\n"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Target,
-    connect::Connection,
+    connect::{self, Connection},
     output::{Exit, Failure, Streams, rfc3339, secret_from, unreadable},
     retry,
 };
@@ -95,6 +95,7 @@ pub async fn run(command: Command, streams: &mut Streams<'_>) -> Result<Exit, Fa
 
 async fn import(args: ImportArgs, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let secret = args.secret(streams)?;
+    let asked = connect::Asked { credential: args.credential.clone(), subject: args.subject.clone() };
     let mut client = args.connection.grants().await?;
     let request = ImportGrantRequest {
         credential: args.credential.clone(),
@@ -103,7 +104,8 @@ async fn import(args: ImportArgs, streams: &mut Streams<'_>) -> Result<Exit, Fai
         scopes: args.scopes,
         no_verify: args.no_verify,
     };
-    let generation = client.import_grant(args.connection.request(request)?).await?.into_inner().generation;
+    let answer = client.import_grant(args.connection.request(request)?).await;
+    let generation = answer.map_err(|status| asked.refused(&status))?.into_inner().generation;
     if args.json {
         streams.json(&ImportJson { credential: &args.credential, generation })?;
     } else {
@@ -134,9 +136,11 @@ struct ImportJson<'a> {
 
 async fn show(args: ShowArgs, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let mut client = args.connection.grants().await?;
+    let asked = args.target.asked();
     let Target { credential, subject, scopes, resources } = args.target;
     let request = DescribeGrantRequest { credential: credential.clone(), subject, scopes, resources };
-    let answer = client.describe_grant(args.connection.request(request)?).await?.into_inner();
+    let answer = client.describe_grant(args.connection.request(request)?).await;
+    let answer = answer.map_err(|status| asked.refused(&status))?.into_inner();
     let grant = GrantJson::new(&credential, &answer);
     if args.json {
         streams.json(&grant)?;

@@ -80,6 +80,7 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     let rejected = args.rejected.read(streams)?;
     let rejection = args.evidence.read()?;
     let mut client = args.connection.tokens().await?;
+    let asked = args.target.asked();
     let Target { credential, subject, scopes, resources } = args.target;
     let request = InvalidateTokenRequest {
         credential: credential.clone(),
@@ -89,7 +90,8 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
         rejected: Some(rejected),
         rejection,
     };
-    let answer = client.invalidate_token(args.connection.request(request)?).await?.into_inner();
+    let answer = client.invalidate_token(args.connection.request(request)?).await;
+    let answer = answer.map_err(|status| asked.refused(&status))?.into_inner();
     if args.json {
         streams.json(&AnswerJson::new(&credential, &answer, args.show_token))?;
     } else {

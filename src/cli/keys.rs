@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     connect::{self, Connection},
-    output::{Exit, Failure, Streams},
+    output::{Exit, Failure, Streams, counted},
 };
 use crate::proto::{ResealRecordsRequest, ResealRecordsResponse};
 
@@ -58,10 +58,10 @@ pub async fn run(command: Command, streams: &mut Streams<'_>) -> Result<Exit, Fa
 async fn reseal(args: &Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     let done = pass(args, false).await?;
     print(&done, args, streams)?;
-    streams.text(&format!("{} records were sealed anew\n", done.resealed));
+    streams.text(&format!("re-encrypted {}\n", counted(done.resealed, "record")));
     match done.unreadable {
         0 => Ok(Exit::Success),
-        left => Err(Failure::new(Exit::Failure, format!("{left} records cannot be opened and stay as they are"))
+        left => Err(Failure::new(Exit::Failure, format!("cannot open {}; left unchanged", counted(left, "record")))
             .hint("put the key that sealed them back into [seal]; the log of who asks for them names it")),
     }
 }
@@ -73,7 +73,7 @@ async fn pass(args: &Args, only_count: bool) -> Result<ResealRecordsResponse, Fa
     loop {
         let request = ResealRecordsRequest { page_token, only_count };
         let answer = client.reseal_records(args.connection.request(request)?).await;
-        let page = answer.map_err(|status| connect::failure(&status, ROW))?.into_inner();
+        let page = answer.map_err(|status| connect::failure(&status, ROW, None))?.into_inner();
         if page.next_page_token.is_empty() {
             return Ok(page);
         }
@@ -103,7 +103,7 @@ fn print(page: &ResealRecordsResponse, args: &Args, streams: &mut Streams<'_>) -
     }
     for KeyJson { key, records, seals } in &counts.keys {
         let role = if *seals { ", and seals what is written now" } else { "" };
-        streams.line(&format!("{key}: {records} records{role}"))?;
+        streams.line(&format!("{key}: {}{role}", counted(*records, "record")))?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_is_counted_over_all_pages() {
-        let lines = "new: 9 records, and seals what is written now\nold: 3 records\nunknown: 1 records\n";
+        let lines = "new: 9 records, and seals what is written now\nold: 3 records\nunknown: 1 record\n";
         assert_eq!(bearerd(&["keys", "list"], "").await, ran(Exit::Success, lines, ""));
         let json = r#"{"keys":[{"key":"new","records":9,"seals":true},{"key":"old","records":3,"seals":false},{"key":"unknown","records":1,"seals":false}],"resealed":0,"unreadable":0}"#;
         assert_eq!(bearerd(&["keys", "list", "--json"], "").await, ran(Exit::Success, &format!("{json}\n"), ""));
@@ -126,7 +126,7 @@ mod tests {
         let run = bearerd(&["keys", "reseal"], "").await;
         assert_eq!(run.exit, Exit::Failure);
         assert!(run.out.starts_with("new: 12 records, and seals what is written now\nold: 0 records\n"), "{run:?}");
-        assert!(run.err.contains("3 records were sealed anew\nerror: 1 records cannot be opened"), "{run:?}");
+        assert!(run.err.contains("re-encrypted 3 records\nerror: cannot open 1 record; left unchanged"), "{run:?}");
     }
 
     #[tokio::test]

@@ -25,11 +25,17 @@ pub enum Exit {
     Failure = 1,
     /// The command line, or a value in it, is wrong.
     Usage = 64,
+    /// bearerd has no such credential, or no grant for this subject.
+    NotFound = 66,
+    /// The grant has ended; only a new one gives tokens again.
+    GrantEnded = 67,
     /// bearerd cannot be reached, or says that the call may be repeated later.
     Unavailable = 69,
+    /// The operating system does not allow it: a port or socket is in use.
+    System = 71,
     /// bearerd does not allow this caller to do this.
     NotAllowed = 77,
-    /// The configuration, or a file that it needs, is wrong.
+    /// The configuration, or a file that it needs, is wrong; so it is if the provider refuses the client.
     Configuration = 78,
 }
 
@@ -45,12 +51,31 @@ pub struct Failure {
     exit: Exit,
     message: String,
     hints: Vec<String>,
+    // Boxed, because results are passed on that hardly ever fail.
+    answer: Box<Answer>,
+}
+
+/// What a server said besides its message.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Answer {
+    /// The reason, one of the error contract's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The reason's cause, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// How long to wait before another try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+    /// What to look for in bearerd's log and audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 impl Failure {
     /// A failure with one sentence about what went wrong, without a full stop.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hints: Vec::new() }
+        Self { exit, message: message.into(), hints: Vec::new(), answer: Box::default() }
     }
 
     /// Adds what the person can do about it.
@@ -60,16 +85,57 @@ impl Failure {
         self
     }
 
+    /// Adds what a server said besides.
+    #[must_use]
+    pub fn answer(mut self, answer: Answer) -> Self {
+        *self.answer = answer;
+        self
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit
     }
+
+    /// What went wrong, and what the person can do about it, in one text.
+    pub fn message(&self) -> String {
+        [&self.message].into_iter().chain(&self.hints).map(String::as_str).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The failure as one line of JSON.
+    pub fn json(&self) -> String {
+        let error = FailureJson {
+            message: &self.message,
+            exit_code: self.exit as u8,
+            answer: &self.answer,
+            hints: &self.hints,
+        };
+        // Texts and numbers always have a form in JSON.
+        serde_json::to_string(&ErrorJson { error }).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    error: FailureJson<'a>,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    message: &'a str,
+    exit_code: u8,
+    #[serde(flatten)]
+    answer: &'a Answer,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    hints: &'a [String],
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", one_line(&self.message))?;
-        self.hints.iter().try_for_each(|hint| write!(f, "\nhint: {}", one_line(hint)))
+        self.hints.iter().try_for_each(|hint| write!(f, "\nhint: {}", one_line(hint)))?;
+        let trace = self.answer.trace_id.iter();
+        trace.into_iter().try_for_each(|id| write!(f, "\ntrace_id: {} (in bearerd's log and audit log)", one_line(id)))
     }
 }
 
@@ -163,6 +229,14 @@ impl<'a> HeaderJson<'a> {
     /// The header fields of an answer, in their order.
     pub fn list(headers: &'a [proto::Header]) -> Vec<Self> {
         headers.iter().map(|header| Self { name: &header.name, value: &header.value }).collect()
+    }
+}
+
+/// How many there are of something, with its name in the right number.
+pub fn counted(number: u64, name: &str) -> String {
+    match number {
+        1 => format!("1 {name}"),
+        number => format!("{number} {name}s"),
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::{
-    connect::Connection,
+    connect::{self, Connection},
     output::{Exit, Failure, Streams},
 };
 use crate::proto::{RetriedGrant, RetryGrantRequest, RetryOutcome};
@@ -42,6 +42,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    let asked = connect::Asked { credential: args.credential.clone(), subject: args.subject.clone() };
     let mut client = args.connection.grants().await?;
     let (mut page_token, mut dead, mut found) = (String::new(), 0_u64, 0_u64);
     loop {
@@ -53,7 +54,8 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
             dry_run: args.dry_run,
             per_minute: args.rate,
         };
-        let page = client.retry_grant(args.connection.request(request)?).await?.into_inner();
+        let page = client.retry_grant(args.connection.request(request)?).await;
+        let page = page.map_err(|status| asked.refused(&status))?.into_inner();
         for grant in &page.grants {
             found += 1;
             dead += u64::from(matches!(grant.outcome(), RetryOutcome::StillDead | RetryOutcome::Failed));

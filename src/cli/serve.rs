@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args as ClapArgs;
@@ -11,13 +11,15 @@ use clap::Args as ClapArgs;
 use rustix::process::DumpableBehavior;
 use rustix::process::{self, Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::warn;
-use tracing_subscriber::EnvFilter;
+use tracing::{error, warn};
 
-use super::output::{Exit, Failure, Streams};
+use super::{
+    log,
+    output::{Exit, Failure, Streams},
+};
 use crate::{
     app::{App, AppError},
-    config::{self, Config, Log, LogFormat},
+    config::{self, Config, ConfigErrors, Log, LogFormat, Warning},
     server::ServerError,
     store::StoreError,
 };
@@ -37,14 +39,32 @@ pub struct Args {
 pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
     // Before the first secret is read.
     let undumpable = forbid_core_dumps();
-    let Some(config) = load(args.config.as_deref(), streams) else { return Ok(Exit::Configuration) };
-    log_to_stderr(&config.log)?;
+    let config = match read(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors, streams),
+    };
+    let format = config.log.format;
+    log::to_stderr(&config.log)?;
+    config
+        .warnings
+        .iter()
+        .for_each(|warning| warn!(place = warning.place(), remedy = warning.remedy(), "{}", warning.title()));
+    if let Err(error) = undumpable {
+        warn!(%error, "core dumps could not be switched off; one would hold secrets");
+    }
+    match (serve(args, config).await, format) {
+        (Err(failure), LogFormat::Json) => {
+            error!(exit_code = failure.exit() as u64, "{}", failure.message());
+            Ok(failure.exit())
+        }
+        (ended, LogFormat::Text | LogFormat::Json) => ended,
+    }
+}
+
+async fn serve(args: Args, config: Config) -> Result<Exit, Failure> {
     #[cfg(feature = "failpoints")]
     if let Some(directory) = std::env::var_os("BEARERD_FAILPOINTS") {
         crate::failpoint::watch(directory.into());
-    }
-    if let Err(error) = undumpable {
-        warn!(%error, "core dumps could not be switched off; one would hold secrets");
     }
     let stopped = stop_signal()?;
     let hangup = listen_for(SignalKind::hangup())?;
@@ -52,6 +72,19 @@ pub async fn run(args: Args, streams: &mut Streams<'_>) -> Result<Exit, Failure>
     app.follow(move || config::load(args.config.as_deref(), &environment), hangup);
     app.run_until(stopped).await.map_err(|error| failure(&error))?;
     Ok(Exit::Success)
+}
+
+/// Tells why a configuration cannot be started with: in the form of its log, as far as that can be read.
+fn refuse(errors: &ConfigErrors, streams: &mut Streams<'_>) -> Result<Exit, Failure> {
+    if errors.log_format() == LogFormat::Json {
+        log::to_stderr(&Log { filter: "info".to_owned(), format: LogFormat::Json })?;
+        for mistake in errors.mistakes() {
+            error!(place = mistake.place(), remedy = mistake.remedy(), "{}", mistake.title());
+        }
+    } else {
+        tell_mistakes(errors, streams);
+    }
+    Ok(Exit::Configuration)
 }
 
 /// No core dump of this process is written, and no other process of the same user may look into its memory. Neither is
@@ -63,37 +96,20 @@ fn forbid_core_dumps() -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the configuration; every mistake and warning in it goes to stderr.
-pub fn load(path: Option<&std::path::Path>, streams: &mut Streams<'_>) -> Option<Config> {
-    let colour = io::stderr().is_terminal();
-    match config::load(path, &environment) {
-        Ok(config) => {
-            for warning in &config.warnings {
-                streams.text(&format!("{}\n", warning.render(colour)));
-            }
-            Some(config)
-        }
-        Err(errors) => {
-            streams.text(&format!("{}\n", errors.render(colour)));
-            None
-        }
-    }
+/// Reads the configuration.
+pub fn read(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+    config::load(path, &environment)
 }
 
-/// The HTTP/2 library writes a warning for each answer to a ping that was not sent, so anybody who can connect could fill
-/// the log. What stands in the configuration about exactly this module counts more.
-const UNASKED: &str = "h2::proto::ping_pong=error";
+/// Writes mistakes to stderr, each with its place in the file.
+pub fn tell_mistakes(errors: &ConfigErrors, streams: &mut Streams<'_>) {
+    streams.text(&format!("{}\n", errors.render(io::stderr().is_terminal())));
+}
 
-/// Writes the log to stderr from here on.
-pub fn log_to_stderr(log: &Log) -> Result<(), Failure> {
-    let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Configuration, format!("log.filter: {error}"));
-    let filter = EnvFilter::try_new(format!("{UNASKED},{}", log.filter)).map_err(|error| refused(&error))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match log.format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| refused(&error))
+/// Writes warnings to stderr, likewise.
+pub fn tell_warnings(warnings: &[Warning], streams: &mut Streams<'_>) {
+    let colour = io::stderr().is_terminal();
+    warnings.iter().for_each(|warning| streams.text(&format!("{}\n", warning.render(colour))));
 }
 
 /// Ends at the first SIGTERM, as Kubernetes sends it, or SIGINT, as a terminal does.
@@ -122,9 +138,8 @@ fn failure(error: &AppError) -> Failure {
         AppError::Store(StoreError::Open(_) | StoreError::Unreadable(_))
         | AppError::Server(ServerError::Tls(_))
         | AppError::Audit(_) => Exit::Configuration,
-        AppError::Server(ServerError::Listener(_)) | AppError::Client(_) | AppError::Tls(_) | AppError::Ended => {
-            Exit::Failure
-        }
+        AppError::Server(ServerError::Listener(_)) => Exit::System,
+        AppError::Client(_) | AppError::Tls(_) | AppError::Ended => Exit::Failure,
     };
     Failure::new(exit, error.to_string())
 }

@@ -8,6 +8,7 @@ use super::{
     file::ReadFile,
     mask,
     report::{ConfigErrors, Excerpts, Problem, Scope, Span, Warning},
+    syntax,
 };
 
 /// The environment: a variable's name to its value.
@@ -19,10 +20,20 @@ pub(super) struct Check<'a> {
     pub environment: Environment<'a>,
     /// Where relative paths of secrets begin.
     pub directory: &'a Path,
+    secrets: Secrets,
     errors: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     shown: RefCell<Vec<Span>>,
     files: RefCell<Vec<ReadFile>>,
+}
+
+/// What becomes of the secrets that a file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// They are read, and belong to the configuration.
+    Read,
+    /// They are left unread.
+    Leave,
 }
 
 /// What a pass found.
@@ -37,15 +48,21 @@ pub(super) struct Outcome {
 
 impl<'a> Check<'a> {
     /// Begins a pass.
-    pub fn new(environment: Environment<'a>, directory: &'a Path) -> Self {
+    pub fn new(environment: Environment<'a>, directory: &'a Path, secrets: Secrets) -> Self {
         Self {
             environment,
             directory,
+            secrets,
             errors: RefCell::default(),
             warnings: RefCell::default(),
             shown: RefCell::default(),
             files: RefCell::default(),
         }
+    }
+
+    /// Whether secrets are left unread.
+    pub fn leaves_secrets(&self) -> bool {
+        self.secrets == Secrets::Leave
     }
 
     /// Notes a mistake.
@@ -74,16 +91,16 @@ impl<'a> Check<'a> {
         name: &str,
         text: &str,
         document: &DeTable<'_>,
-        syntax: &[toml::de::Error],
+        mistakes: &[toml::de::Error],
         harmless: impl Fn(&str) -> bool,
     ) -> Outcome {
         let values = mask::values(text, document, &self.shown.into_inner());
         let lines = mask::lines(text, harmless);
         // What could not be read is not in the document, so that alone does not tell what to hide.
-        let values = if syntax.is_empty() { values } else { mask::both(&values, &lines) };
+        let values = if mistakes.is_empty() { values } else { mask::both(&values, &lines) };
         let excerpts = Arc::new(Excerpts { name: name.to_owned(), values, lines });
-        let mut errors = without_consequences(self.errors.into_inner(), text, syntax);
-        errors.extend(syntax.iter().map(syntax_problem));
+        let mut errors = without_consequences(self.errors.into_inner(), text, mistakes);
+        errors.extend(syntax::problems(text, document, mistakes));
         errors.sort_by_key(|problem| problem.span.as_ref().map_or(0, |span| span.start));
         let warnings = self.warnings.into_inner().into_iter();
         let mut files = self.files.into_inner();
@@ -94,16 +111,6 @@ impl<'a> Check<'a> {
             errors: (!errors.is_empty()).then(|| ConfigErrors::new(errors, excerpts)),
             files,
         }
-    }
-}
-
-fn syntax_problem(error: &toml::de::Error) -> Problem {
-    Problem {
-        scope: Scope::Syntax,
-        span: error.span().or(Some(0..0)),
-        title: "this is not TOML".to_owned(),
-        right: error.message().to_owned(),
-        context: Vec::new(),
     }
 }
 

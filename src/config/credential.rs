@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::{
     check::Check,
     key::{Key, With},
-    reader::{Reader, Value},
+    reader::{Reader, Value, dotted_name, is_opened_by_header},
     report::{Problem, Scope},
     value::{Wrong, boolean, bytes, duration, some_time, string},
 };
@@ -117,6 +117,10 @@ pub(super) fn read_all<'a>(check: &'a Check<'a>, root: &Reader<'a>) -> Credentia
         value.get_ref().as_table().ok_or_else(|| Wrong::kind(value, "a table", "write [credentials.NAME]"))
     });
     for (key, value) in tables.into_iter().flatten() {
+        if dotted(check, key, value) {
+            credentials.incomplete = true;
+            continue;
+        }
         credentials.named.insert(key.get_ref().clone().into_owned());
         match name(check, key).and_then(|name| read(check, name, value)) {
             Some(credential) => drop(credentials.good.insert(credential.name.clone(), credential)),
@@ -124,6 +128,21 @@ pub(super) fn read_all<'a>(check: &'a Check<'a>, root: &Reader<'a>) -> Credentia
         }
     }
     credentials
+}
+
+/// Whether a credential has nothing but tables that no credential has. Each is reported as the name with dots that was
+/// most likely meant, and nothing is missing in the credential itself.
+fn dotted(check: &Check<'_>, key: &Spanned<Cow<'_, str>>, value: &Value<'_>) -> bool {
+    let Some(table) = value.get_ref().as_table() else { return false };
+    let is_known = |name: &str| KEYS.iter().any(|known| known.name == name);
+    let is_inner = |(name, value): (&Spanned<Cow<'_, str>>, &Value<'_>)| {
+        is_opened_by_header(name, value) && !is_known(name.get_ref())
+    };
+    if table.is_empty() || !table.iter().all(is_inner) {
+        return false;
+    }
+    table.iter().for_each(|(name, _)| check.error(dotted_name(key.get_ref(), name)));
+    true
 }
 
 fn name(check: &Check<'_>, key: &Spanned<Cow<'_, str>>) -> Option<CredentialName> {

@@ -1,5 +1,6 @@
 //! `[log]`: what is logged and how.
 
+use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::{key::Key, reader::Reader, value::parsed};
@@ -22,6 +23,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// The form that a document asks for, also where it has mistakes.
+pub(super) fn format(document: &DeTable<'_>) -> LogFormat {
+    let table = document.get("log").and_then(|value| value.get_ref().as_table());
+    match table.and_then(|table| table.get("format")).and_then(|value| value.get_ref().as_str()) {
+        Some("json") => LogFormat::Json,
+        Some(_) | None => LogFormat::Text,
+    }
 }
 
 /// Reads the table.

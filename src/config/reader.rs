@@ -14,6 +14,30 @@ use super::{
     value::{Wrong, quoted},
 };
 
+/// A list of so many names is read at a glance.
+const FEW_NAMES: usize = 5;
+
+/// More names than this are a list that is not read.
+const MOST_NAMES: usize = 15;
+
+/// What other programs call a setting.
+const OTHER_WORDS: [(&str, &str); 14] = [
+    ("address", "listen"),
+    ("bind", "listen"),
+    ("host", "listen"),
+    ("port", "listen"),
+    ("level", "filter"),
+    ("type", "kind"),
+    ("backend", "kind"),
+    ("type", "grant"),
+    ("grant_type", "grant"),
+    ("token_endpoint", "token_url"),
+    ("token_uri", "token_url"),
+    ("auth_method", "client_auth"),
+    ("private_key", "client_key"),
+    ("api_url", "base_url"),
+];
+
 /// A value and where it stands.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -64,7 +88,7 @@ impl<'a> Reader<'a> {
             match keys.iter().find(|known| known.name == key.get_ref()) {
                 Some(known) if !known.hidden && is_flat(value) => check.show(value.span()),
                 Some(_) => {}
-                None => reader.unknown(key),
+                None => reader.unknown(key, value),
             }
         }
         reader
@@ -184,20 +208,47 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>) {
-        let names = || self.keys.iter().map(|known| known.name);
-        let right = match super::value::nearest(key.get_ref(), names()) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => format!("known here: {}", names().collect::<Vec<_>>().join(", ")),
-        };
+    fn unknown(&self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Value<'_>) {
+        if is_opened_by_header(key, value)
+            && let Some(credential) = self.name.strip_prefix("credentials.")
+        {
+            return self.check.error(dotted_name(credential, key));
+        }
         let place = if self.name.is_empty() { "here".to_owned() } else { format!("in `{}`", self.name) };
         self.check.error(Problem {
             scope: Scope::Value,
             span: Some(key.span()),
             title: format!("there is no such setting {place}"),
-            right,
+            right: self.instead_of(key.get_ref()),
             context: Vec::new(),
         });
+    }
+
+    /// What was most likely meant by a name that is not known here.
+    fn instead_of(&self, unknown: &str) -> String {
+        let names = || self.keys.iter().map(|known| known.name);
+        // Where few settings are known, a list of them says more.
+        let is_short = !self.name.is_empty() && self.keys.len() <= FEW_NAMES;
+        let elsewhere =
+            || Some(super::tables_with(unknown)).filter(|tables| !is_short && (1..=3).contains(&tables.len()));
+        let other_word = || OTHER_WORDS.iter().find(|(word, name)| *word == unknown && names().any(|n| n == *name));
+        if let Some(name) = super::value::nearest(unknown, names()) {
+            return format!("did you mean `{name}`?");
+        }
+        if let Some((_, name)) = other_word() {
+            return format!("did you mean `{name}`?");
+        }
+        if let Some(tables) = elsewhere() {
+            return format!("`{unknown}` belongs in {}", tables.join(" or "));
+        }
+        let known: Vec<&str> = names().collect();
+        match known.get(MOST_NAMES..) {
+            Some(more) if !more.is_empty() => {
+                let first = known.get(..MOST_NAMES).unwrap_or_default().join(", ");
+                format!("known here: {first} and {} more, which bearerd.sample.toml explains", more.len())
+            }
+            _ => format!("known here: {}", known.join(", ")),
+        }
     }
 
     /// Reports that a setting is absent.
@@ -237,6 +288,23 @@ impl<'a> Reader<'a> {
     /// The setting's whole name.
     pub fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+}
+
+/// Whether a table has a header of its own, and does not stand in braces behind its name.
+pub(super) fn is_opened_by_header(key: &Spanned<std::borrow::Cow<'_, str>>, value: &Value<'_>) -> bool {
+    value.get_ref().is_table() && value.span().contains(&key.span().start)
+}
+
+/// `[credentials.crm.prod]`: TOML reads it as a table `prod` in the credential `crm`, and the name `crm.prod` is meant.
+pub(super) fn dotted_name(credential: &str, inner: &Spanned<std::borrow::Cow<'_, str>>) -> Problem {
+    let name = inner.get_ref();
+    Problem {
+        scope: Scope::Value,
+        span: Some(inner.span()),
+        title: format!("`{name}` is a table in the credential `{credential}`, which has no such table"),
+        right: format!("dots in a name need quotes: [credentials.\"{credential}.{name}\"]"),
+        context: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::file::ReadFile;
+use super::{file::ReadFile, log::LogFormat};
 
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
@@ -52,18 +52,19 @@ pub struct ConfigErrors {
     problems: Vec<Problem>,
     excerpts: Arc<Excerpts>,
     files: Vec<ReadFile>,
+    log_format: LogFormat,
 }
 
 impl ConfigErrors {
     pub(super) fn new(problems: Vec<Problem>, excerpts: Arc<Excerpts>) -> Self {
-        Self { problems, excerpts, files: Vec::new() }
+        Self { problems, excerpts, files: Vec::new(), log_format: LogFormat::Text }
     }
 
     /// One mistake that is about no place in a file.
     pub(super) fn without_file(title: String, right: String) -> Self {
         let problem = Problem { scope: Scope::File, span: None, title, right, context: Vec::new() };
         let excerpts = Excerpts { name: String::new(), values: String::new(), lines: String::new() };
-        Self { problems: vec![problem], excerpts: Arc::new(excerpts), files: Vec::new() }
+        Self::new(vec![problem], Arc::new(excerpts))
     }
 
     /// The same mistakes, found while these files were read.
@@ -75,6 +76,23 @@ impl ConfigErrors {
     /// Every file that was read, or looked for. As long as none of them changes, neither do the mistakes.
     pub fn files(&self) -> &[ReadFile] {
         &self.files
+    }
+
+    /// The same mistakes, of a configuration that asks for this form of the log.
+    pub(super) fn logged_as(mut self, format: LogFormat) -> Self {
+        self.log_format = format;
+        self
+    }
+
+    /// The form of the log that is asked for, as far as that could be read.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
+    /// Each mistake, in the order of the file.
+    pub fn mistakes(&self) -> impl Iterator<Item = Note> {
+        let note = |problem: &Problem| Note { problem: problem.clone(), excerpts: Arc::clone(&self.excerpts) };
+        self.problems.iter().map(note)
     }
 
     /// How many mistakes there are; at least one.
@@ -100,23 +118,40 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 /// Something in a configuration that is allowed and probably not meant.
+pub type Warning = Note;
+
+/// One mistake or warning.
 #[derive(Clone, Debug)]
-pub struct Warning {
+pub struct Note {
     problem: Problem,
     excerpts: Arc<Excerpts>,
 }
 
-impl Warning {
+impl Note {
     pub(super) fn new(problem: Problem, excerpts: Arc<Excerpts>) -> Self {
         Self { problem, excerpts }
     }
 
-    /// The warning in one sentence, for a log.
+    /// What it is about, in one sentence.
     pub fn title(&self) -> &str {
         &self.problem.title
     }
 
-    /// The warning in the form of [`ConfigErrors::render`].
+    /// What would be right.
+    pub fn remedy(&self) -> &str {
+        &self.problem.right
+    }
+
+    /// File, line and column, unless it is about no place.
+    pub fn place(&self) -> Option<String> {
+        let span = self.problem.span.as_ref()?;
+        let before = self.excerpts.values.get(..self.excerpts.values.floor_char_boundary(span.start))?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Some(format!("{}:{line}:{column}", self.excerpts.name))
+    }
+
+    /// As a warning in the form of [`ConfigErrors::render`].
     pub fn render(&self, colour: bool) -> String {
         render(&Level::WARNING, &self.problem, &self.excerpts, colour)
     }

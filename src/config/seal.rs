@@ -47,7 +47,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Seal {
     let rows = reader.tables("keys", ROW_KEYS);
     let keys = rows.iter().filter_map(|row| {
         let id = row.required("id", "\"2026-11\"", id);
-        let key = secret::content(row).and_then(|content| key(row, &content));
+        let key = secret::content(row, secret::Shape::Line).and_then(|content| key(row, &content));
         let id = id?;
         if !seen.insert(id.clone()) {
             row.misfit("id", "is the name of two keys", "write another name");

@@ -125,7 +125,7 @@ fn redis(reader: &Reader<'_>) -> Option<Store> {
     }
     if guarded && !address.is_encrypted() && !address.stays_on_this_host() && !allowed {
         reader.warn(
-            reader.value("url").map(|value| value.span()),
+            reader.value("url").map(Value::span),
             "store.url sends the password to other hosts without TLS: who listens on the way can read it, and delete every grant",
             "write rediss://, or allow_insecure = true if nobody else can listen",
         );
@@ -157,7 +157,7 @@ fn login(reader: &Reader<'_>, username: &'static str, password: &'static str) ->
 }
 
 fn authorities(reader: &Reader<'_>) -> Option<String> {
-    let pem = reader.secret("ca")?;
+    let pem = reader.text("ca")?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret().as_bytes()).collect();
     if read.is_ok_and(|certificates| !certificates.is_empty()) {
         return Some(pem.expose_secret().to_owned());

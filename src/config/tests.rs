@@ -66,6 +66,13 @@ impl Place {
                 Some("hunter2".to_owned())
             }
             "EMPTY" => Some(String::new()),
+            "SPACED" => Some("hunter2 hunter2".to_owned()),
+            "BLANK" => Some("hunter2 ".to_owned()),
+            "BREAKS" => Some("hunter2\n\n".to_owned()),
+            "TAB" => Some("hun\tter2".to_owned()),
+            "MARK" => Some("\u{feff}hunter2".to_owned()),
+            "QUOTED" => Some("\"hunter2\"".to_owned()),
+            "ESCAPED_KEY" => Some(self.key.replace('\n', "\\n")),
             "TWO_LINES" => Some("hunter2\nhunter2".to_owned()),
             _ => None,
         };
@@ -240,5 +247,5 @@ fn a_source_is_what_stands_in_the_file_now() {
     fs::write(&file, "other\n").unwrap();
     assert_eq!((source.read().unwrap().expose_secret(), source.content().expose_secret()), ("other", JWKS));
     fs::remove_file(&file).unwrap();
-    assert!(source.read().unwrap_err().contains("kubernetes-jwks.json: entity not found"));
+    assert!(source.read().unwrap_err().contains("kubernetes-jwks.json: there is no such file"));
 }

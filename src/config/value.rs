@@ -70,8 +70,15 @@ pub(super) fn word<T>(value: &Value<'_>, words: &'static [(&'static str, T)]) ->
     let names = || words.iter().map(|(word, _)| *word);
     let given = text(value).map_err(|wrong| Wrong { right: format!("one of {}", quoted(names())), ..wrong })?;
     names().find(|word| *word == given).ok_or_else(|| {
-        let hint = nearest(given, names()).map(|word| format!("did you mean \"{word}\"? ")).unwrap_or_default();
-        Wrong::new(value, "is a word that is not known here", format!("{hint}It is one of {}", quoted(names())))
+        let near = nearest(given, names()).or_else(|| only_with(given, names()));
+        let hint = match (given, near) {
+            ("authorization_code", _) => {
+                "a user's grant is a \"refresh_token\", which `bearerd grant import` brings in. ".to_owned()
+            }
+            (_, Some(word)) => format!("did you mean \"{word}\"? "),
+            (_, None) => String::new(),
+        };
+        Wrong::new(value, "is not a recognized value", format!("{hint}It is one of {}", quoted(names())))
     })
 }
 
@@ -123,7 +130,14 @@ pub(super) fn some_time(value: &Value<'_>) -> Result<Duration, Wrong> {
 /// host, or for any if `allow_http`.
 pub(super) fn url(value: &Value<'_>, allow_http: bool) -> Result<Url, Wrong> {
     let example = "write it in the form \"https://host/path\"";
-    let url = Url::parse(text(value)?).map_err(|_| Wrong::new(value, "is not an absolute URL", example))?;
+    let written = text(value)?;
+    if let Some((what, right)) = no_uri(written) {
+        return Err(Wrong::new(value, what, right));
+    }
+    let url = Url::parse(written).map_err(|_| Wrong::new(value, "is not an absolute URL", example))?;
+    if let Some(host) = url.host_str().filter(|_| !shows_its_host(written)) {
+        return Err(Wrong::new(value, "has another host than it seems", format!("write the host as \"{host}\"")));
+    }
     let wrong = match (url.scheme(), url.host()) {
         ("https", Some(_)) => None,
         ("http", Some(host)) if allow_http || is_loopback(&host) => None,
@@ -137,6 +151,33 @@ pub(super) fn url(value: &Value<'_>, allow_http: bool) -> Result<Url, Wrong> {
         .or_else(|| url.fragment().map(|_| ("has a fragment", "leave out the part from '#' on")))
         .or_else(|| has_user(&url).then_some(("holds a user name or password", "leave out the part before '@'")));
     wrong.map_or(Ok(url), |(what, right)| Err(Wrong::new(value, what, right)))
+}
+
+/// What the parser of URLs mends in silence, and a URI may not have (RFC 3986 §2): it is a slip, or a place to fill in.
+fn no_uri(text: &str) -> Option<(&'static str, &'static str)> {
+    if text.contains(char::is_whitespace) {
+        return Some(("has a blank", "take it out, or write %20 if it belongs there"));
+    }
+    if text.contains(['{', '}', '<', '>']) {
+        return Some(("has a place that is not filled in", "write the URL itself: nothing is put into it here"));
+    }
+    let stray = text.contains(['"', '^', '`', '|']);
+    stray.then_some(("has a character that no URL has", "write it in the form \"https://host/path\""))
+}
+
+/// Whether the host follows the scheme and `//`; the parser takes other slashes, and none, for the same.
+fn shows_its_host(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    rest.is_some_and(|rest| !rest.starts_with(['/', '\\']))
+}
+
+/// A text without blanks at its ends: they are invisible, and nobody means them.
+pub(super) fn unpadded(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = text(value)?;
+    if text.trim() == text {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(value, "begins or ends with a blank", "take the blank away"))
 }
 
 /// Whether a user name or password stands in a URL.
@@ -167,6 +208,12 @@ pub(super) fn nearest<'w>(given: &str, words: impl Iterator<Item = &'w str>) -> 
     let given: String = given.chars().take(64).collect();
     let near = words.map(|word| (distance(&given, word), word)).min()?;
     (near.0 <= 1 + near.1.len() / 4).then_some(near.1)
+}
+
+/// The one known word that holds what was given, as `client_secret_post` holds `post`.
+fn only_with<'w>(given: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let mut holding = words.filter(|word| given.len() > 3 && word.contains(given));
+    holding.next().filter(|_| holding.next().is_none())
 }
 
 /// How many characters must be put in, taken out or changed (Levenshtein).
@@ -243,6 +290,16 @@ mod tests {
             ("ftp://a.example/", false, false),
             ("/token", false, false),
             ("https://", false, false),
+            ("https:///a.example/token", false, false),
+            ("https:a.example", false, false),
+            ("https://a.example/to ken", false, false),
+            (" https://a.example/token", false, false),
+            ("https://{tenant}.example/token", false, false),
+            ("https://a.example/{subject}", false, false),
+            ("https://${HOST}/token", false, false),
+            ("https://a.example/<tenant>/token", false, false),
+            ("https://a.example/a|b", false, false),
+            ("https://müller.example/token", true, true),
         ] {
             let source = format!("\"{text}\"");
             let value = DeValue::parse(&source).unwrap();

@@ -159,5 +159,6 @@ fn a_signal_during_the_tour_ends_it_as_a_failure_without_a_trace() {
     demo.terminate();
     let left = demo.end();
     assert_eq!(left.status.code(), Some(1));
-    assert_eq!(left.err, "error: interrupted before the end of the tour\n");
+    let error = r#"{"error":{"message":"interrupted before the end of the tour","exit_code":1}}"#;
+    assert_eq!(left.err, format!("{error}\n"));
 }

@@ -8,13 +8,14 @@ use crate::support::house::{House, ROTATING};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "deploy/README.md",
     "docs/known-mistakes.md",
+    "docs/observability.md",
     "docs/performance.md",
     "docs/reliability.md",
     "docs/security.md",
@@ -179,10 +180,30 @@ async fn the_python_example_of_the_readme_runs() {
     let script = directory.path().join("example.py");
     fs::write(&script, format!("{example}\nprint(token.generation, headers['authorization'][:7])\n")).unwrap();
     let mut python = Command::new(format!("{ROOT}/.tools/python/bin/python"));
-    python.arg(script).env("PYTHONPATH", format!("{ROOT}/proto"));
+    // N7: as from a clean clone, with nothing but the directory that the example itself names.
+    python.arg(script).current_dir(ROOT).env_remove("PYTHONPATH");
     let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap();
     let output = output.unwrap_or_else(|error| panic!("python does not start, run scripts/setup once: {error}"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.ends_with(" Bearer \n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(house.asked(), 2);
+}
+
+#[test]
+fn every_metric_and_every_exit_code_is_documented() {
+    let page = read("docs/observability.md");
+    let source = read("src/telemetry.rs");
+    let names: Vec<&str> =
+        source.split("registry.register(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("| `bearerd_{name}")), "{name}");
+    }
+    let help = Command::new(env!("CARGO_BIN_EXE_bearerd")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, codes) = help.split_once("Exit codes:\n").unwrap();
+    for line in codes.lines().take_while(|line| !line.is_empty()) {
+        let code = line.split_whitespace().next().unwrap();
+        assert!(page.contains(&format!("\n| {code} |")), "{line}");
+    }
 }

@@ -137,7 +137,7 @@ impl Client {
 pub fn is_unproven(result: Result<(), Status>, what: &str) {
     let status = result.expect_err(what);
     assert_eq!(reason(&status), (Code::Unauthenticated, "CALLER_UNAUTHENTICATED".to_owned(), None), "{what}");
-    assert_eq!(status.message(), "what this request shows of who makes it does not hold", "{what}");
+    assert_eq!(status.message(), "invalid or expired caller credentials", "{what}");
 }
 
 /// A request of a caller who is somebody, and not the one who may.

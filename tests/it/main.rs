@@ -72,6 +72,9 @@ mod cool_down;
 // The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 mod configuration;
 
+// What the log says, in both of its forms.
+mod logs;
+
 // A configuration, its secrets and its seal keys change while the process serves.
 mod reload;
 

@@ -14,6 +14,13 @@ use super::{
 /// The width of what a step does.
 const WIDTH: usize = 42;
 
+/// Where what a step saw begins: beside what it did, or below it.
+const BESIDE: usize = WIDTH + 12;
+const BELOW: usize = 6;
+
+/// Where a line ends at the latest.
+const LINE: usize = 80;
+
 /// Shows the tour.
 pub struct Show<'s, 'o> {
     streams: &'s mut Streams<'o>,
@@ -41,9 +48,10 @@ impl<'s, 'o> Show<'s, 'o> {
     /// Says what is going to be seen.
     pub fn open(&mut self) -> Result<(), Failure> {
         self.text(&format!(
-            "A provider that rotates refresh tokens, an API that wants access tokens, and bearerd between them: real servers\n\
-             in this process, on loopback. The provider takes {} for an answer; \"asked\" counts token requests in its\n\
-             journal. A generation is a token's number, which only grows; its last digits stand here.\n\n    \
+            "A provider that rotates refresh tokens, an API that wants access tokens, and\n\
+             bearerd between them: real servers in this process, on loopback. The provider\n\
+             takes {} for an answer; \"asked\" counts token requests in its journal. A\n\
+             generation is a token's number, which only grows; its last digits stand here.\n\n    \
              {:<WIDTH$} asked  what happened\n",
             milliseconds(LATENCY),
             "what is done"
@@ -60,8 +68,11 @@ impl<'s, 'o> Show<'s, 'o> {
             Err(surprise) => (None, Some(surprise.to_string())),
         };
         match (&saw, &error) {
-            (Some(saw), _) => self.text(&format!("{:>5}  {}\n", saw.asked, saw.saw))?,
-            (None, error) => self.text(&format!("    ?  FAILED: {}\n", error.as_deref().unwrap_or_default()))?,
+            (Some(saw), _) => self.text(&format!("{:>5}{}\n", saw.asked, wrapped(&saw.saw)))?,
+            (None, error) => {
+                let failed = format!("FAILED: {}", error.as_deref().unwrap_or_default());
+                self.text(&format!("    ?{}\n", wrapped(&failed)))?;
+            }
         }
         let good = saw.is_some();
         self.object(&StepJson { step: number, did, good, saw: saw.as_ref(), error })?;
@@ -79,8 +90,8 @@ impl<'s, 'o> Show<'s, 'o> {
     pub fn farewell(&mut self) -> Result<(), Failure> {
         self.text(
             "Next: `bearerd demo --stay` keeps all of it running and prints commands to try.\n\
-             For your own provider: bearerd.sample.toml explains every setting, `bearerd check` checks your file and\n\
-             `bearerd serve` runs it.\n",
+             For your own provider: bearerd.sample.toml explains every setting,\n\
+             `bearerd check` checks your file and `bearerd serve` runs it.\n",
         )
     }
 
@@ -97,6 +108,28 @@ impl<'s, 'o> Show<'s, 'o> {
     fn object(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         if self.json { self.streams.json(value) } else { Ok(()) }
     }
+}
+
+/// A text behind what the step did, or below it where it is too long for that. Lines end between words.
+fn wrapped(text: &str) -> String {
+    if text.chars().count() <= LINE - BESIDE {
+        return format!("  {text}");
+    }
+    let mut wrapped = String::new();
+    let mut column = LINE;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column + 1 + length > LINE {
+            wrapped.extend(["\n", &" ".repeat(BELOW)]);
+            column = BELOW;
+        } else {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += length;
+    }
+    wrapped
 }
 
 /// A generation in short: what changes from one to the next.
@@ -137,6 +170,16 @@ mod tests {
     async fn a_step_is_a_line() {
         let (good, line) = shown(false, Ok(saw())).await;
         assert_eq!((good, line), (true, format!(" 1  {:WIDTH$}     1  a token\n", "GetToken")));
+    }
+
+    #[tokio::test]
+    async fn a_long_line_ends_between_words_at_80_columns() {
+        let saw =
+            Saw { saw: "generation …974538, from the provider in 105 ms, once and for all".to_owned(), ..saw() };
+        let (_, lines) = shown(false, Ok(saw)).await;
+        assert!(lines.lines().count() > 1 && lines.lines().all(|line| line.chars().count() <= 80), "{lines}");
+        let words: Vec<&str> = lines.split_whitespace().skip(3).collect();
+        assert_eq!(words.join(" "), "generation …974538, from the provider in 105 ms, once and for all");
     }
 
     #[tokio::test]

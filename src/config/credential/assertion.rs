@@ -27,7 +27,7 @@ const ALGORITHMS: &[(&str, Algorithm)] = &[
 /// Reads a private key; the names are those of the key, its algorithm and its identifier.
 pub(super) fn signer(reader: &Reader<'_>, names: [&'static str; 3]) -> Option<Signer> {
     let [key, algorithm, key_id] = names;
-    let pem = reader.required_secret(key);
+    let pem = reader.required_text(key);
     let algorithm = reader.choose(algorithm, ALGORITHMS, Some("RS256"));
     let key_id = reader.optional(key_id, string);
     let signer = Signer::from_pem(&pem?, algorithm?, key_id);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::assertion;
 use crate::{
-    config::{reader::Reader, value::string},
+    config::{
+        reader::Reader,
+        value::{string, unpadded},
+    },
     grant::{Client, ClientAssertion, ClientAuth, ClientSecrets},
 };
 
@@ -32,7 +35,7 @@ pub(super) fn read(reader: &Reader<'_>, default: &'static str, audience: Option<
     let id = id(reader, method);
     let Some(method) = method else {
         reader.secrets("client_secret");
-        reader.secret("client_key");
+        reader.text("client_key");
         return None;
     };
     let auth = match method {
@@ -55,7 +58,7 @@ fn id(reader: &Reader<'_>, method: Option<Method>) -> Option<String> {
     if issuer_says && reader.value("client_id").is_none() {
         return Some(String::new());
     }
-    reader.required("client_id", "\"the client's identifier at the provider\"", string)
+    reader.required("client_id", "\"the client's identifier at the provider\"", unpadded)
 }
 
 fn assertion(reader: &Reader<'_>, audience: Option<String>) -> Option<ClientAssertion> {

@@ -59,7 +59,10 @@ pub(super) fn read(reader: &Reader<'_>, allow_http: bool) -> Option<Grant> {
 fn check_the_rest(reader: &Reader<'_>, allow_http: bool) {
     reader.optional("token_url", |value| value::url(value, allow_http));
     reader.secrets("client_secret");
-    for key in ["client_key", "refresh_token", "assertion_key", "secret"] {
+    for key in ["client_key", "assertion_key"] {
+        reader.text(key);
+    }
+    for key in ["refresh_token", "secret"] {
         reader.secret(key);
     }
 }

@@ -36,7 +36,7 @@ error: `server.shutdown_timeout` must be a duration, and this is an integer
 3 | shutdown_timeout = 20
   |                    ^^ write a number with its unit, for example "30s", "5m" or "1h 30m"
 
-error: `credentials.salesforce.grant` is a word that is not known here
+error: `credentials.salesforce.grant` is not a recognized value
  --> bearerd.toml:6:9
   |
 6 | grant = "refresh-token"
@@ -359,4 +359,70 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
     let errors = load(Some(&directory.path().join("none.toml")), &|_| None).unwrap_err();
     assert_eq!(errors.count(), 1);
     assert!(errors.to_string().contains("none.toml cannot be read"), "{errors}");
+}
+
+/// Newcomer, "poor ones": what is not TOML is one report with its remedy, not one for each line that follows.
+#[test]
+fn a_text_that_is_not_toml_is_one_report_for_each_mistake() {
+    let a = credential("");
+    let place = Place::new();
+    for (text, reports) in [
+        (format!("{a}\n{a}"), &["the table [credentials.a] is there twice", "it is here first"][..]),
+        (format!("{a}client_id = \"you\""), &["`client_id` is there twice", "it is here first"]),
+        (
+            format!("[log]\n{a}[\"log\"]\nformat = \"json\""),
+            &["the table [\"log\"] is there twice", "it is here first"],
+        ),
+        ("server:\n  listen: 127.0.0.1:7443\n  a: b\n".to_owned(), &["this is YAML, and the configuration is TOML"]),
+        ("---\ncredentials:\n  - name: a\n".to_owned(), &["this is YAML"]),
+        ("{\n  \"server\": {\n    \"listen\": 1\n  }\n}\n".to_owned(), &["this is JSON"]),
+        (format!("// mine\n{a}"), &["a comment begins with #"]),
+        (a.replace("grant =", "grant:"), &["write = between a setting and its value, not :"]),
+        (a.replace("\"client_credentials\"", "\u{201c}client_credentials\u{201d}"), &["these quotes are typographic"]),
+        (a.replace("\"client_credentials\"", "client_credentials"), &["write a text in quotes"]),
+        (a.replace("\"me\"", "\"me\";"), &["a line ends without ';' or ','"]),
+    ] {
+        let errors = place.parse(&text).expect_err(&text);
+        let report = errors.render(false);
+        assert_eq!(errors.count(), 1, "{text}\n{report}");
+        for part in reports {
+            assert!(report.contains(part), "{text}\n{report}\nlacks {part}");
+        }
+        assert!(!report.contains("hunter2"), "{report}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let config = Place::new().parse(&format!("\u{feff}{}", credential(""))).unwrap();
+    assert_eq!(config.credentials.len(), 1);
+    let report = Place::new().report("\u{feff}[sever]");
+    assert!(report.contains("--> bearerd.toml:1:2\n"), "{report}");
+}
+
+/// Newcomer, "missing relative file (`file = ******`)".
+#[test]
+fn a_missing_file_is_named_where_its_path_is_no_secret() {
+    let place = Place::new();
+    for (file, shown) in [("crm-secret", true), ("secrets/none", true), ("conf/crm", true), ("hunter2hunter2", false)] {
+        let text = credential("").replace("env = \"S\"", &format!("file = \"{file}\""));
+        let report = place.report(&text);
+        assert_eq!(report.contains(file), shown, "{report}");
+        assert!(report.contains("there is no such file; a relative path begins at"), "{report}");
+    }
+}
+
+#[test]
+fn a_secret_in_quotes_is_a_warning() {
+    let config = Place::new().parse(&credential("").replace("\"S\"", "\"QUOTED\"")).unwrap();
+    let quoted = |warning: &Warning| warning.title() == "this refers to a secret in quotes";
+    assert!(config.warnings.iter().any(quoted));
+    assert!(config.warnings.iter().all(|warning| !warning.render(false).contains("hunter2")));
+}
+
+/// P-K14, row 56.
+#[test]
+fn a_key_with_line_breaks_as_two_characters_is_taken() {
+    let jwt = JWT.replace("\"KEY\"", "\"ESCAPED_KEY\"");
+    Place::new().parse(&granted("jwt_bearer", &format!("{jwt}client_id = \"me\""))).unwrap();
 }
