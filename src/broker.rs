@@ -26,6 +26,7 @@ use self::{
 pub use self::{
     call_through::{Answered, Call, Replay},
     describe_grant::Description,
+    elsewhere::Home,
     error::{Error, Reason},
     get_token::Served,
     import_grant::Imported,
@@ -36,12 +37,12 @@ pub use self::{
 use crate::{
     cache::{Cache, CacheConfig, Edition, Slot, Sought},
     clock::{Clock, Moment},
-    grant::{Coordination, Grant, profile::ProviderProfile, rotation::Recovery},
+    grant::{Bindings, Coordination, Grant, profile::ProviderProfile, rotation::Recovery},
     name::{CredentialName, Resources, Scopes},
     policy::Permit,
     provider::TokenEndpoint,
     rejection::Rules,
-    store::{Change, Event, GrantRecord, Store, Unit, names::Place, spool::Spool},
+    store::{Change, Event, GrantRecord, Names, Store, Unit, names::Place, spool::Spool},
     telemetry::{Counter, CredentialLabels, Telemetry},
     token::TokenKey,
     upstream::{Fence, Upstream},
@@ -55,6 +56,7 @@ mod commit;
 mod cool_down;
 mod decide;
 mod describe_grant;
+mod elsewhere;
 mod error;
 mod flight;
 mod get_token;
@@ -192,6 +194,7 @@ struct Core {
     lately: Lately,
     accepted: proof::Accepted,
     ignored: seed::Ignored,
+    elsewhere: elsewhere::Told,
     /// When this replica last began to hear the store; recovery waits for others to store their answers first.
     heard: Mutex<Instant>,
     /// The store did not answer a moment ago.
@@ -231,6 +234,7 @@ impl Broker {
             lately: Lately::default(),
             accepted: proof::Accepted::default(),
             ignored: seed::Ignored::default(),
+            elsewhere: elsewhere::Told::default(),
             heard: Mutex::new(Instant::now()),
             away_until: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -238,7 +242,7 @@ impl Broker {
         tokio::spawn(listen(Arc::downgrade(&core), core.store.events()));
         tokio::spawn(ahead::run(Arc::downgrade(&core), due));
         spooled::take_up(&core);
-        seed::look_for_ignored(&core, &roster);
+        seed::look_at_stored_grants(&core, &roster);
         Self { core, roster }
     }
 
@@ -249,7 +253,7 @@ impl Broker {
         let roster = Arc::new(self.core.roster.load().renewed(credentials));
         self.core.roster.store(Arc::clone(&roster));
         self.core.cache.retain(|slot| roster.is_current(slot));
-        seed::look_for_ignored(&self.core, &roster);
+        seed::look_at_stored_grants(&self.core, &roster);
         Self { core: Arc::clone(&self.core), roster }
     }
 
@@ -296,10 +300,7 @@ impl Core {
             // The subject would change nothing but how often the provider is asked for the same token.
             return Err(Error::invalid("subject", "client credentials act for the service itself: leave it empty"));
         }
-        let slot = slot(&credential.sought(asked, edition), &|key| {
-            let binding = credential.binding();
-            self.store.names().place(credential.unit(key, &binding), key)
-        });
+        let slot = slot(&credential.sought(asked, edition), &|key| credential.place(self.store.names(), key));
         Ok(Target { credential: Arc::clone(credential), slot })
     }
 
@@ -366,12 +367,14 @@ impl Credential {
         Sought { grant, scopes, resources, edition }
     }
 
-    /// What is coordinated as one. Where nothing is shared but a record, each provider and client has its own; a grant has one
-    /// record whatever is configured, because its refresh token is not lost when its provider is.
-    fn unit<'a>(&self, key: &'a TokenKey, binding: &'a str) -> Unit<'a> {
-        match self.grant.coordination() {
-            Coordination::PerGrant => Unit::Grant(&key.grant),
-            Coordination::PerToken => Unit::Token { key, binding },
+    /// Where a token is kept. Where nothing is shared but a record, everything that makes another token has a record of its own;
+    /// a grant has one record whatever is configured, because its refresh token is not lost when its provider is.
+    fn place(&self, names: &Names, key: &TokenKey) -> Place {
+        let variant = self.grant.variant();
+        match (self.grant.coordination(), &variant) {
+            (Coordination::PerGrant, None) => names.place(Unit::Grant(&key.grant), key),
+            (Coordination::PerGrant, Some(variant)) => names.place(Unit::Variant { grant: &key.grant, variant }, key),
+            (Coordination::PerToken, _) => names.place(Unit::Token { key, binding: self.bindings().own() }, key),
         }
     }
 
@@ -391,8 +394,8 @@ impl Credential {
     }
 
     /// What the stored material belongs to.
-    fn binding(&self) -> String {
-        self.grant.endpoint().map(crate::grant::Endpoint::binding).unwrap_or_default()
+    fn bindings(&self) -> Bindings {
+        self.grant.bindings()
     }
 }
 

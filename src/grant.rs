@@ -6,12 +6,14 @@ use std::{fmt, time::Duration};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use url::Url;
 
+pub use self::identity::Bindings;
 use crate::secret::SecretString;
 
 pub mod answer;
 pub mod assertion;
 pub mod client_auth;
 mod form;
+mod identity;
 pub mod lifetime;
 pub mod profile;
 pub mod request;
@@ -88,6 +90,10 @@ pub struct Endpoint {
     pub token_url: Url,
     /// The client that is registered there.
     pub client: Client,
+    /// Former URLs of the same endpoint: what the provider gave there is sent to `token_url`.
+    pub formerly: Vec<Url>,
+    /// The issuer identifier (RFC 8414 §2), where it is configured.
+    pub issuer: Option<String>,
     /// Parameters that this provider wants besides the standard ones, for example `audience`.
     pub parameters: Vec<(String, String)>,
 }
@@ -96,8 +102,12 @@ impl Endpoint {
     /// What a stored refresh token is bound to: the token URL and the client identifier. A refresh token is only ever
     /// sent where it came from (RFC 6749 §10.4), so a token that is stored under another binding must not be used.
     pub fn binding(&self) -> String {
+        self.binding_at(self.token_url.as_str())
+    }
+
+    fn binding_at(&self, place: &str) -> String {
         // A serialized URL has no space in it, so two different pairs never give the same text.
-        format!("{} {}", self.token_url, self.client.id)
+        format!("{place} {}", self.client.id)
     }
 }
 
@@ -231,6 +241,8 @@ mod tests {
         Endpoint {
             token_url: token_url.parse().unwrap(),
             client: Client { id: id.to_owned(), auth: ClientAuth::None },
+            formerly: Vec::new(),
+            issuer: None,
             parameters: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use super::{
     status::Refusal,
 };
 use crate::{
-    broker::{Description, Error, Imported},
+    broker::{Description, Error, Home, Imported},
     policy::{Action, Permit},
     proto::{
         DescribeGrantRequest, DescribeGrantResponse, GrantState, ImportGrantRequest, ImportGrantResponse,
@@ -60,6 +60,8 @@ fn described(description: Description) -> DescribeGrantResponse {
         Some(store::GrantState::Active) => GrantState::Active,
         Some(store::GrantState::Dead(_)) => GrantState::Dead,
     };
+    let nowhere = || Home { token_url: String::new(), client_id: String::new() };
+    let elsewhere = description.elsewhere.unwrap_or_else(nowhere);
     DescribeGrantResponse {
         state: state.into(),
         generation: description.generation.get(),
@@ -69,5 +71,7 @@ fn described(description: Description) -> DescribeGrantResponse {
         next_attempt_at: description.next_attempt_at.map(convert::timestamp),
         outcome_unknown: description.outcome_unknown,
         import_pending: description.import_pending,
+        stored_token_url: elsewhere.token_url,
+        stored_client_id: elsewhere.client_id,
     }
 }

@@ -95,13 +95,14 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
     failpoint::reach(Step::Claimed).await;
     let (refresh_token, recovering) = match decide::plan(
         &credential.grant,
-        &credential.binding(),
+        &credential.bindings(),
         hold.record.as_ref(),
         &core.recovery(credential),
         hold.need,
     ) {
         Plan::Ask { refresh_token, recovering } => (refresh_token, recovering),
         Plan::GiveUp(cause) => {
+            core.tell_elsewhere(credential, hold.record.as_ref());
             release(core, target, &hold).await;
             let has_none = |record: &GrantRecord| matches!(record.secrets.material, Material::Nothing);
             let absent = hold.record.as_ref().is_none_or(has_none);

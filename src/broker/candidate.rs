@@ -113,7 +113,10 @@ impl Core {
     pub(super) fn candidate(&self, target: &Target) -> Target {
         let slot = &target.slot;
         let key = default_key(target);
-        let place = self.store.names().place(Unit::Candidate(&key.grant), &key);
+        // Under the name that the token has beside the grant, so that it is taken over only where the parameters are the same.
+        let names = self.store.names();
+        let token = target.credential.place(names, &key).token;
+        let place = Place { unit: names.unit(Unit::Candidate(&key.grant)), token };
         let slot = self.cache.slot_apart(key, slot.edition, place);
         Target { credential: Arc::clone(&target.credential), slot }
     }
@@ -180,7 +183,8 @@ async fn verify(core: &Arc<Core>, target: &Target, token: SecretString, scopes: 
         scopes_known: !scopes.is_empty(),
         subject: Some(target.slot.key.grant.subject.clone()),
         scopes,
-        binding: target.credential.binding(),
+        binding: target.credential.bindings().own().to_owned(),
+        issuer: target.credential.bindings().issuer().map(str::to_owned),
         seeds: Vec::new(),
         presented: presented_so_far(core.store.names(), loaded.record.as_ref()),
         untried: true,
@@ -260,8 +264,7 @@ pub(super) async fn settle_first(
         Standing::None => return Ok(Before::Nothing),
         Standing::Proven(proven) => promote(core, target, candidate, &loaded, proven).await.map(drop)?,
         Standing::Remedied => {
-            let binding = candidate.credential.binding();
-            quarantine::revive(core, &candidate.slot.place, &binding).await?;
+            quarantine::revive(core, &candidate.slot.place, &candidate.credential.bindings()).await?;
         }
         Standing::Waiting => match try_once(core, candidate, need, None).await {
             Ok(()) => {}
@@ -307,11 +310,11 @@ async fn go_on_without(
 
 /// Whether a late answer is kept for a refused candidate.
 fn is_remedied(record: &GrantRecord, candidate: &Target) -> bool {
-    quarantine::remedy(record, &candidate.credential.binding()).is_some()
+    quarantine::remedy(record, &candidate.credential.bindings()).is_some()
 }
 
 fn is_bound(record: &GrantRecord, target: &Target) -> bool {
-    record.secrets.binding == target.credential.binding()
+    record.secrets.belong_to(&target.credential.bindings())
 }
 
 fn standing<'a>(loaded: &'a Loaded, candidate: &Target) -> Standing<'a> {
@@ -364,7 +367,7 @@ async fn promote(
 ) -> Result<Generation, Error> {
     let names = core.store.names();
     let key = default_key(target);
-    let place = names.place(Unit::Grant(&key.grant), &key);
+    let place = target.credential.place(names, &key);
     for _ in 0..TRIES {
         let grant = core.store.load(&place).await?;
         if core.went_back(&place.unit, grant.revision()).await? {
@@ -416,7 +419,7 @@ async fn empty(core: &Core, candidate: &Target, loaded: &Loaded) -> Result<(), E
         true => presented(core.store.names(), &record.secrets),
         false => record.secrets.presented.clone(),
     };
-    let secrets = GrantSecrets { presented, binding: candidate.credential.binding(), ..GrantSecrets::default() };
+    let secrets = GrantSecrets { presented, binding: record.secrets.binding.clone(), ..GrantSecrets::default() };
     // Another one took its place: then there is nothing to forget.
     replace(core, candidate, loaded, &secrets).await.map(drop).map_err(Error::from)
 }

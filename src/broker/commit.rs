@@ -127,8 +127,19 @@ pub(super) fn secrets(
         Some(scopes) => (scopes, true),
         None => (old.scopes, old.scopes_known),
     };
-    let binding = target.credential.binding();
-    GrantSecrets { material, scopes, scopes_known, subject, binding, seeds: old.seeds, presented, untried: false }
+    let bindings = target.credential.bindings();
+    let (binding, issuer) = (bindings.own().to_owned(), bindings.issuer().map(str::to_owned));
+    GrantSecrets {
+        material,
+        scopes,
+        scopes_known,
+        subject,
+        binding,
+        issuer,
+        seeds: old.seeds,
+        presented,
+        untried: false,
+    }
 }
 
 /// Repeats a commit until the store has taken it. Where the answer may hold the only living refresh token there is no

@@ -90,7 +90,7 @@ impl Core {
     }
 
     fn endpoint(&self, target: &Target) -> EndpointName {
-        self.store.names().endpoint(&target.credential.binding())
+        self.store.names().endpoint(&target.credential.grant.requester())
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::{
     Broker, Error,
     candidate::{self, Sent},
+    elsewhere::{self, Home},
     load::Known,
 };
 use crate::{
@@ -36,6 +37,8 @@ pub struct Description {
     pub not_tried: bool,
     /// An imported refresh token waits beside the grant until the provider answers.
     pub import_pending: bool,
+    /// Where the stored grant belongs, if the credential is configured for another token endpoint or client.
+    pub elsewhere: Option<Home>,
 }
 
 impl Broker {
@@ -64,6 +67,7 @@ impl Broker {
             outcome_unknown: stored.is_some_and(|record| record.intent.is_some()) || pending == Some(Sent::Perhaps),
             not_tried: stored.is_some_and(|record| record.secrets.untried),
             import_pending: pending.is_some(),
+            elsewhere: elsewhere::home(&target.credential, stored),
         })
     }
 }

@@ -88,5 +88,5 @@ impl Core {
 /// A token of another provider or client goes nowhere: after a change of the configuration it would reach an upstream
 /// that it was not issued for.
 fn belongs(loaded: &Loaded, target: &Target) -> bool {
-    loaded.record.as_ref().is_some_and(|record| record.secrets.binding == target.credential.binding())
+    loaded.record.as_ref().is_some_and(|record| record.secrets.belong_to(&target.credential.bindings()))
 }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::{Core, Error, Target, attempt::Hold, candidate, decide};
 use crate::{
+    grant::Bindings,
     store::{
         AttemptId, Commit, GrantRecord, GrantSecrets, GrantState, Import, Loaded, Material, Place, Quarantine,
         StoreError, UnitName, Written,
@@ -38,23 +39,23 @@ async fn keep(core: &Core, commit: &Commit<'_>) -> Result<(), StoreError> {
         return Ok(());
     }
     warn!(?unit, "an answer came after another one was stored; it is kept in case that one proves to be no good");
-    revive(core, commit.place, &secrets.binding).await
+    revive(core, commit.place, &Bindings::from(&*secrets.binding)).await
 }
 
 /// Gives a grant that died what is kept for it. An answer can be kept in the very moment in which the grant dies, and
 /// whoever should have looked then may have ended.
-pub(super) async fn revive(core: &Core, place: &Place, binding: &str) -> Result<(), StoreError> {
+pub(super) async fn revive(core: &Core, place: &Place, bindings: &Bindings) -> Result<(), StoreError> {
     let loaded = core.store.load(place).await?;
-    let found = loaded.record.as_ref().and_then(|record| Some((record, remedy(record, binding)?)));
+    let found = loaded.record.as_ref().and_then(|record| Some((record, remedy(record, bindings)?)));
     let Some((record, spare)) = found else { return Ok(()) };
     // Under an attempt of its own: a commit that is repeated must not be taken for this.
     adopt(core, &place.unit, &AttemptId::random(), record, spare, loaded.next).await
 }
 
 /// What is kept for a grant, if it is dead.
-pub(super) fn remedy<'a>(record: &'a GrantRecord, binding: &str) -> Option<&'a GrantSecrets> {
+pub(super) fn remedy<'a>(record: &'a GrantRecord, bindings: &Bindings) -> Option<&'a GrantSecrets> {
     match record.state {
-        GrantState::Dead(_) => decide::spare(record, binding),
+        GrantState::Dead(_) => decide::spare(record, bindings),
         GrantState::Active => None,
     }
 }
@@ -68,7 +69,7 @@ pub(super) async fn is_something_left(core: &Core, target: &Target, hold: &Hold)
         return Ok(true);
     }
     let Loaded { record: Some(record), next, token: _, refusal: _ } = &loaded else { return Ok(false) };
-    let Some(spare) = decide::spare(record, &target.credential.binding()) else { return Ok(false) };
+    let Some(spare) = decide::spare(record, &target.credential.bindings()) else { return Ok(false) };
     adopt(core, &place.unit, &hold.attempt, record, spare, *next).await?;
     Ok(true)
 }

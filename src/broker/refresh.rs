@@ -134,7 +134,7 @@ async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: T
     let mut events = core.store.events();
     let give_up = Instant::now() + core.timing.max_wait;
     let mut poll = POLL_FIRST;
-    let binding = target.credential.binding();
+    let bindings = target.credential.bindings();
     loop {
         let attempt = AttemptId::random();
         let is_good = || target.slot.is_good(wanted.refused, &core.now());
@@ -161,14 +161,14 @@ async fn refresh(core: &Arc<Core>, target: &Target, wanted: &Wanted, mut this: T
                 match candidate::settle_first(core, target, Some(&record), need).await? {
                     Before::Changed if is_over => return Err(Error::resting(&record)),
                     Before::Changed => {}
-                    Before::Nothing if is_over || quarantine::remedy(&record, &binding).is_none() => {
+                    Before::Nothing if is_over || quarantine::remedy(&record, &bindings).is_none() => {
                         if !this.may_revive(core, target, &record, purpose.needed).await {
                             return Err(Error::resting(&record));
                         }
                         this.dead = true;
                     }
                     // It died while a late answer was being kept.
-                    Before::Nothing => quarantine::revive(core, &target.slot.place, &binding).await?,
+                    Before::Nothing => quarantine::revive(core, &target.slot.place, &bindings).await?,
                 }
             }
             Claimed::Refused(refusal) => return Err(Error::refused(&refusal)),

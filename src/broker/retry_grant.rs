@@ -177,7 +177,7 @@ impl Core {
 
 /// RFC 6749 §10.4: a refresh token of another provider or client is none here.
 fn has_refresh_token(record: &GrantRecord, target: &Target) -> bool {
-    let is_own = record.secrets.binding == target.credential.binding();
+    let is_own = record.secrets.belong_to(&target.credential.bindings());
     is_own && matches!(record.secrets.material, Material::RefreshToken(_))
 }
 

@@ -54,19 +54,16 @@ impl Roster {
 }
 
 /// Whether what the one got may be served for the other. A new client secret or a new first refresh token changes
-/// nothing in that; another provider, client or fixed secret does.
+/// nothing in that; another identity or fixed secret does.
 fn gets_the_same_tokens(old: &Credential, new: &Credential) -> bool {
-    let same_kind = std::mem::discriminant(&old.grant) == std::mem::discriminant(&new.grant);
-    let same_form = match (&old.grant, &new.grant) {
-        (Grant::Static { form, first }, Grant::Static { form: new_form, first: new_first }) => {
-            form == new_form && same(first.as_ref(), new_first.as_ref())
-        }
+    let same_secret = match (&old.grant, &new.grant) {
+        (Grant::Static { form: _, first }, Grant::Static { form: _, first: new }) => same(first.as_ref(), new.as_ref()),
         (
             Grant::ClientCredentials(_) | Grant::RefreshToken { .. } | Grant::JwtBearer { .. } | Grant::Static { .. },
             _,
         ) => true,
     };
-    same_kind && same_form && old.binding() == new.binding()
+    same_secret && old.grant.identity() == new.grant.identity()
 }
 
 fn same(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {

@@ -63,7 +63,8 @@ pub(super) async fn take_over(core: &Core, target: &Target, mut loaded: Loaded) 
             scopes: target.credential.scopes.clone(),
             scopes_known: false,
             subject: Some(target.slot.key.grant.subject.clone()),
-            binding: target.credential.binding(),
+            binding: target.credential.bindings().own().to_owned(),
+            issuer: target.credential.bindings().issuer().map(str::to_owned),
             seeds: remember(loaded.record.as_ref(), seed.clone()),
             presented: candidate::presented_so_far(core.store.names(), loaded.record.as_ref()),
             untried: matches!(target.credential.grant, Grant::RefreshToken { .. }),
@@ -105,7 +106,7 @@ fn standing(credential: &Credential, record: Option<&GrantRecord>, seed: &Finger
     match &credential.grant {
         Grant::RefreshToken { .. } if is_living(record) => Standing::Ignored,
         // A late answer is tried before anything else: it may be the living refresh token of this very grant.
-        Grant::RefreshToken { .. } if quarantine::remedy(record, &credential.binding()).is_some() => Standing::Known,
+        Grant::RefreshToken { .. } if quarantine::remedy(record, &credential.bindings()).is_some() => Standing::Known,
         // A static secret is rotated by changing it in the configuration.
         Grant::RefreshToken { .. } | Grant::Static { .. } | Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => {
             Standing::TakeOver
@@ -136,20 +137,22 @@ impl Core {
     }
 }
 
-/// Looks, in the background, for configured refresh tokens that are ignored, so that an operator hears of it when the
-/// configuration was read and not when the next token is due.
-pub(super) fn look_for_ignored(core: &Arc<Core>, roster: &Arc<Roster>) {
+/// Looks, in the background, for configured refresh tokens that are ignored and for grants that belong elsewhere, so that an
+/// operator hears of it when the configuration was read and not when the next token is due.
+pub(super) fn look_at_stored_grants(core: &Arc<Core>, roster: &Arc<Roster>) {
     let (core, roster) = (Arc::clone(core), Arc::clone(roster));
     tokio::spawn(async move {
         for credential in roster.credentials() {
-            let Grant::RefreshToken { endpoint: _, first: Some(first) } = &credential.grant else { continue };
+            let Grant::RefreshToken { endpoint: _, first } = &credential.grant else { continue };
             let grant = GrantKey { credential: credential.name.clone(), subject: Subject::default() };
             let key = TokenKey { grant, scopes: Scopes::default(), resources: Resources::default() };
-            let seed = core.store.names().fingerprint(first);
             let Ok(target) = core.target_aside(&roster, &key) else { continue };
             // A store that is away is told of elsewhere, and this is looked at again when a token is needed.
             let Ok(known) = core.read(&target).await else { continue };
-            if standing(credential, known.loaded.record.as_ref(), &seed) == Standing::Ignored {
+            let record = known.loaded.record.as_ref();
+            core.tell_elsewhere(credential, record);
+            let seed = first.as_ref().map(|first| core.store.names().fingerprint(first));
+            if let Some(seed) = seed.filter(|seed| standing(credential, record, seed) == Standing::Ignored) {
                 core.tell_ignored(credential, &seed);
             }
         }

@@ -162,6 +162,8 @@ struct GrantJson<'a> {
     next_attempt_at: Option<String>,
     outcome_unknown: bool,
     import_pending: bool,
+    stored_token_url: Option<&'a str>,
+    stored_client_id: Option<&'a str>,
 }
 
 impl<'a> GrantJson<'a> {
@@ -176,7 +178,17 @@ impl<'a> GrantJson<'a> {
             next_attempt_at: answer.next_attempt_at.map(rfc3339),
             outcome_unknown: answer.outcome_unknown,
             import_pending: answer.import_pending,
+            stored_token_url: Some(answer.stored_token_url.as_str()).filter(|url| !url.is_empty()),
+            stored_client_id: Some(answer.stored_client_id.as_str()).filter(|_| !answer.stored_token_url.is_empty()),
         }
+    }
+
+    fn belongs_to(&self, url: &str) -> String {
+        let client = self.stored_client_id.unwrap_or_default();
+        format!(
+            "{url} (client {client}), not to what is configured: if it is the same provider, add this URL to `formerly`; else \
+             import a new refresh token"
+        )
     }
 
     /// One line for each thing that there is to say.
@@ -191,6 +203,7 @@ impl<'a> GrantJson<'a> {
             ("next attempt at", self.next_attempt_at.clone()),
             ("outcome unknown", self.outcome_unknown.then(|| "a refresh was sent and not answered".to_owned())),
             ("import pending", self.import_pending.then(|| "a refresh token waits to be tried".to_owned())),
+            ("belongs to", self.stored_token_url.map(|url| self.belongs_to(url))),
         ];
         fields.into_iter().filter_map(|(name, value)| Some(format!("{:<18}{}\n", format!("{name}:"), value?))).collect()
     }
@@ -253,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_grant_in_json_has_every_field() {
-        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true,"import_pending":false}"#;
+        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true,"import_pending":false,"stored_token_url":null,"stored_client_id":null}"#;
         let run = bearerd(&["grant", "show", "broken", "--json"], "").await;
         assert_eq!(run, ran(Exit::Success, &format!("{json}\n"), ""));
     }

@@ -177,6 +177,8 @@ impl GrantAdmin for Fake {
             next_attempt_at: broken.then(|| at(10)),
             outcome_unknown: broken,
             import_pending: false,
+            stored_token_url: String::new(),
+            stored_client_id: String::new(),
         }))
     }
 

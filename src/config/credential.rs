@@ -43,6 +43,7 @@ const KEY: &[With] = &[OAUTH, With { choice: "client_auth", words: &["private_ke
 pub(super) const KEYS: &[Key] = &[
     Key::new("grant"),
     Key::new("token_url").with(&[OAUTH]),
+    Key::new("formerly").with(REFRESH),
     Key::new("issuer").with(&[OAUTH]),
     Key::new("client_id").with(&[OAUTH]),
     Key::new("client_auth").with(&[OAUTH]),

@@ -194,6 +194,8 @@ mod tests {
         Endpoint {
             token_url: "https://as.example/token?tenant=7".parse().unwrap(),
             client: Client { id: "me".to_owned(), auth: ClientAuth::SecretPost("s3 cret&".into()) },
+            formerly: Vec::new(),
+            issuer: None,
             parameters: parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
         }
     }

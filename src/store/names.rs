@@ -27,6 +27,13 @@ pub(super) const KEY_SEAT: Seat<'_> = Seat { key: "root", field: "naming", revis
 pub enum Unit<'a> {
     /// All tokens of a grant.
     Grant(&'a GrantKey),
+    /// All tokens of a grant, of which other parameters make others.
+    Variant {
+        /// The grant.
+        grant: &'a GrantKey,
+        /// A hash of the parameters.
+        variant: &'a str,
+    },
     /// An imported refresh token of a grant, until it has given a token.
     Candidate(&'a GrantKey),
     /// One token of one provider and client.
@@ -94,7 +101,10 @@ impl Names {
     /// The name of a unit.
     pub fn unit(&self, unit: Unit<'_>) -> UnitName {
         let (credential, hash) = match unit {
-            Unit::Grant(GrantKey { credential, subject }) => (credential, self.subject(credential, subject)),
+            Unit::Grant(GrantKey { credential, subject })
+            | Unit::Variant { grant: GrantKey { credential, subject }, variant: _ } => {
+                (credential, self.subject(credential, subject))
+            }
             Unit::Candidate(GrantKey { credential, subject }) => {
                 let parts = [b"candidate", credential.as_str().as_bytes(), subject.as_str().as_bytes()];
                 (credential, self.hash(&parts))
@@ -115,6 +125,7 @@ impl Names {
     pub fn place(&self, unit: Unit<'_>, key: &TokenKey) -> Place {
         let token = match unit {
             Unit::Grant(_) | Unit::Candidate(_) => self.token_hash(&[b"token"], key),
+            Unit::Variant { grant: _, variant } => self.token_hash(&[b"token of", variant.as_bytes()], key),
             Unit::Token { key: _, binding } => self.token_hash(&[b"bound token", binding.as_bytes()], key),
         };
         Place { unit: self.unit(unit), token: TokenName(token.as_str().into()) }
@@ -259,11 +270,24 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for key in &keys {
             assert!(seen.insert(names.place(Unit::Grant(&key.grant), key).token), "{key:?}");
+            for variant in ["a", "b"] {
+                let place = names.place(Unit::Variant { grant: &key.grant, variant }, key);
+                assert_eq!(place.unit, names.unit(Unit::Grant(&key.grant)), "it is the same grant");
+                assert!(seen.insert(place.token), "{key:?} {variant}");
+            }
             for binding in ["https://as.example/token a", "https://as.example/token b"] {
                 let Place { unit, token } = names.place(Unit::Token { key, binding }, key);
                 assert!(seen.insert(TokenName(unit.0)) && seen.insert(token), "{key:?} {binding}");
             }
         }
+    }
+
+    /// Versions that run beside each other on one store look for a grant, and for its tokens, in the same place.
+    #[test]
+    fn a_grant_and_its_tokens_have_the_names_that_the_first_version_gave_them() {
+        let key = key("jane", &["read"], &["urn:a"]);
+        let Place { unit, token } = Names::new(&[7; 32]).place(Unit::Grant(&key.grant), &key);
+        assert_eq!((unit.as_str(), token.as_str()), ("crm/RN8Ruf20cGmnwo0cJTwoNQ", "KjW9QszWKH-M8Es-C0L2tQ"));
     }
 
     #[test]

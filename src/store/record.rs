@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     failure::FailureCause,
+    grant::Bindings,
     name::{Scopes, Subject},
     secret::{ExposeSecret, SecretString},
     token::Generation,
@@ -58,6 +59,11 @@ pub struct GrantRecord {
 }
 
 impl GrantSecrets {
+    /// Whether the material belongs to one of these providers and clients.
+    pub fn belong_to(&self, bindings: &Bindings) -> bool {
+        bindings.include(&self.binding, self.issuer.as_deref())
+    }
+
     /// All scopes of the grant, where they are known.
     pub fn granted(&self) -> Option<&Scopes> {
         Some(&self.scopes).filter(|scopes| self.scopes_known && !scopes.is_empty())
@@ -132,6 +138,8 @@ pub struct GrantSecrets {
     pub subject: Option<Subject>,
     /// Token endpoint and client that the material belongs to (RFC 6749 §10.4: a refresh token goes nowhere else).
     pub binding: String,
+    /// Issuer and client that the material belongs to, where the issuer was configured.
+    pub issuer: Option<String>,
     /// The configured secrets that were taken over so far: each is taken over once, so that a replica with yesterday's
     /// file never brings yesterday's refresh token back.
     pub seeds: Vec<Fingerprint>,
@@ -335,6 +343,8 @@ struct SecretsPayload {
     static_secret: Option<String>,
     scopes: Scopes,
     binding: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     seeds: Vec<String>,
     #[serde(default)]
     scopes_known: bool,
@@ -390,6 +400,7 @@ fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Seale
         scopes_known: secrets.scopes_known,
         subject: secrets.subject.as_ref().map(|subject| subject.as_str().to_owned()),
         binding: secrets.binding.clone(),
+        issuer: secrets.issuer.clone(),
         seeds: texts(&secrets.seeds),
         presented: texts(&secrets.presented),
         untried: secrets.untried,
@@ -428,6 +439,7 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
         scopes_known: payload.scopes_known,
         subject: payload.subject.as_deref().and_then(|subject| Subject::new(subject).ok()),
         binding: payload.binding.clone(),
+        issuer: payload.issuer.clone(),
         seeds: fingerprints(&payload.seeds),
         presented: fingerprints(&payload.presented),
         untried: payload.untried,
@@ -475,6 +487,7 @@ mod tests {
             scopes_known: true,
             subject: Some(Subject::new("jane").unwrap()),
             binding: "https://as.example/token client".into(),
+            issuer: Some("https://as.example client".into()),
             seeds: vec![Fingerprint::from("f".to_owned())],
             presented: vec![Fingerprint::from("p".to_owned())],
             untried: true,

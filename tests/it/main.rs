@@ -117,6 +117,9 @@ mod seeds;
 // What an operator hands over takes a grant's place when it has given a token.
 mod imports;
 
+// Endpoints, clients and parameters change, and stored grants and tokens stay with their own.
+mod endpoints;
+
 // Waiting for somebody else's refresh.
 mod waiting;
 

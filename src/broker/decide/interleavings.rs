@@ -239,7 +239,7 @@ impl World {
         }
         let grant = rotating();
         let Plan::Ask { refresh_token: Some(_), recovering } =
-            plan(&grant, HOME, Some(&record), &self.recovery(), Need::Now)
+            plan(&grant, &HOME.into(), Some(&record), &self.recovery(), Need::Now)
         else {
             return None;
         };

@@ -3,7 +3,7 @@
 use crate::{
     failure::FailureCause,
     grant::{
-        Grant,
+        Bindings, Grant,
         rotation::{Need, Recovery, Unanswered},
     },
     secret::{ExposeSecret, SecretString, same},
@@ -29,24 +29,24 @@ pub(in crate::broker) enum Plan<'a> {
 /// Plans the work on a grant.
 pub(in crate::broker) fn plan<'a>(
     grant: &Grant,
-    binding: &str,
+    bindings: &Bindings,
     record: Option<&'a GrantRecord>,
     recovery: &Recovery,
     need: Need,
 ) -> Plan<'a> {
     match grant {
         Grant::ClientCredentials(_) | Grant::JwtBearer { .. } => Plan::Ask { refresh_token: None, recovering: false },
-        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(binding, record, recovery, need)),
+        Grant::RefreshToken { .. } => record.map_or(NOTHING, |record| plan_refresh(bindings, record, recovery, need)),
         Grant::Static { .. } => NOTHING,
     }
 }
 
 const NOTHING: Plan<'_> = Plan::GiveUp(FailureCause::ReauthorizationRequired);
 
-fn plan_refresh<'a>(binding: &str, record: &'a GrantRecord, recovery: &Recovery, need: Need) -> Plan<'a> {
+fn plan_refresh<'a>(bindings: &Bindings, record: &'a GrantRecord, recovery: &Recovery, need: Need) -> Plan<'a> {
     let Material::RefreshToken(token) = &record.secrets.material else { return NOTHING };
     // RFC 6749 §10.4: a refresh token goes to the provider and client that it was issued for, and nowhere else.
-    if record.secrets.binding != binding {
+    if !record.secrets.belong_to(bindings) {
         return NOTHING;
     }
     match &record.intent {
@@ -64,14 +64,14 @@ pub(in crate::broker) fn may_replace_ahead(record: Option<&GrantRecord>, recover
 
 /// What else can be tried when the provider says that the refresh token of this record is no good: an answer that came
 /// too late, if it belongs to the same provider and client and is not the very token that was refused.
-pub(in crate::broker) fn spare<'a>(record: &'a GrantRecord, binding: &str) -> Option<&'a GrantSecrets> {
+pub(in crate::broker) fn spare<'a>(record: &'a GrantRecord, bindings: &Bindings) -> Option<&'a GrantSecrets> {
     let kept = &record.quarantine.as_ref()?.secrets;
     let Material::RefreshToken(token) = &kept.material else { return None };
     let refused = match &record.secrets.material {
         Material::RefreshToken(refused) => same(refused.expose_secret(), token.expose_secret()),
         Material::Nothing | Material::Static(_) => false,
     };
-    (!refused && kept.binding == binding).then_some(kept)
+    (!refused && kept.belong_to(bindings)).then_some(kept)
 }
 
 fn unanswered(intent: &Intent) -> Unanswered {
@@ -116,7 +116,7 @@ mod tests {
             (one_for_all, sent(0, false), Some(true), true),
         ] {
             let stored = record(intent);
-            let planned = |need| match plan(&grant, "here", Some(&stored), &recovery, need) {
+            let planned = |need| match plan(&grant, &"here".into(), Some(&stored), &recovery, need) {
                 Plan::Ask { recovering, .. } => Some(recovering),
                 Plan::LeaveAlone => None,
                 Plan::GiveUp(cause) => panic!("{cause:?}"),
@@ -143,7 +143,7 @@ mod tests {
             (None, false),
         ] {
             let stored = GrantRecord { quarantine, ..record(None) };
-            assert_eq!(spare(&stored, "here").is_some(), is_spare, "{:?}", stored.quarantine);
+            assert_eq!(spare(&stored, &"here".into()).is_some(), is_spare, "{:?}", stored.quarantine);
         }
     }
 
@@ -152,8 +152,8 @@ mod tests {
         let grant = rotating();
         let stored = record(None);
         for plan in [
-            plan(&grant, "elsewhere", Some(&stored), &STRICT, Need::Now),
-            plan(&grant, "here", None, &STRICT, Need::Now),
+            plan(&grant, &"elsewhere".into(), Some(&stored), &STRICT, Need::Now),
+            plan(&grant, &"here".into(), None, &STRICT, Need::Now),
         ] {
             assert!(matches!(plan, Plan::GiveUp(FailureCause::ReauthorizationRequired)), "{plan:?}");
         }

@@ -10,6 +10,8 @@ pub(super) fn endpoint() -> Endpoint {
     Endpoint {
         token_url: "https://as.example/token".parse().unwrap(),
         client: Client { id: "c".into(), auth: ClientAuth::None },
+        formerly: Vec::new(),
+        issuer: None,
         parameters: Vec::new(),
     }
 }

@@ -71,11 +71,12 @@ fn check_the_rest(reader: &Reader<'_>, allow_http: bool) {
 fn endpoint(reader: &Reader<'_>, allow_http: bool, auth: &'static str) -> Option<Endpoint> {
     let example = "\"https://provider.example/token\"";
     let token_url = reader.required("token_url", example, |value| value::url(value, allow_http));
+    let formerly = reader.list("formerly", |value| value::url(value, allow_http));
     let issuer = reader.optional("issuer", |value| issuer(value, allow_http));
-    let audience = issuer.or_else(|| token_url.as_ref().map(Url::to_string));
+    let audience = issuer.clone().or_else(|| token_url.as_ref().map(Url::to_string));
     let client = client::read(reader, auth, audience);
     let parameters = parameters(reader);
-    Some(Endpoint { token_url: token_url?, client: client?, parameters })
+    Some(Endpoint { token_url: token_url?, client: client?, formerly, issuer, parameters })
 }
 
 /// An issuer is compared character by character (RFC 8414 §3.3), so it stays as it is written.

@@ -25,6 +25,7 @@ fn credentials() {
         (&credential("base_url = \"/v1\""), "is not an absolute URL"),
         (&credential("allow_private_addresses = 1"), "must be a boolean"),
         (&credential("methods = [\"get\"]"), "write it in capitals"),
+        (&credential("formerly = [\"https://a.example/old\"]"), "this goes with grant = \"refresh_token\""),
         (&credential("methods = [\"CONNECT\"]"), "are not sent"),
         (&credential("methods = []"), "allows nothing"),
         (&credential("methods = \"GET\""), "must be a list"),

@@ -145,7 +145,7 @@ impl Temper {
     fn endpoint(&self) -> Endpoint {
         let client = Client { id: self.credential.clone(), auth: ClientAuth::None };
         let token_url = "https://provider.example/token".parse().unwrap();
-        Endpoint { token_url, client, parameters: Vec::new() }
+        Endpoint { token_url, client, formerly: Vec::new(), issuer: None, parameters: Vec::new() }
     }
 
     /// Its tokens. Those of the subject come from a grant that has to be imported.
@@ -164,7 +164,8 @@ impl Temper {
             scopes: Scopes::new(scopes.split(' ')).unwrap(),
             resources: Resources::default(),
         };
-        let binding = &self.endpoint().binding();
+        let bindings = Grant::ClientCredentials(self.endpoint()).bindings();
+        let binding = bindings.own();
         let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token { key: &token, binding } };
         let request = Request::new(Action::Get, credential, grant.subject.clone());
         let request = Request { scopes: token.scopes.clone(), ..request };
