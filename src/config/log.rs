@@ -34,6 +34,15 @@ pub(super) fn format(document: &DeTable<'_>) -> LogFormat {
     }
 }
 
+/// Whether a part of a filter is a level, or names a module. A word that is neither would be taken for a module which
+/// does not exist, and nothing would be logged.
+fn is_meant(part: &str) -> bool {
+    let part = part.trim();
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = levels.iter().any(|level| level.eq_ignore_ascii_case(part)) || part.parse::<u8>().is_ok();
+    part.is_empty() || is_level || part.contains(['=', '[', ':']) || part.starts_with("bearerd")
+}
+
 /// Reads the table.
 pub(super) fn read(reader: &Reader<'_>) -> Log {
     let formats = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -42,7 +51,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Log {
         parsed(value, "is not a log filter", |text| {
             // One that says nothing would be taken for the wish to hear of errors alone, or of nothing.
             let says_something = text.split(',').any(|part| !part.trim().is_empty());
-            let filter = EnvFilter::builder().parse(text).ok().filter(|_| says_something);
+            let filter =
+                EnvFilter::builder().parse(text).ok().filter(|_| says_something && text.split(',').all(is_meant));
             filter.map(|_| text.to_owned()).ok_or(right)
         })
     });

@@ -147,6 +147,29 @@ async fn each_line_about_a_request_names_its_grant_its_caller_and_its_trace_once
     }
 }
 
+/// N5: a refresh that no caller started says so, and has a trace of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_ahead_of_time_names_its_grant_and_a_trace_of_its_own() {
+    let provider = Provider::start(&[("ACCESS_TTL", "4"), ("ROTATE", "1")]).await;
+    let config = CONFIGURATION
+        .replace("@TOKEN_URL@", &provider.token_url())
+        .replace("@FORMAT@", "json")
+        .replace("base_url =", "refresh_token = { file = \"refresh-token\" }\nkeep_alive = true\nbase_url =");
+    let first = provider.mint_refresh_token("service", "offline_access read").await;
+    let files = [("client-secret", "web-secret"), ("refresh-token", first.as_str())];
+    let bearerd = Bearerd::start(&config, &files).await;
+    let mut tokens = TokenServiceClient::connect(bearerd.grpc()).await.unwrap();
+    let get = GetTokenRequest { credential: "crm".to_owned(), ..GetTokenRequest::default() };
+    tokens.get_token(traced(get, TRACES[0])).await.unwrap();
+    eventually(PATIENCE, async || bearerd.log().contains("\"action\":\"ahead\"")).await;
+    let log = bearerd.log();
+    let fields = json(log.lines().find(|line| line.contains("\"action\":\"ahead\"")).unwrap());
+    assert_eq!(fields["credential"], "crm");
+    let trace = fields["trace_id"].as_str().unwrap();
+    assert!(trace.len() == 32 && trace != TRACES[0], "{trace}");
+    assert!(!fields.contains_key("caller") && !fields.contains_key("rpc"), "{fields:?}");
+}
+
 /// C-K16, row 55.
 #[test]
 fn with_json_a_start_that_fails_is_told_in_json() {

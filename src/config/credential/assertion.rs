@@ -10,6 +10,7 @@ use crate::{
         value::{Wrong, some_time, string},
     },
     grant::{BearerAssertion, Endpoint, Signer},
+    secret::ExposeSecret,
 };
 
 const ALGORITHMS: &[(&str, Algorithm)] = &[
@@ -30,13 +31,29 @@ pub(super) fn signer(reader: &Reader<'_>, names: [&'static str; 3]) -> Option<Si
     let pem = reader.required_text(key);
     let algorithm = reader.choose(algorithm, ALGORITHMS, Some("RS256"));
     let key_id = reader.optional(key_id, string);
-    let signer = Signer::from_pem(&pem?, algorithm?, key_id);
+    let (pem, algorithm) = (pem?, algorithm?);
+    let signer = Signer::from_pem(&pem, algorithm, key_id);
     let wrong = |error: crate::grant::assertion::SignerError| {
         let value = reader.value(key)?;
-        reader.wrong(key, Wrong::new(value, "refers to no key for this", error.to_string()));
+        let right = instead_of_a_key(pem.expose_secret()).map_or_else(|| error.to_string(), str::to_owned);
+        reader.wrong(key, Wrong::new(value, "refers to no key for this", right));
         None
     };
     signer.map_or_else(wrong, Some)
+}
+
+/// What to do about a text that is known to be something else than a private key.
+fn instead_of_a_key(text: &str) -> Option<&'static str> {
+    let label = text.trim_start().strip_prefix("-----BEGIN ").and_then(|rest| rest.split("-----").next());
+    match label {
+        Some("ENCRYPTED PRIVATE KEY") => Some("the key is encrypted: decrypt it with `openssl pkcs8 -in FILE`"),
+        Some("PUBLIC KEY" | "RSA PUBLIC KEY") => Some("this is a public key: put the private one there"),
+        Some("CERTIFICATE") => Some("this is a certificate: put its private key there"),
+        None if text.trim_start().starts_with('{') => {
+            Some("this is JSON: put the PEM there, which in a Google key file is the value of private_key")
+        }
+        Some(_) | None => None,
+    }
 }
 
 /// Reads the assertion that is the grant itself (RFC 7523 §2.1).

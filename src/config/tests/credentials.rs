@@ -121,6 +121,8 @@ fn secrets() {
         (&secret("{ file = \"/no/such/secret\" }"), "write the path of a file that holds the secret"),
         (&key("{ env = \"S\" }\nclient_key_algorithm = \"ES256\""), "is not an unencrypted private key"),
         (&key("{ env = \"KEY\" }"), "that fits the algorithm"),
+        (&key("{ file = \"secrets/tls.crt\" }"), "this is a certificate: put its private key there"),
+        (&key("{ file = \"secrets/kubernetes-jwks.json\" }"), "this is JSON: put the PEM there"),
         (&key("{ env = \"KEY\" }\nclient_key_algorithm = \"HS256\""), "is not a recognized value"),
     ]);
 }

@@ -292,6 +292,8 @@ fn policies_times_and_logs() {
         ("[cache]\nmax_age = \"5\"", "is not a duration"),
         ("[log]\nfilter = \"bearerd=loud\"", "is not a log filter"),
         ("[log]\nfilter = \"\"", "is empty"),
+        ("[log]\nfilter = \"verbose\"", "is not a log filter"),
+        ("[log]\nfilter = \"info,verbose\"", "is not a log filter"),
         ("[log]\nfilter = \",\"", "is not a log filter"),
         ("[log]\nfilter = \" \"", "is not a log filter"),
         ("[log]\nfilter = \" , \"", "is not a log filter"),
