@@ -1,9 +1,12 @@
 //! Callers: they ask, report what they got as rejected, refuse what they had, make things up, and go away too early.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bearerd::{
-    broker::{Broker, Error, Imported, Outcome, Reason, Rejected, Report, Served},
+    broker::{Broker, Error, Imported, Outcome, Reason, Rejected, Report, Retried, Served},
     name::Scopes,
     secret::{ExposeSecret, SecretString},
     store::Material,
@@ -35,11 +38,12 @@ struct Caller {
 pub fn act(run: &mut Run) {
     let world = Arc::clone(&run.world);
     let chance = &world.chance;
-    let key = chance.pick(&run.keys).clone();
+    let unconsented = !run.unconsented.is_empty() && chance.one_in(6);
+    let key = chance.pick(if unconsented { &run.unconsented } else { &run.keys }).clone();
     let everywhere = chance.one_in(8);
     let times = if everywhere { chance.number(1..6) } else { 1 };
     let chosen = chance.number(0..run.replicas.len());
-    let kind = chance.number(0..20);
+    let kind = if unconsented { 0 } else { chance.number(0..20) };
     let known = world.store.read(&key.place, &world.clock.now());
     let current = known.token.as_ref().map_or(Generation::ZERO, |token| token.generation);
     let value = known.token.as_ref().map(|token| SecretString::from(token.value.expose_secret()));
@@ -91,7 +95,7 @@ pub async fn hand_over_all(run: &mut Run) {
 
 /// Every token is asked for, each at some replica.
 pub fn ask_for_all(run: &mut Run) {
-    for key in run.keys.clone() {
+    for key in run.keys.iter().chain(&run.unconsented).cloned().collect::<Vec<_>>() {
         let at = run.world.chance.number(0..run.replicas.len());
         if let Some(caller) = caller(run, at, &key) {
             run.replicas[at].callers.spawn(caller.get(Wanted::default()));
@@ -99,8 +103,36 @@ pub fn ask_for_all(run: &mut Run) {
     }
 }
 
+/// An operator tries a grant again that is dead here and lives at its provider.
+pub async fn retry(run: &Run, key: &Key) -> Result<(), Reason> {
+    run.world.operator.store(true, Ordering::Relaxed);
+    let retried = run.replicas[0].broker.retry_grant(key.retry.clone(), false).await;
+    run.world.operator.store(false, Ordering::Relaxed);
+    run.world.note(|| format!("an operator retries {key:?}: {retried:?}"));
+    run.world.oracle.lock().count("grant retried by an operator");
+    match retried {
+        Ok(Retried::Revived(_)) => Ok(()),
+        Ok(_) => Err(Reason::ReauthorizationRequired),
+        Err(error) => Err(error.reason()),
+    }
+}
+
+/// Wants a new token until there is one, or none can be had. A grant that is dead and may be tried again is waited for.
+pub async fn insist_until_revived(run: &Run, key: &Key) -> Result<(), Reason> {
+    let last = insist(run, key).await;
+    let wait = run.world.store.revival(&key.place.unit).filter(|_| run.lives(key));
+    match (last, wait) {
+        (Err(Reason::ReauthorizationRequired), Some(wait)) => {
+            // Another grant of the same client may take the turn of a minute.
+            sleep(wait + Duration::from_secs(125)).await;
+            insist(run, key).await
+        }
+        (last, _) => last,
+    }
+}
+
 /// Wants a new token until there is one, or none can be had.
-pub async fn insist(run: &Run, key: &Key) -> Result<(), Reason> {
+async fn insist(run: &Run, key: &Key) -> Result<(), Reason> {
     let current = run.world.store.read(&key.place, &run.world.clock.now()).token;
     let refused = current.map_or(Generation::ZERO, |token| token.generation);
     let caller = caller(run, 0, key).expect("nothing stands still any more");
@@ -280,7 +312,10 @@ impl Caller {
     /// A caller got no token: it is told so of a dead grant only if it is dead, and of none when all is well (G6).
     fn failed(&self, wanted: Wanted, began: Instant, error: &Error) {
         let reason = error.reason();
-        if reason == Reason::ReauthorizationRequired {
+        let is_refusal = matches!(reason, Reason::ReauthorizationRequired | Reason::InsufficientScope);
+        if self.key.is_unconsented() && is_refusal {
+            self.world.oracle.lock().count("told that nobody consented");
+        } else if reason == Reason::ReauthorizationRequired {
             self.world.look(&self.key.place.unit);
             self.world.oracle.lock().told_dead(&self.key, began);
         } else if wanted == Wanted::default() && self.recovered {

@@ -37,6 +37,8 @@ pub struct Climate {
     pub rollback: u32,
     /// A replica is stopped in peace.
     pub retire: u32,
+    /// A provider says for a while that good refresh tokens are none.
+    pub ill: u32,
 }
 
 impl Climate {
@@ -59,6 +61,7 @@ impl Climate {
             // What is forgotten excuses much, so most runs have none of it.
             rollback: if chance.one_in(6) { 50 } else { 0 },
             retire: often([90, 60, 40]),
+            ill: often([80, 40, 20]),
         }
     }
 }

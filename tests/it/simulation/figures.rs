@@ -73,6 +73,10 @@ impl fmt::Display for Figures {
         line("answers that came too late: kept", self.of("late answer kept"))?;
         line("answers that came too late: tried", self.of("late answer adopted"))?;
         line("writes that the store had lost: written once more", self.of("written once more"))?;
+        line("refusals that were kept to one token", self.of("refused for what was asked"))?;
+        line("dead grants: tried again without an operator", self.of("dead grant tried again"))?;
+        line("dead grants: tried again by an operator", self.of("grant retried by an operator"))?;
+        line("dead grants: alive again", self.of("grant revived"))?;
         line("providers that were left alone because they wanted a rest", self.of("left alone"))?;
         line(DOUBLE, self.of(DOUBLE))?;
         for (why, count) in self.those(LOSSES) {

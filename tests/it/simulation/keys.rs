@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 use bearerd::{
     broker::{Credential, StoreOutage},
     caller::Caller,
-    grant::{Client, ClientAuth, Endpoint, Grant, profile::ProviderProfile, rotation::RotationProfile},
+    grant::{
+        Client, ClientAuth, Endpoint, Grant, answer::RefusalError, profile::ProviderProfile, rotation::RotationProfile,
+    },
     name::{CredentialName, Resources, Scopes, Subject},
     policy::{Action, Permit, Policy, Request},
     rejection::Rules,
@@ -16,7 +18,7 @@ use bearerd::{
 
 use super::{
     chance::Chance,
-    provider::{DEFAULT_SCOPES, Providers, Rotation},
+    provider::{DEFAULT_SCOPES, Habit, Providers, Rotation, UNCONSENTED},
     run::{LEASE, TAKEOVER, TIMING},
 };
 
@@ -37,6 +39,7 @@ pub struct Temper {
     pub min_age: Duration,
     /// Where it is long, a token outlives an attempt to replace it whose answer was lost.
     pub ahead: Duration,
+    pub habit: Habit,
 }
 
 /// One token that callers want.
@@ -47,6 +50,15 @@ pub struct Key {
     pub scopes: String,
     pub place: Place,
     pub permit: Permit,
+    /// To try a dead grant again.
+    pub retry: Permit,
+}
+
+impl Key {
+    /// Whether no person consented to it.
+    pub fn is_unconsented(&self) -> bool {
+        self.scopes == UNCONSENTED
+    }
 }
 
 impl std::fmt::Debug for Key {
@@ -83,6 +95,10 @@ impl Temper {
             lifetime: chance.millis(40_000..240_000),
             min_age: Duration::from_secs(*chance.pick(&[0, 3, 10])),
             ahead: Duration::from_secs(*chance.pick(&[30, 100])),
+            habit: Habit {
+                refuses_with: *chance.pick(&[RefusalError::Scope, RefusalError::InvalidGrant]),
+                names_scopes: chance.one_in(2),
+            },
         }
     }
 
@@ -114,6 +130,7 @@ impl Temper {
         let (name, endpoint) = (&self.credential, self.endpoint());
         let grant = match self.rotation {
             Some(rotation) => {
+                providers.speaks(name, self.habit);
                 let first = providers.authorize(name, "", rotation, self.lifetime);
                 Grant::RefreshToken { endpoint, first: Some(first.into()) }
             }
@@ -156,6 +173,12 @@ impl Temper {
         pairs.map(|(subject, scopes)| self.key(names, subject, scopes)).collect()
     }
 
+    /// Tokens that nobody consented to.
+    pub fn unconsented(&self, names: &Names) -> Vec<Key> {
+        let subjects = if self.rotation.is_some() { &["", "jane"][..] } else { &[] };
+        subjects.iter().map(|subject| self.key(names, subject, UNCONSENTED)).collect()
+    }
+
     fn key(&self, names: &Names, subject: &'static str, scopes: &str) -> Key {
         let credential = CredentialName::new(&self.credential).unwrap();
         let grant = GrantKey { credential: credential.clone(), subject: Subject::new(subject).unwrap() };
@@ -167,15 +190,17 @@ impl Temper {
         let bindings = Grant::ClientCredentials(self.endpoint()).bindings();
         let binding = bindings.own();
         let unit = if self.rotation.is_some() { Unit::Grant(&grant) } else { Unit::Token { key: &token, binding } };
-        let request = Request::new(Action::Get, credential, grant.subject.clone());
+        let request = Request::new(Action::Get, credential.clone(), grant.subject.clone());
         let request = Request { scopes: token.scopes.clone(), ..request };
-        let permit = Policy::local_only().permit(&Caller::Local, request);
+        let permit = |request| Policy::local_only().permit(&Caller::Local, request).unwrap();
+        let retry = permit(Request::new(Action::Administer, credential, grant.subject.clone()));
         Key {
             credential: self.credential.clone(),
             subject,
             scopes: scopes.to_owned(),
             place: names.place(unit, &token),
-            permit: permit.unwrap(),
+            permit: permit(request),
+            retry,
         }
     }
 }

@@ -32,6 +32,9 @@ const PROMPT: Duration = Duration::from_secs(6);
 /// How long a replica remembers what it stored, in case the store goes back in time.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
+/// How long a grant stays dead before it is tried again.
+const REVIVED_AFTER: Duration = Duration::from_secs(300);
+
 /// What must be counted never.
 pub const DOUBLE: &str = "asked twice outside the rule";
 pub const LOST: &str = "lost without a documented reason";
@@ -60,6 +63,13 @@ pub struct Oracle {
     rejected: HashMap<Place, Vec<(Instant, Generation)>>,
     /// When grants were last seen dead.
     dead: HashMap<UnitName, Instant>,
+    /// When grants died.
+    died: HashMap<UnitName, Instant>,
+    /// Tasks that took the turn to try a dead grant.
+    turns: HashSet<task::Id>,
+    /// Whose provider called a good refresh token invalid; and of these, whose late answer took its place then.
+    ill: HashSet<UnitName>,
+    replaced_in_illness: HashSet<UnitName>,
     /// What the store forgot: nothing is promised for it any more (see `docs/reliability.md`).
     forgotten: Forgotten,
     /// The newest revision that was acknowledged to a replica, and when.
@@ -113,6 +123,17 @@ pub struct Hold<'a> {
     /// The token that was there: its generation, what was left of it, and its whole life.
     pub token: Option<(Generation, Duration, Duration)>,
     pub temper: &'a Temper,
+    /// The grant is dead, and is tried again.
+    pub dead: Option<Revival>,
+}
+
+/// How a dead grant comes to be tried again.
+#[derive(Clone, Copy)]
+pub struct Revival {
+    pub cause: FailureCause,
+    /// An answer is in quarantine.
+    pub kept: bool,
+    pub by_operator: bool,
 }
 
 /// Who is about to ask a provider.
@@ -140,6 +161,8 @@ struct Try {
     dispatched: bool,
     /// What is wrong if it sends: an earlier answer is missing, and nobody needs another one yet.
     ahead_of_time: Option<String>,
+    /// The grant was dead.
+    revives: bool,
     /// It looked, and the provider wanted no rest.
     may_ask: bool,
     asked: Option<Instant>,
@@ -192,6 +215,11 @@ impl Try {
         self.closed || self.answered.is_some_and(|_| !token || self.harmless)
     }
 
+    /// Whether it was told that nobody consented to what it asked for.
+    fn was_not_consented(&self) -> bool {
+        self.effect == Some(Effect::NotConsented) && self.answered == Some(Answered::Nothing)
+    }
+
     /// Whether its answer is gone, if there was one.
     fn has_lost(&self) -> bool {
         self.stored.is_none() && (self.answered == Some(Answered::Unknown) || self.dead)
@@ -221,6 +249,7 @@ impl Oracle {
     /// A lease was taken. G4: not without a reason, if there is a token.
     pub fn held(&mut self, (replica, task): (ReplicaId, Option<task::Id>), hold: &Hold<'_>) {
         let Hold { place, attempt, revision, temper, .. } = *hold;
+        self.look_at_revival(task, hold);
         let ahead_of_time = self.look_for_a_reason(hold);
         let index = self.tries.len();
         self.tries.push(Try {
@@ -233,6 +262,7 @@ impl Oracle {
             since: Instant::now(),
             dispatched: false,
             ahead_of_time,
+            revives: hold.dead.is_some(),
             may_ask: false,
             asked: None,
             answered: None,
@@ -248,6 +278,23 @@ impl Oracle {
         if let Some(task) = task {
             self.by_task.insert(task, index);
         }
+    }
+
+    /// A dead grant is tried again seldom, and only where nothing is risked by it.
+    fn look_at_revival(&mut self, task: Option<task::Id>, hold: &Hold<'_>) {
+        let Some(Revival { cause, kept, by_operator: false }) = hold.dead else { return };
+        let unit = &hold.place.unit;
+        let rested = self.died.get(unit).is_none_or(|at| at.elapsed() >= REVIVED_AFTER);
+        let in_turn = task.is_some_and(|task| self.turns.remove(&task));
+        if cause != FailureCause::ReauthorizationRequired || hold.unanswered || kept || !rested || !in_turn {
+            self.fault(format!(
+                "a dead grant is tried again: {unit:?}, {}, unanswered {}, in quarantine {kept}, rested {rested}, in turn \
+                 {in_turn}",
+                cause.word(),
+                hold.unanswered
+            ));
+        }
+        self.count("dead grant tried again");
     }
 
     fn of(&mut self, attempt: &AttemptId) -> Option<&mut Try> {
@@ -369,8 +416,13 @@ impl Oracle {
             }
             Effect::Killed(family, serial) => {
                 let forgotten = self.forgotten.families.contains(&family);
+                let unit = self.tries[index].unit.clone();
+                let in_illness = self.replaced_in_illness.contains(&unit);
                 let why = match self.spent.get(&(family, serial)).map(|first| &self.tries[*first]) {
                     _ if forgotten => "lost: the store went back in time",
+                    _ if in_illness => {
+                        "lost: a provider was ill, and a late answer took the place of a good refresh token"
+                    }
                     _ if late => "lost: a request arrived when nobody expected it any more",
                     Some(first) if first.late => "lost: a request arrived when nobody expected it any more",
                     Some(first) if first.overtaken => "lost: an answer could not be stored in time",
@@ -387,8 +439,25 @@ impl Oracle {
                     self.count(why);
                 }
             }
-            Effect::Issued | Effect::Refused => {}
+            Effect::Ill => {
+                let unit = self.tries[index].unit.clone();
+                self.ill.insert(unit);
+            }
+            Effect::Issued | Effect::Refused | Effect::NotConsented => {}
         }
+    }
+
+    /// A task took the turn to try a dead grant.
+    pub fn took_turn(&mut self, task: Option<task::Id>) {
+        self.turns.extend(task);
+    }
+
+    /// A late answer took the place of a grant's refresh token.
+    pub fn adopted(&mut self, unit: &UnitName) {
+        if self.ill.contains(unit) {
+            self.replaced_in_illness.insert(unit.clone());
+        }
+        self.count("late answer adopted");
     }
 
     pub fn answered(&mut self, index: usize, answered: Answered) {
@@ -414,12 +483,16 @@ impl Oracle {
         let Some(this) = self.of(attempt) else { return };
         this.closed = true;
         let first = is_there && this.stored.is_none();
+        let revived = first && this.revives;
         if first {
             this.stored = Some(Instant::now());
         }
         let unexcused = written == Written::Moved && after == before && before == expected;
         if unexcused {
             self.fault(format!("a commit on {before} was refused although nobody else wrote"));
+        }
+        if revived {
+            self.count("grant revived");
         }
         if first {
             self.count("refresh");
@@ -475,6 +548,13 @@ impl Oracle {
         let Some(this) = self.of(attempt) else { return };
         this.closed = true;
         let (effect, late) = (this.effect, this.late);
+        if this.was_not_consented() {
+            let text = format!("what was asked for is held against the grant: {}", this.describe());
+            self.fault(text);
+        }
+        if verdict.is_dead() && written == Written::Done {
+            self.died.insert(settle.unit.clone(), Instant::now());
+        }
         if let (Some(Effect::Killed(family, serial)), Verdict::Dead { .. }, Written::Done) = (effect, verdict, written)
         {
             let first = self.spent.get(&(family, serial)).map(|first| &self.tries[*first]);
@@ -486,8 +566,18 @@ impl Oracle {
         }
     }
 
+    /// A lease was given back: a refusal is noted before.
+    pub fn released(&mut self, attempt: &AttemptId) {
+        let Some(this) = self.of(attempt).filter(|this| this.was_not_consented() && !this.closed) else { return };
+        let text = format!("a refusal was not noted: {}", this.describe());
+        self.fault(text);
+    }
+
     /// A refusal of one token was noted.
-    pub fn refused(&mut self, attempt: &AttemptId) {
+    pub fn refused(&mut self, attempt: &AttemptId, at_once: bool) {
+        if at_once {
+            self.fault("a refusal of another token than the credential's own lets the next one come at once");
+        }
         if let Some(this) = self.of(attempt) {
             this.closed = true;
         }
@@ -577,6 +667,7 @@ impl Oracle {
         self.forgotten.families.extend(families);
         for (unit, revision) in forgot {
             self.rejected.retain(|place, _| place.unit != unit);
+            self.died.remove(&unit);
             self.floors.retain(|(_, place), _| place.unit != unit);
             let lost = self.revisions.insert(unit.clone(), revision).unwrap_or_default();
             let before = self.forgotten.units.get(&unit).map_or(Generation::ZERO, |undone| undone.revision);

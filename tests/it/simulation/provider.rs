@@ -7,6 +7,7 @@ use bearerd::{
         answer::{Answer, Granted, RefusalError},
         request::TokenRequest,
     },
+    name::Scopes,
     secret::ExposeSecret,
     token::TokenType,
 };
@@ -15,6 +16,18 @@ use tokio::time::Instant;
 
 /// The scopes of a request that names none.
 pub const DEFAULT_SCOPES: &str = "read write";
+
+/// A scope that no person consented to.
+pub const UNCONSENTED: &str = "admin";
+
+/// How a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habit {
+    /// What it says to a request for [`UNCONSENTED`]: some say `invalid_scope`, and Entra `invalid_grant`.
+    pub refuses_with: RefusalError,
+    /// Whether it names the scopes of a refresh that names none.
+    pub names_scopes: bool,
+}
 
 /// What becomes of a refresh token that was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +78,10 @@ pub enum Effect {
     Killed(Family, u32),
     /// The grant had ended before, or the refresh token was never one.
     Refused,
+    /// Nobody consented to what was asked for; nothing was done.
+    NotConsented,
+    /// It is ill, and calls a good refresh token invalid; nothing was done.
+    Ill,
 }
 
 #[derive(Default)]
@@ -75,6 +92,10 @@ struct State {
     lines: Vec<Line>,
     /// By client.
     machines: HashMap<String, Duration>,
+    /// By credential.
+    habits: HashMap<String, Habit>,
+    /// By credential: until when its provider is ill.
+    ill: HashMap<String, Instant>,
     issued: HashMap<String, Issued>,
 }
 
@@ -82,6 +103,21 @@ impl Providers {
     /// A client that gets tokens for itself.
     pub fn register(&self, client: &str, lifetime: Duration) {
         self.0.lock().machines.insert(client.to_owned(), lifetime);
+    }
+
+    /// How the provider of a credential speaks.
+    pub fn speaks(&self, credential: &str, habit: Habit) {
+        self.0.lock().habits.insert(credential.to_owned(), habit);
+    }
+
+    /// The provider of a credential calls every refresh token invalid for a while.
+    pub fn falls_ill(&self, credential: &str, span: Duration) {
+        self.0.lock().ill.insert(credential.to_owned(), Instant::now() + span);
+    }
+
+    /// All of them are well again.
+    pub fn heal(&self) {
+        self.0.lock().ill.clear();
     }
 
     /// The first refresh token of a new grant.
@@ -132,17 +168,18 @@ impl Providers {
     pub fn act(&self, request: &TokenRequest) -> (Answer, Effect) {
         let form: HashMap<String, String> =
             url::form_urlencoded::parse(request.body.expose_secret().as_bytes()).into_owned().collect();
-        let scopes = form.get("scope").map_or(DEFAULT_SCOPES, String::as_str);
+        let asked = form.get("scope").map(String::as_str);
+        let scopes = asked.unwrap_or(DEFAULT_SCOPES);
         let mut state = self.0.lock();
         match form.get("refresh_token") {
             None => {
                 let client = &form["client_id"];
                 let lifetime = state.machines[client];
-                (state.issue(client, "", scopes, lifetime, None), Effect::Issued)
+                (state.issue(client, "", scopes, lifetime, (None, None)), Effect::Issued)
             }
             Some(token) => match family(token) {
-                Some((family, serial)) => state.refresh(family, serial, scopes),
-                None => (invalid_grant(), Effect::Refused),
+                Some((family, serial)) => state.refresh(family, serial, asked),
+                None => (refusal(RefusalError::InvalidGrant), Effect::Refused),
             },
         }
     }
@@ -153,16 +190,23 @@ fn family(refresh_token: &str) -> Option<(Family, u32)> {
     Some((Family(index.parse().ok()?), serial.parse().ok()?))
 }
 
-fn invalid_grant() -> Answer {
-    Answer::Refused(RefusalError::InvalidGrant.into())
+fn refusal(error: RefusalError) -> Answer {
+    Answer::Refused(error.into())
 }
 
 impl State {
-    fn refresh(&mut self, family: Family, serial: u32, scopes: &str) -> (Answer, Effect) {
+    fn refresh(&mut self, family: Family, serial: u32, asked: Option<&str>) -> (Answer, Effect) {
         let now = Instant::now();
         let line = &mut self.lines[family.0];
+        let habit = self.habits[&line.credential];
+        if self.ill.get(&line.credential).is_some_and(|until| *until > now) {
+            return (refusal(RefusalError::InvalidGrant), Effect::Ill);
+        }
         if !line.alive {
-            return (invalid_grant(), Effect::Refused);
+            return (refusal(RefusalError::InvalidGrant), Effect::Refused);
+        }
+        if asked.is_some_and(|asked| asked.split(' ').any(|scope| scope == UNCONSENTED)) {
+            return (refusal(habit.refuses_with), Effect::NotConsented);
         }
         let effect = match line.rotation {
             Rotation::Never => Effect::Issued,
@@ -181,13 +225,15 @@ impl State {
             Rotation::SamePair if serial + 1 == line.serial => Effect::Issued,
             Rotation::Strict | Rotation::Grace(_) | Rotation::SamePair => {
                 line.alive = false;
-                return (invalid_grant(), Effect::Killed(family, serial));
+                return (refusal(RefusalError::InvalidGrant), Effect::Killed(family, serial));
             }
         };
         let rotates = line.rotation != Rotation::Never;
         let successor = rotates.then(|| format!("rt-{}-{}", family.0, line.serial));
         let (credential, subject, lifetime) = (line.credential.clone(), line.subject.clone(), line.lifetime);
-        (self.issue(&credential, &subject, scopes, lifetime, successor), effect)
+        let named = (asked.is_none() && habit.names_scopes).then_some(DEFAULT_SCOPES);
+        let scopes = asked.unwrap_or(DEFAULT_SCOPES);
+        (self.issue(&credential, &subject, scopes, lifetime, (successor, named)), effect)
     }
 
     fn issue(
@@ -196,7 +242,7 @@ impl State {
         subject: &str,
         scopes: &str,
         lifetime: Duration,
-        refresh_token: Option<String>,
+        (refresh_token, named): (Option<String>, Option<&str>),
     ) -> Answer {
         let token = format!("at-{}", self.issued.len());
         self.issued.insert(
@@ -213,7 +259,7 @@ impl State {
             kind: TokenType::Bearer,
             expires_in: Some(lifetime),
             refresh_token: refresh_token.map(Into::into),
-            scopes: None,
+            scopes: named.map(|named| Scopes::granted(named.split(' '))),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! One run: replicas, callers and trouble for some virtual minutes, then peace, and a look at what is left.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, LazyLock, atomic::AtomicBool},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -14,7 +14,7 @@ use bearerd::{
     http,
     name::CredentialName,
     secret::ExposeSecret,
-    store::{AttemptId, UnitName},
+    store::{AttemptId, Place, UnitName},
     telemetry::Telemetry,
     token::Generation,
     upstream::Upstream,
@@ -32,7 +32,7 @@ use super::{
     flaw::Flaw,
     keys::{Key, Temper, credentials},
     oracle::{Asker, Oracle, ReplicaId},
-    provider::Providers,
+    provider::{DEFAULT_SCOPES, Providers},
     store::{SimStore, State},
     wire::{CutKind, Wire},
 };
@@ -73,6 +73,10 @@ pub struct World {
     pub chance: Chance,
     /// By the number of the replica.
     pub wires: Mutex<Vec<Arc<Wire>>>,
+    /// Where the credentials' own tokens are; requests for others give way.
+    pub own: HashSet<Place>,
+    /// An operator tries a grant again.
+    pub operator: AtomicBool,
     /// Replicas that died at one of their steps.
     pub fallen: Mutex<Vec<ReplicaId>>,
     pub tempers: Vec<Temper>,
@@ -195,6 +199,8 @@ pub struct Replica {
 pub struct Run {
     pub world: Arc<World>,
     pub keys: Vec<Key>,
+    /// Those that no person consented to.
+    pub unconsented: Vec<Key>,
     pub replicas: Vec<Replica>,
     /// Replicas that are being stopped in peace.
     leaving: JoinSet<Option<ReplicaId>>,
@@ -229,14 +235,21 @@ pub fn run(seed: u64, flaw: Option<Flaw>, traced: bool) -> Report {
 impl Run {
     fn new(seed: u64, flaw: Option<Flaw>, traced: bool) -> Self {
         let chance = Chance::new(seed);
+        let (store, tempers) = (SimStore::new(flaw), Temper::draw(&chance));
+        let names = bearerd::store::Store::names(&store);
+        let keys: Vec<Key> = tempers.iter().flat_map(|temper| temper.keys(names)).collect();
+        let unconsented = tempers.iter().flat_map(|temper| temper.unconsented(names)).collect();
+        let own = keys.iter().filter(|key| key.scopes == DEFAULT_SCOPES).map(|key| key.place.clone()).collect();
         let world = Arc::new(World {
-            store: SimStore::new(flaw),
+            store,
             providers: Providers::default(),
             oracle: Mutex::default(),
             clock: Clock::with_wall_stopped_at(UNIX_EPOCH),
-            tempers: Temper::draw(&chance),
+            tempers,
             chance,
+            own,
             wires: Mutex::default(),
+            operator: AtomicBool::new(false),
             fallen: Mutex::default(),
             climate: Mutex::default(),
             peace: Mutex::default(),
@@ -244,10 +257,9 @@ impl Run {
             trace: traced.then(Mutex::default),
         });
         let tempers = &world.tempers;
-        let keys = tempers.iter().flat_map(|temper| temper.keys(bearerd::store::Store::names(&world.store))).collect();
         let credentials = credentials(tempers, &world.providers);
         let (replicas, leaving) = (Vec::new(), JoinSet::new());
-        let mut run = Self { world, keys, replicas, leaving, credentials, started: 0, backup: None };
+        let mut run = Self { world, keys, unconsented, replicas, leaving, credentials, started: 0, backup: None };
         for _ in 0..run.world.chance.number(2..5) {
             run.start();
         }
@@ -291,6 +303,7 @@ impl Run {
         self.bury();
         *self.world.climate.lock() = Climate::default();
         *self.world.peace.lock() = Some(Instant::now());
+        self.world.providers.heal();
         self.world.note(|| "peace".to_owned());
         self.calm_down().await;
         self.take_stock().await;
@@ -314,6 +327,10 @@ impl Run {
         let chance = &world.chance;
         let victim = chance.number(0..self.replicas.len());
         let kind = *chance.pick(&[CutKind::Broken, CutKind::Replaced, CutKind::Held]);
+        if chance.one_in(climate.ill) {
+            world.fault("provider: is ill");
+            world.providers.falls_ill(&chance.pick(&world.tempers).credential, chance.millis(5_000..90_000));
+        }
         let short = chance.one_in(2);
         let span = if short { chance.millis(500..8_000) } else { chance.millis(8_000..60_000) };
         if chance.one_in(4) {
@@ -338,7 +355,7 @@ impl Run {
         }
     }
 
-    /// The store forgets what came after its backup, and every connection to it breaks.
+    /// The store forgets what came after its backup.
     fn go_back(&mut self, away: Duration) {
         let Some(backup) = self.backup.take() else { return };
         let world = &self.world;
@@ -350,7 +367,10 @@ impl Run {
         let families: Vec<_> =
             families.flat_map(|key| world.providers.families(&key.credential, key.subject)).collect();
         world.oracle.lock().went_back(forgot, families, world.store.next());
-        self.replicas.iter().for_each(|replica| replica.wire.cut(away, CutKind::Broken));
+        // Behind a proxy no connection breaks, and nobody is told.
+        if world.chance.one_in(2) {
+            self.replicas.iter().for_each(|replica| replica.wire.cut(away, CutKind::Broken));
+        }
     }
 
     fn crash(&mut self, victim: usize) {
@@ -397,7 +417,11 @@ impl Run {
             if self.has_failed() {
                 return;
             }
-            let last = callers::insist(self, &key).await;
+            let mut last = callers::insist_until_revived(self, &key).await;
+            if last == Err(Reason::ReauthorizationRequired) && self.lives(&key) {
+                self.must_be_for_an_operator(&key);
+                last = callers::retry(self, &key).await;
+            }
             self.look_at(&key, last);
         }
         while let Some(left) = self.leaving.join_next().await {
@@ -412,6 +436,22 @@ impl Run {
                     self.world.oracle.lock().fault(format!("a caller's task ended badly: {error}"));
                 }
             }
+        }
+    }
+
+    /// Whether the refresh token that is stored would be taken.
+    pub fn lives(&self, key: &Key) -> bool {
+        let token = self.world.store.seen(&key.place.unit).and_then(|seen| seen.refresh_token);
+        token.is_some_and(|token| self.world.providers.takes(token.expose_secret()))
+    }
+
+    /// A grant that lives, and that nothing speaks against, is tried without an operator.
+    fn must_be_for_an_operator(&self, key: &Key) {
+        if self.world.store.revival(&key.place.unit).is_some() {
+            self.world
+                .oracle
+                .lock()
+                .fault(format!("{key:?} is dead here, lives at its provider, and was not tried again"));
         }
     }
 

@@ -152,6 +152,26 @@ impl SimStore {
         })
     }
 
+    /// What is left until the broker may try a dead grant again by itself, if nothing speaks against that.
+    pub fn revival(&self, unit: &UnitName) -> Option<Duration> {
+        let state = self.state.lock();
+        let row = state.rows.get(unit)?;
+        let may = row.dead == Some(FailureCause::ReauthorizationRequired)
+            && row.revive_us != 0
+            && row.intent.is_none()
+            && row.quarantine.is_none();
+        may.then(|| Duration::from_micros(row.revive_us.saturating_sub(self.now_us())))
+    }
+
+    /// Whether the token of a place came to its end before this, and nobody rejected it.
+    pub fn had_ended(&self, place: &Place, before: Instant) -> bool {
+        let state = self.state.lock();
+        let since = state.rows.get(&place.unit).map_or(Generation::ZERO, |row| row.since);
+        let kept = state.tokens.get(&self.key(place)).filter(|kept| kept.token.generation >= since);
+        let ended = kept.and_then(|kept| kept.ends_us).map(|ends| ends.saturating_sub(EPOCH_US));
+        ended.is_some_and(|ended| self.begin + Duration::from_micros(ended) <= before)
+    }
+
     /// How long ago the token of a generation was asked for.
     pub fn age(&self, generation: Generation) -> Duration {
         Duration::from_micros(self.now_us().saturating_sub(generation.get()))

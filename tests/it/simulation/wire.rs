@@ -3,7 +3,11 @@
 //!
 //! A replica that died, or stands still, is one whose connections say nothing: from outside there is no difference.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bearerd::{
@@ -15,9 +19,9 @@ use bearerd::{
     provider::{SendError, TokenEndpoint},
     secret::ExposeSecret,
     store::{
-        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Found, Import, Loaded,
-        Look, Names, Place, Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, UnitName,
-        Written, names::EndpointName,
+        Acknowledged, AttemptId, Census, Claim, Claimed, Commit, Dispatch, Dispatched, Event, Found, GrantState,
+        Import, Loaded, Look, Names, Place, Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError,
+        UnitName, Written, names::EndpointName,
     },
     token::Generation,
 };
@@ -30,7 +34,7 @@ use tokio::{
 
 use super::{
     faults::{ProviderFate, StoreFate},
-    oracle::{Answered, Hold, ReplicaId},
+    oracle::{Answered, Hold, ReplicaId, Revival},
     run::World,
 };
 
@@ -306,9 +310,14 @@ impl Store for Wire {
     async fn claim(&self, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let (place, owner) = (claim.place.clone(), claim.owner.clone());
         let (lease, refused, purpose) = (claim.lease, claim.refused, claim.purpose);
-        let who = (self.replica, task::try_id());
+        let (who, began) = ((self.replica, task::try_id()), Instant::now());
+        self.stall().await;
         self.call(move |world, asked| {
             let claimed = world.store.take(&Claim { place: &place, owner: &owner, lease, refused, purpose }, asked);
+            let is_shared = world.temper(&place.unit).rotation.is_some();
+            if is_shared && !purpose.yields && !world.own.contains(&place) {
+                world.oracle.lock().fault(format!("a claim for {place:?} gives way to nobody"));
+            }
             if let Claimed::Held { record, next: _, refusal: _ } = &claimed {
                 let revision = record.as_ref().map_or(Generation::ZERO, |record| record.revision);
                 // An import takes the lease to keep others from refreshing, whatever token is there.
@@ -320,8 +329,21 @@ impl Store for Wire {
                 world.note(|| format!("{} holds {place:?} at {revision}, found {token:?}", who.0));
                 let unanswered = record.as_ref().is_some_and(|record| record.intent.is_some());
                 let temper = world.temper(&place.unit);
-                let hold = Hold { place: &place, attempt: &owner, revision, unanswered, token, temper };
+                let dead = record.as_ref().and_then(|record| match record.state {
+                    GrantState::Dead(cause) => Some(cause),
+                    GrantState::Active => None,
+                });
+                let kept = record.as_ref().is_some_and(|record| record.quarantine.is_some());
+                let by_operator = world.operator.load(Ordering::Relaxed);
+                let dead = dead.map(|cause| Revival { cause, kept, by_operator });
+                let hold = Hold { place: &place, attempt: &owner, revision, unanswered, token, temper, dead };
                 world.oracle.lock().held(who, &hold);
+            }
+            let rests = matches!(&claimed, Claimed::Resting(record) if record.state == GrantState::Active
+                && record.failure.is_some_and(|failure| failure.early));
+            if rests && !purpose.needed && world.store.had_ended(&place, began) {
+                let text = format!("{place:?} has ended, and waits for what early tries left behind");
+                world.oracle.lock().fault(text);
             }
             world.look(&place.unit);
             claimed
@@ -399,7 +421,7 @@ impl Store for Wire {
             let refuse = Refuse { place, attempt, expected, cause, wait, early, give_way };
             let written = world.sparing(&place.unit, attempt, || world.store.note_refusal(&refuse));
             world.note(|| format!("{replica} was refused {place:?} at {expected}: {} {written:?}", cause.word()));
-            world.oracle.lock().refused(attempt);
+            world.oracle.lock().refused(attempt, give_way.is_zero() && !world.own.contains(place));
             world.look(&place.unit);
             written
         })
@@ -410,6 +432,7 @@ impl Store for Wire {
         let (unit, owner, replica) = (unit.clone(), owner.clone(), self.replica);
         self.call(move |world, _| {
             world.note(|| format!("{replica} releases {unit:?}"));
+            world.oracle.lock().released(&owner);
             world.sparing(&unit, &owner, || world.store.give_up(&unit, &owner));
         })
         .await
@@ -470,7 +493,7 @@ impl Store for Wire {
                 let written = world.sparing(&unit, &attempt, || world.store.bring_back(&adopt));
                 world.note(|| format!("{replica} tries a late answer of {unit:?} at {expected}, {next}: {written:?}"));
                 if written == Written::Done {
-                    world.oracle.lock().count("late answer adopted");
+                    world.oracle.lock().adopted(&unit);
                 }
                 world.look(&unit);
                 written
@@ -521,7 +544,15 @@ impl Store for Wire {
 
     async fn take_turn(&self, endpoint: &EndpointName, span: Duration) -> Result<bool, StoreError> {
         let endpoint = endpoint.clone();
-        self.call(move |world, _| world.store.turn(&endpoint, span)).await
+        let task = task::try_id();
+        self.call(move |world, _| {
+            let taken = world.store.turn(&endpoint, span);
+            if taken {
+                world.oracle.lock().took_turn(task);
+            }
+            taken
+        })
+        .await
     }
 
     async fn dead_grants(&self, search: &Search<'_>) -> Result<Found, StoreError> {
