@@ -339,12 +339,14 @@ impl Core {
 impl Target {
     /// What the token asks for, beside what its grant was given.
     fn extent(&self, record: Option<&GrantRecord>) -> Extent {
+        let profile = &self.credential.profile;
         let bounds = Bounds {
             scopes: &self.credential.scopes,
             resources: &self.credential.resources,
             granted: record.and_then(|record| record.secrets.granted()),
-            scope_bound: false,
-            resource_bound: self.credential.profile.rotation.spends(),
+            scope_bound: profile.scope_bound,
+            resource_bound: profile.scope_bound && profile.rotation.spends(),
+            says_scope: profile.scope_on_refresh,
         };
         decide::extent(&self.slot.key, &bounds)
     }

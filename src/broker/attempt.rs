@@ -199,6 +199,7 @@ async fn ask(
         extent: target.extent(hold.record.as_ref()),
         failures: hold.failures(),
         deaths: hold.record.as_ref().and_then(|record| record.revival).map_or(0, |revival| revival.deaths),
+        retry_dead: target.credential.profile.retry_dead,
         refusals: hold.refusals(),
         jitter: core.jitter(),
     };

@@ -91,7 +91,10 @@ fn tell_revival(core: &Core, target: &Target, death: Option<FailureCause>) {
 
 /// What was granted, as a token of this generation.
 pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation: Generation) -> Token {
-    let asked = &target.slot.key.scopes;
+    // Where a refresh may not name scopes, the token has those of the credential, whatever its caller named.
+    let (key, credential) = (&target.slot.key, &target.credential);
+    let says_scope = credential.profile.scope_on_refresh || !matches!(credential.grant, Grant::RefreshToken { .. });
+    let asked = if says_scope { &key.scopes } else { &credential.scopes };
     Token {
         expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
         // Mostly the provider repeats what was asked for, which is there already.

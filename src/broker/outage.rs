@@ -57,6 +57,7 @@ pub(super) async fn obtain(
         extent: Extent::Default,
         failures: target.slot.alone().failures,
         deaths: 0,
+        retry_dead: target.credential.profile.retry_dead,
         refusals: 0,
         jitter: core.jitter(),
     };

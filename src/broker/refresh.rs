@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     failure::FailureCause,
-    grant::{Coordination, Grant, rotation::Need},
+    grant::{Coordination, Grant, profile::RetryDead, rotation::Need},
     store::{AttemptId, Change, Claim, Claimed, Event, GrantRecord, Purpose, UnitName},
     token::{Generation, Token, Wanted},
 };
@@ -93,7 +93,8 @@ impl Try {
     /// Whether a grant that is dead is to be tried now: seldom, when a token of what it was given is needed.
     async fn may_revive(&self, core: &Core, target: &Target, record: &GrantRecord, needed: bool) -> bool {
         let is_given = matches!(self.extent, Extent::Default | Extent::Within);
-        !self.dead && needed && is_given && decide::is_revival_due(record) && core.take_turn(target).await
+        let rarely = target.credential.profile.retry_dead == RetryDead::Rarely;
+        rarely && !self.dead && needed && is_given && decide::is_revival_due(record) && core.take_turn(target).await
     }
 }
 

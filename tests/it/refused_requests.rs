@@ -101,6 +101,19 @@ async fn no_refresh_token_is_risked_for_resources_that_the_credential_does_not_n
     house.get("demo").await.unwrap();
 }
 
+/// S1: where the provider has named what was granted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scopes_beyond_a_known_set_are_refused_before_anything_is_sent() {
+    let house = House::with(ROTATING).await;
+    house.get("demo").await.unwrap();
+    let (code, reason, wait) = reason(&house.ask(with_scope("admin")).await.unwrap_err());
+    assert_eq!((code, reason.as_str(), wait), (Code::FailedPrecondition, "INSUFFICIENT_SCOPE", None));
+    assert_eq!(house.asked(), 1);
+    // The whole grant counts, and not the last narrowed refresh.
+    house.ask(with_scope("read")).await.unwrap();
+    house.ask(with_scope("write")).await.unwrap();
+}
+
 /// P-K2: also the credential's own scopes, where others are asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scopes_that_are_refused_delay_no_other_scopes() {

@@ -32,6 +32,8 @@ pub(in crate::broker) struct Bounds<'a> {
     /// Whether other resources than the credential's own are a risk: a provider that spends refresh tokens may do so before it
     /// refuses a resource, as node-oidc-provider does, and then the grant is lost.
     pub(in crate::broker) resource_bound: bool,
+    /// Whether a refresh may name scopes. Where it may not, no others can be asked for.
+    pub(in crate::broker) says_scope: bool,
 }
 
 /// Compares a request with what its grant was given. Scopes are compared for the credential's own resources alone: what a
@@ -50,6 +52,7 @@ pub(in crate::broker) fn extent(asked: &TokenKey, bounds: &Bounds<'_>) -> Extent
     let has_scopes = scopes.iter().all(is_granted);
     match (has_resources, has_scopes) {
         (true, true) => Extent::Within,
+        (_, false) if !bounds.says_scope => Extent::Excluded,
         (true, false) if bounds.scope_bound && bounds.granted.is_some() => Extent::Excluded,
         (false, _) if bounds.resource_bound => Extent::Excluded,
         (_, _) => Extent::Beyond,
@@ -82,6 +85,7 @@ mod tests {
             granted: None,
             scope_bound: true,
             resource_bound: false,
+            says_scope: true,
         };
         let of = |asked: &TokenKey, granted: Option<&Scopes>, scope_bound| {
             extent(asked, &Bounds { granted, scope_bound, ..bounds })
@@ -102,6 +106,9 @@ mod tests {
             let risky = extent(&asked, &Bounds { resource_bound: true, ..bounds });
             let is_foreign = resources.contains(&"urn:c");
             assert_eq!(risky, if is_foreign { Excluded } else { unknown }, "{scopes:?} {resources:?}");
+            let silent = extent(&asked, &Bounds { says_scope: false, ..bounds });
+            let is_own = scopes.iter().all(|scope| own.scopes.iter().any(|one| one == *scope));
+            assert_eq!(silent, if is_own { unknown } else { Excluded }, "{scopes:?} {resources:?}");
         }
     }
 }

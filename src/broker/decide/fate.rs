@@ -8,6 +8,7 @@ use crate::{
     grant::{
         Coordination, Grant,
         answer::{Answer, Granted, Kept, Refusal, RefusalError, Unusable, UnusableAnswer},
+        profile::RetryDead,
     },
     provider::SendError,
     store::Verdict,
@@ -69,6 +70,8 @@ pub(in crate::broker) struct Circumstances<'a> {
     pub(in crate::broker) failures: u32,
     /// How often the provider said that the grant is dead, since it last gave a token.
     pub(in crate::broker) deaths: u32,
+    /// Whether a dead grant of this provider may be tried again without an operator.
+    pub(in crate::broker) retry_dead: RetryDead,
     /// How often this token was refused before.
     pub(in crate::broker) refusals: u32,
     /// A random number from 0 to 1, which keeps replicas and grants from asking in step.
@@ -144,8 +147,7 @@ fn of_request(error: RefusalError, around: &Circumstances<'_>) -> Option<Failure
         // Nobody can tell a dead grant from a scope that needs a person's consent. Whether the grant lives is found out by
         // who asks for what it was given.
         (RefusalError::InvalidGrant, Extent::Beyond | Extent::Excluded) => Some(FailureCause::ReauthorizationRequired),
-        (RefusalError::Scope, _) => Some(FailureCause::InsufficientScope),
-        (RefusalError::Target, _) => Some(FailureCause::ClientConfigurationRejected),
+        (RefusalError::Scope | RefusalError::Target, _) => Some(FailureCause::InsufficientScope),
         (RefusalError::Consent, _) => Some(FailureCause::ReauthorizationRequired),
         // Only the credential's own request shows that its configuration is at fault: others differ from it by a caller's
         // choice alone.
@@ -186,7 +188,10 @@ fn invalid_grant(around: &Circumstances<'_>) -> Fate {
             Fate::Note { cause: FailureCause::RefreshOutcomeLost, verdict: Verdict::Dead { again: None }, rest: None }
         }
         Grant::RefreshToken { .. } => {
-            let again = revival::again(around.deaths).map(|wait| jittered(wait, around));
+            let again = match around.retry_dead {
+                RetryDead::Rarely => revival::again(around.deaths).map(|wait| jittered(wait, around)),
+                RetryDead::Never => None,
+            };
             Fate::Note { cause: FailureCause::ReauthorizationRequired, verdict: Verdict::Dead { again }, rest: None }
         }
         // RFC 7523 §3.1: the assertion is at fault (its key, its audience, a clock), and the next one is a new one.
@@ -241,7 +246,9 @@ mod tests {
     use crate::broker::decide::samples::{endpoint, rotating};
 
     fn around(grant: &Grant, recovering: bool, failures: u32) -> Circumstances<'_> {
-        Circumstances { grant, recovering, extent: Extent::Default, failures, deaths: 0, refusals: 0, jitter: 0.0 }
+        let retry_dead = RetryDead::Rarely;
+        let extent = Extent::Default;
+        Circumstances { grant, recovering, extent, failures, deaths: 0, retry_dead, refusals: 0, jitter: 0.0 }
     }
 
     fn noted(outcome: Result<Answer, SendError>, around: &Circumstances<'_>) -> (FailureCause, Verdict) {
@@ -261,6 +268,9 @@ mod tests {
         let dead = |recovering| noted(refusal(RefusalError::InvalidGrant), &around(&grant, recovering, 0));
         let again = Some(Duration::from_secs(300));
         assert_eq!(dead(false), (FailureCause::ReauthorizationRequired, Verdict::Dead { again }));
+        let never = Circumstances { retry_dead: RetryDead::Never, ..around(&grant, false, 0) };
+        let never = noted(refusal(RefusalError::InvalidGrant), &never);
+        assert_eq!(never, (FailureCause::ReauthorizationRequired, Verdict::Dead { again: None }));
         assert_eq!(dead(true), (FailureCause::RefreshOutcomeLost, Verdict::Dead { again: None }));
         for error in
             [RefusalError::Client, RefusalError::ClientUnproven, RefusalError::RateLimited, RefusalError::Unavailable]
@@ -296,7 +306,7 @@ mod tests {
         for (error, default, within, beyond) in [
             (RefusalError::InvalidGrant, None, None, reauthorize),
             (RefusalError::Scope, scope, scope, scope),
-            (RefusalError::Target, client, client, client),
+            (RefusalError::Target, scope, scope, scope),
             (RefusalError::Consent, reauthorize, reauthorize, reauthorize),
             (RefusalError::Redirected, None, None, None),
             (RefusalError::Client, None, client, client),

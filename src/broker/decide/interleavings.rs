@@ -13,6 +13,7 @@ use crate::{
     failure::FailureCause,
     grant::{
         answer::{Answer, Granted, RefusalError},
+        profile::RetryDead,
         rotation::{Need, Recovery, RotationProfile},
     },
     provider::SendError,
@@ -326,6 +327,7 @@ impl World {
             extent: Extent::Default,
             failures: this.failures,
             deaths: 0,
+            retry_dead: RetryDead::Rarely,
             refusals: 0,
             jitter: 0.5,
         };

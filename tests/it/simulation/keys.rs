@@ -142,7 +142,11 @@ impl Temper {
         Credential {
             name: CredentialName::new(name).unwrap(),
             grant,
-            profile: ProviderProfile { rotation: self.profile, ..ProviderProfile::default() },
+            profile: ProviderProfile {
+                rotation: self.profile,
+                scope_bound: self.habit.refuses_with == RefusalError::Scope,
+                ..ProviderProfile::default()
+            },
             scopes: Scopes::new(DEFAULT_SCOPES.split(' ')).unwrap(),
             resources: Resources::default(),
             base_url: None,
