@@ -22,8 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
         let token = Token { value: secret.into(), kind, generation, scopes, expiry: None };
         let text = String::from_utf8_lossy(body).into_owned();
         let (headers, challenges) = (vec![("x".to_owned(), text.clone())], vec![text]);
-        let body = body.to_vec().into();
-        let answer = UpstreamAnswer { status: 200, headers, challenges, body, ..UpstreamAnswer::default() };
+        let echoed = body.to_vec().into();
+        let answer = UpstreamAnswer { status: 200, headers, challenges, body: echoed, ..UpstreamAnswer::default() };
         let clean = Scrubber::of(&token).answer(answer);
         for text in [clean.headers[0].1.as_bytes(), clean.challenges[0].as_bytes(), &clean.body[..]] {
             // The replacement may complete a token that was made of its letters.

@@ -28,7 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
     // One refused field refuses them all, so each is tried alone too.
     for fields in texts.chunks(1).chain([texts.as_slice()]) {
         let Ok(sent) = headers::from_caller(fields, "x-api-key", &fence, true) else { continue };
-        assert_eq!(sent.len(), fields.len() + 1);
+        // Some are left out.
+        assert!(sent.len() <= fields.len() + 1);
         for (name, value) in &sent {
             let read = name.as_str().replace('_', "-");
             assert!(!NEVER.contains(&&*read) && !NOT_FROM_CALLERS.contains(&&*read), "{name}");
@@ -43,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
             answer.append(name, value);
         }
     }
-    for (name, _) in headers::to_caller(&answer, &fence) {
+    for (name, _) in headers::to_caller(&answer, &fence, false) {
         assert!(!NEVER.contains(&&*name) && name != "set-cookie" && !denied.contain(&name), "{name}");
     }
 });
