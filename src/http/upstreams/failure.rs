@@ -93,9 +93,10 @@ fn says_unprocessed(error: &h2::Error) -> bool {
     error.is_remote() && (refused || error.is_go_away())
 }
 
-/// Whether the connection ended, and not the request alone.
+/// Whether the connection ended, and not the request alone. One that answered no ping ends with a timeout.
 fn broke(error: &legacy::Error) -> bool {
-    let by_hyper = find::<hyper::Error>(error).is_some_and(|error| error.is_incomplete_message() || error.is_closed());
+    let by_hyper = find::<hyper::Error>(error)
+        .is_some_and(|error| error.is_incomplete_message() || error.is_closed() || error.is_timeout());
     by_hyper || find::<io::Error>(error).is_some() || find::<h2::Error>(error).is_some_and(h2::Error::is_io)
 }
 

@@ -246,16 +246,14 @@ async fn a_server_that_processes_nothing_was_not_acted_upon() {
 #[tokio::test]
 async fn a_request_that_may_have_been_processed_is_sent_again_only_if_it_is_idempotent_and_its_connection_was_kept() {
     let authority = Authority::new("system");
-    for act in [Act::GoAwayIncluding, Act::HangUp] {
-        let acts: fn(usize, usize) -> Act = match act {
-            Act::HangUp => {
-                |connection, request| if connection == 0 && request == 1 { Act::HangUp } else { Act::Answer }
-            }
-            _ => |connection, request| match (connection, request) {
-                (0, 1) => Act::GoAwayIncluding,
-                _ => Act::Answer,
-            },
-        };
+    let breaks: [(Act, fn(usize, usize) -> Act); 2] = [
+        (Act::GoAwayIncluding, |connection, request| match (connection, request) {
+            (0, 1) => Act::GoAwayIncluding,
+            _ => Act::Answer,
+        }),
+        (Act::HangUp, |connection, request| if (connection, request) == (0, 1) { Act::HangUp } else { Act::Answer }),
+    ];
+    for (act, acts) in breaks {
         for (method, replay, again) in [
             ("POST", Replay::Default, false),
             ("PATCH", Replay::Default, false),
@@ -310,11 +308,16 @@ async fn a_connection_that_does_not_answer_pings_is_left() {
     let (bearerd, mut client) = replica(authority.pem(), port, "call_timeout = \"10m\"").await;
     call(&mut client, "GET", Replay::Default).await.unwrap();
     let began = Instant::now();
-    let request = calling("POST", "/");
-    let status = timeout(Duration::from_secs(120), client.call_through(request)).await.unwrap().unwrap_err();
+    let (mut other, long) = (client.clone(), Duration::from_secs(120));
+    let (post, get) = tokio::join!(
+        timeout(long, client.call_through(calling("POST", "/"))),
+        timeout(long, other.call_through(calling("GET", "/"))),
+    );
+    let (status, answer) = (post.unwrap().unwrap_err(), get.unwrap());
     assert_eq!(cause(&status), "CONNECTION_BROKEN", "{}", bearerd.log());
+    assert_eq!(answer.unwrap().into_inner().attempts, 2, "{}", bearerd.log());
     assert!(began.elapsed() >= Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(*requests.lock(), [0, 0]);
+    assert_eq!(*requests.lock(), [0, 0, 1]);
 }
 
 /// C-K1, row 16, over HTTP/2.
