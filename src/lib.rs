@@ -33,6 +33,7 @@ pub mod telemetry;
 pub mod caller;
 pub mod clock;
 pub mod failpoint;
+pub mod file;
 pub mod name;
 pub mod path;
 pub mod secret;

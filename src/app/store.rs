@@ -1,9 +1,8 @@
 //! Opening the configured store.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +15,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
-    config,
+    config, file,
     secret::SecretString,
     store::{
         Ring, Store, StoreError,
@@ -141,6 +140,12 @@ pub(super) fn spool(store: &config::Store, ring: &Ring) -> Result<Option<Spool>,
 fn own_ring(database: &Path) -> Result<Ring, StoreError> {
     let path = key_path(database);
     let refused = |what: &dyn std::fmt::Display| StoreError::Open(format!("{}: {what}", path.display()));
+    if path.exists() {
+        file::refuse_writable(&path).map_err(|error| refused(&error))?;
+        if file::close_to_others(&path).map_err(|error| refused(&error))? {
+            warn!(key = %path.display(), "every user of this host could read the seal key; its mode was changed to keep them out");
+        }
+    }
     let text = match fs::read_to_string(&path) {
         Ok(text) => Zeroizing::new(text),
         // A database without its key cannot be read; a new key would only hide why.
@@ -165,9 +170,9 @@ fn make_key(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut key = Zeroizing::new([0; 32]);
     rand::fill(&mut *key).map_err(|_| io::Error::other("the system gives no randomness"))?;
     let text = Zeroizing::new(STANDARD.encode(key.as_slice()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", *text)?;
-    file.sync_all()?;
+    let mut new = file::create_new(path)?;
+    writeln!(new, "{}", *text)?;
+    new.sync_all()?;
     warn!(key = %path.display(), "a seal key was made; whoever has it and the database can read every secret in it");
     Ok(text)
 }

@@ -1,11 +1,13 @@
 //! Where records end up.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use crate::file;
 
 /// An open place to write to.
 pub(super) enum Sink {
@@ -17,7 +19,7 @@ pub(super) enum Sink {
 impl Sink {
     /// Opens a file for appending; a new one is for its owner alone.
     pub fn file(path: &Path) -> io::Result<Self> {
-        open(path).map(|file| Self::File { path: path.to_owned(), file })
+        file::append(path).map(|file| Self::File { path: path.to_owned(), file })
     }
 
     /// Writes all of it. A file that was moved away or deleted since is opened again under its name, so that it can be
@@ -30,23 +32,19 @@ impl Sink {
                 out.flush()
             }
             Self::Stderr => io::stderr().lock().write_all(bytes),
-            Self::File { path, file } => {
-                if !is_still(file, path) {
-                    *file = open(path)?;
+            Self::File { path, file: open } => {
+                if !is_still(open, path) {
+                    *open = file::append(path)?;
                 }
-                file.write_all(bytes)
+                open.write_all(bytes)
             }
         }
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
 fn is_still(file: &File, path: &Path) -> bool {
     let which = |found: fs::Metadata| (found.dev(), found.ino());
-    let (open, there) = (file.metadata().map(which), fs::metadata(path).map(which));
+    let (open, there) = (file.metadata().map(which), fs::symlink_metadata(path).map(which));
     open.ok().zip(there.ok()).is_some_and(|(open, there)| open == there)
 }
 
@@ -61,6 +59,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, rotated) = (directory.path().join("audit.log"), directory.path().join("audit.log.1"));
         fs::write(&path, "before\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let mut sink = Sink::file(&path).unwrap();
         sink.write(b"a\n").unwrap();
         fs::rename(&path, &rotated).unwrap();

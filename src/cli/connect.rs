@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fmt, fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -47,6 +48,9 @@ pub struct Connection {
     /// The file with the token to show; without it, the variable BEARERD_TOKEN
     #[arg(long, env = "BEARERD_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Send the token without TLS to another host; who listens on the way can use it
+    #[arg(long)]
+    insecure: bool,
     /// The longest wait for an answer
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = timeout)]
     timeout: Duration,
@@ -69,9 +73,20 @@ impl Connection {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         if let Some(token) = self.token()? {
+            self.keep_token_from_others()?;
             request.metadata_mut().insert("authorization", authorization(&token)?);
         }
         Ok(request)
+    }
+
+    /// A token goes to another host through TLS only, unless it is wanted otherwise.
+    fn keep_token_from_others(&self) -> Result<(), Failure> {
+        if self.insecure || self.address.is_private() {
+            return Ok(());
+        }
+        let what =
+            format!("the token would go to {} without TLS, and who listens on the way could use it", self.address);
+        Err(Failure::new(Exit::Usage, what).hint("write https:// with --ca FILE, or --insecure if nobody can listen"))
     }
 
     fn token(&self) -> Result<Option<SecretString>, Failure> {
@@ -153,6 +168,16 @@ fn authorization(token: &SecretString) -> Result<MetadataValue<Ascii>, Failure> 
 enum Address {
     Network(Uri),
     Unix(String),
+}
+
+impl Address {
+    /// Whether what is sent there is encrypted or stays on this host.
+    fn is_private(&self) -> bool {
+        let Self::Network(uri) = self else { return true };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let here = host.parse::<IpAddr>().map_or(host == "localhost", |address| address.to_canonical().is_loopback());
+        uri.scheme_str() == Some("https") || here
+    }
 }
 
 impl fmt::Display for Address {
@@ -367,6 +392,35 @@ mod tests {
         }
     }
 
+    /// LOW 21.
+    #[test]
+    fn a_token_goes_unencrypted_to_no_other_host_unless_that_is_wanted() {
+        for (address, kept) in [
+            ("http://127.0.0.1:7443", true),
+            ("localhost:7443", true),
+            ("[::1]:7443", true),
+            ("unix:/run/bearerd.sock", true),
+            ("https://bearerd.example:7443", true),
+            ("http://bearerd.example:7443", false),
+            ("10.0.0.1:7443", false),
+            ("http://localhost.example:7443", false),
+            ("http://[2001:db8::1]:7443", false),
+        ] {
+            for insecure in [false, true] {
+                let connection = Connection {
+                    address: address.parse().unwrap(),
+                    ca: None,
+                    cert: None,
+                    key: None,
+                    token_file: None,
+                    insecure,
+                    timeout: Duration::from_secs(1),
+                };
+                assert_eq!(connection.keep_token_from_others().is_ok(), kept || insecure, "{address}");
+            }
+        }
+    }
+
     #[test]
     fn timeouts_are_bounded() {
         assert_eq!(timeout("1m 30s"), Ok(Duration::from_secs(90)));
@@ -383,8 +437,15 @@ mod tests {
             (Some(file.path().into()), Exit::Configuration),
         ] {
             let address: Address = "https://localhost:1".parse().unwrap();
-            let connection =
-                Connection { address, ca: ca.clone(), cert: None, key: None, token_file: None, timeout: MAX_TIMEOUT };
+            let connection = Connection {
+                address,
+                ca: ca.clone(),
+                cert: None,
+                key: None,
+                token_file: None,
+                insecure: false,
+                timeout: MAX_TIMEOUT,
+            };
             assert_eq!(connection.endpoint().unwrap_err().exit(), exit, "{ca:?}");
         }
     }

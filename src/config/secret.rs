@@ -17,7 +17,10 @@ use super::{
     reader::{Reader, Value},
     value::{Wrong, text},
 };
-use crate::secret::{ExposeSecret, SecretString, same};
+use crate::{
+    file::Exposure,
+    secret::{ExposeSecret, SecretString, same},
+};
 
 /// What a secret reference knows.
 ///
@@ -225,6 +228,10 @@ fn from_file(reference: &Reader<'_>, value: &Value<'_>, shape: Shape) -> Result<
         Wrong::new(value, "names a file that cannot be read", format!("{error}; {remedy}"))
     };
     let content = read(&path).map_err(unreadable)?;
+    if !is_public(&reference.path("file")) && Exposure::of(&path).is_ok_and(|others| others == Exposure::Readable) {
+        let title = format!("{}: every user of this host can read this file", path.display());
+        reference.warn(Some(value.span()), &title, "run chmod o-r on it");
+    }
     let content = trimmed(&content).ok_or_else(|| Wrong::new(value, "names an empty file", "put the secret there"))?;
     shaped(reference, value, content, shape).map(Some)
 }
@@ -260,6 +267,11 @@ fn variable(reference: &Reader<'_>, value: &Value<'_>) -> Result<Option<Zeroizin
         reference.check.show(value.span());
     }
     Ok(content)
+}
+
+/// Whether what is kept there is known to everyone: certificates and public keys.
+fn is_public(setting: &str) -> bool {
+    ["certificate", "client_ca", "ca", "jwks"].iter().any(|name| setting.ends_with(&format!("{name}.file")))
 }
 
 fn from_environment(reference: &Reader<'_>, value: &Value<'_>, shape: Shape) -> Result<Option<SecretString>, Wrong> {
@@ -391,6 +403,9 @@ pub(super) enum Unreadable {
     /// It is longer than [`MAX_BYTES`].
     #[error("it has more than 1 MiB")]
     Large,
+    /// Whoever is on this host decides what it holds.
+    #[error("every user of this host can write it")]
+    Exposed,
     /// Reading failed otherwise.
     #[error("{0}")]
     Other(ErrorKind),
@@ -404,6 +419,7 @@ impl Unreadable {
             Self::Denied => "let the user that bearerd runs as read it, and enter every directory above it",
             Self::Directory => "write the path of the file in it",
             Self::Utf16 | Self::NotText => "save it as UTF-8",
+            Self::Exposed => "run chmod o-w on it",
             Self::Large => "write the path of another file",
             Self::Other(_) => "write the path of a file that can be read",
         }
@@ -424,6 +440,9 @@ impl From<io::Error> for Unreadable {
 
 /// Reads a text file of limited size.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, Unreadable> {
+    if Exposure::of(path).is_ok_and(|others| others == Exposure::Writable) {
+        return Err(Unreadable::Exposed);
+    }
     let file = File::open(path)?;
     // A buffer that grows leaves copies behind; one more byte than the file has, and it need not grow to find the end.
     let length = file.metadata().map_or(0, |file| file.len()).min(MAX_BYTES) + 1;

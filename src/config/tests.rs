@@ -1,6 +1,6 @@
 //! Whole files: what they give, and what reports say about bad ones.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use aws_lc_rs::signature;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -37,6 +37,8 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let place = Self { directory: tempfile::tempdir().unwrap(), key: signing_key() };
+        // No other user gets to the secrets in it.
+        fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let secrets = place.directory.path().join("secrets");
         fs::create_dir(&secrets).unwrap();
         for (name, content) in [
@@ -248,4 +250,43 @@ fn a_source_is_what_stands_in_the_file_now() {
     assert_eq!((source.read().unwrap().expose_secret(), source.content().expose_secret()), ("other", JWKS));
     fs::remove_file(&file).unwrap();
     assert!(source.read().unwrap_err().contains("kubernetes-jwks.json: there is no such file"));
+}
+
+/// LOW 18: a secret with the mode 0666 was accepted. Kubernetes mounts secrets behind links, for a group.
+#[test]
+fn a_file_that_every_user_can_write_is_refused_and_a_secret_that_all_can_read_is_a_warning() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let secrets = place.directory.path().join("secrets");
+    fs::write(secrets.join("real"), "hunter2").unwrap();
+    symlink("real", secrets.join("mounted")).unwrap();
+    let text = "[credentials.api]\ngrant = \"static\"\nscheme = \"bearer\"\nsecret = { file = \"secrets/mounted\" }\n\
+                [[allow]]\ncaller = \"local\"\ncredentials = [\"api\"]\nactions = [\"get\"]\n";
+    let reached = |mode| fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+    for (mode, refused, warned) in [
+        (0o440, false, false),
+        (0o640, false, false),
+        (0o400, false, false),
+        (0o644, false, true),
+        (0o666, true, false),
+        (0o602, true, false),
+    ] {
+        fs::set_permissions(secrets.join("real"), fs::Permissions::from_mode(mode)).unwrap();
+        reached(0o755);
+        match place.parse(text) {
+            Ok(config) => {
+                let told = config.warnings.iter().any(|warning| warning.title().contains("every user of this host"));
+                assert_eq!((false, told), (refused, warned), "{mode:o}");
+            }
+            Err(errors) => {
+                assert!(
+                    refused && errors.render(false).contains("run chmod o-w on it"),
+                    "{mode:o}: {}",
+                    errors.render(false)
+                );
+            }
+        }
+        reached(0o700);
+        assert_eq!(place.parse(text).is_err(), refused, "{mode:o}");
+    }
 }

@@ -4,9 +4,9 @@
 //! it outlives the process, and is stored when the process starts again.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
+    file,
     token::{Generation, Token},
 };
 
@@ -73,7 +74,8 @@ impl Spool {
         let refused = |error: io::Error| StoreError::Open(format!("the spool {}: {error}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
         // Found out now, and not when the only refresh token depends on it.
-        let probe = directory.join("probe");
+        file::refuse_writable(directory).map_err(refused)?;
+        let probe = directory.join(format!("probe-{:016x}", rand::random::<u64>()));
         write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(refused)?;
         Ok(Self { inner: Arc::new(Inner { directory: directory.to_owned(), ring }) })
     }
@@ -231,8 +233,13 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
+/// Writes a new file. What a process that was killed left at its place is removed; no link there is followed.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = file::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -322,5 +329,27 @@ mod tests {
         assert_eq!(spool(directory.path(), &KEY).pending().len(), 1);
         assert_eq!(spool(directory.path(), &[6; 32]).pending().len(), 0, "another key");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    /// LOW 18.
+    #[test]
+    fn a_directory_that_every_user_can_write_is_refused_and_no_link_in_it_is_followed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, mine) = (directory.path().join("spool"), directory.path().join("mine"));
+        fs::create_dir(&spool).unwrap();
+        fs::write(&mine, "mine").unwrap();
+        for name in ["probe", "x.draft"] {
+            symlink(&mine, spool.join(name)).unwrap();
+        }
+        let open = || Spool::open(&spool, Ring::new([("a", [1; 32].as_slice())]).unwrap());
+        fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = open().err().unwrap().to_string();
+        assert!(refused.contains("every user of this host can write it"), "{refused}");
+        fs::set_permissions(&spool, fs::Permissions::from_mode(0o770)).unwrap();
+        open().unwrap();
+        replace(&spool.join("x.answer"), b"an answer").unwrap();
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(spool.join("x.answer")).unwrap(), "an answer");
     }
 }

@@ -6,6 +6,7 @@ zero if it did not happen. All of them come from an address of their own, 127.0.
 
 import itertools
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -327,3 +328,77 @@ class Sender:
             self.stream.sendall(frame(SETTINGS, ACK, 0))
         elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
             self.left.pop(number, None)
+
+
+def admin(target, seconds, count=600):
+    """Requests to the admin port, which asks nobody who they are: header fields and bodies without end, and silence (S5)."""
+    header = b"GET /metrics HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 390_000
+    body = b"POST /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n" + b"z" * 390_000
+    until, held, tried, sent = time.monotonic() + seconds, [], 0, 0
+    while time.monotonic() < until:
+        new, more = opened(target, count, until, connect)
+        held, tried = [*held[-count:], *new], tried + more
+        for stream, text in zip(new, itertools.cycle((header, body, b""))):
+            stream.setblocking(False)
+            try:
+                sent += stream.send(text)
+            except OSError:
+                # It was closed at once, or takes no more.
+                pass
+    for stream in held:
+        stream.close()
+    return f"{sent >> 20:,} MiB of requests, {tried:,} connections", sent
+
+
+def bodies(target, seconds, count=120):
+    """Calls with bodies of nearly 4 MiB to an API that does not answer, by a caller who may make them (S9)."""
+    import honest
+
+    host, port, token = target
+    call = honest.messages.CallThroughRequest(credential="stalled", method="POST", path="/x", body=b"x" * ((4 << 20) - 1024))
+    until, calls, refused = time.monotonic() + seconds, [], 0
+    with honest.channel(f"{host}:{port}", None) as opened_channel:
+        stub = honest.services.TokenServiceStub(opened_channel)
+        while time.monotonic() < until:
+            if len(calls) < count:
+                calls.append(stub.CallThrough.future(call, timeout=60, metadata=[("authorization", f"Bearer {token}")]))
+            over = [one for one in calls if one.done()]
+            refused += len(over)
+            calls = [one for one in calls if not one.done()]
+            time.sleep(0.01)
+        under_way = len(calls)
+        for one in calls:
+            one.cancel()
+    return f"{refused + under_way:,} calls, {refused:,} refused", under_way
+
+
+def starve(target, seconds, count=1100):
+    """Connections that begin and then say nothing, from eight addresses, where 1,024 files may be open (S10)."""
+    held, tried = [], 0
+    for number in range(count):
+        tried += 1
+        try:
+            held.append(greeted(target, f"127.0.0.{2 + number % 8}"))
+        except OSError:
+            # There is no room for more; how many were let in is told.
+            pass
+    time.sleep(seconds)
+    return told(held, tried)
+
+
+def guesses(target, seconds):
+    """h2load: requests with long tokens that are wrong, each of which is worth a line in the audit log (S7)."""
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(GET_TOKEN)
+        body.flush()
+        host, port = target
+        done = subprocess.run(
+            [shutil.which("h2load"), "-c", "50", "-m", "100", "-t", "1", "-D", str(seconds), "-d", body.name,
+             "-H", "content-type: application/grpc", "-H", "te: trailers",
+             "-H", f"authorization: Bearer bearerd_{secrets.token_urlsafe(2000)}",
+             f"http://{host}:{port}/bearerd.v1.TokenService/GetToken"],
+            capture_output=True, text=True, check=False,
+        )
+    answered = re.search(r"^requests: .* (\d+) done,", done.stdout, re.MULTILINE)
+    number = int(answered.group(1)) if answered else 0
+    return f"{number:,} wrong guesses", number

@@ -8,6 +8,7 @@ grew beyond the bound, or if an attack did not happen. Everything is on loopback
 
 import contextlib
 import hashlib
+import http.server
 import json
 import multiprocessing
 import queue
@@ -54,16 +55,46 @@ caller = "token:honest"
 credentials = ["key"]
 actions = ["get"]
 
-[credentials.key]
+[[identity.token]]
+name = "attacker"
+sha256 = "{attacker}"
+
+[[allow]]
+caller = "token:attacker"
+credentials = ["stalled"]
+actions = ["call"]
+
+[credentials.stalled]
 grant = "static"
 scheme = "bearer"
 secret = {{ file = "{directory}/secret" }}
+base_url = "http://127.0.0.1:{stalled}/"
+call_timeout = "60s"
+
+[credentials.key]
+"""
+
+# What the honest caller asks for: a secret that is there, or tokens that a provider has to be asked for every second.
+SECRET = 'grant = "static"\nscheme = "bearer"\nsecret = {{ file = "{directory}/secret" }}\n'
+MINTED = """\
+grant = "client_credentials"
+token_url = "http://127.0.0.1:{provider}/token"
+client_id = "bearerd"
+client_secret = {{ file = "{directory}/secret" }}
 """
 
 TLS = '[server.tls]\ncertificate = {{ file = "{directory}/tls.crt" }}\nkey = {{ file = "{directory}/tls.key" }}\n'
 
 # Beyond what one address may have otherwise, to see what each connection costs.
 ROOMY = "max_connections = 11000\nmax_connections_per_address = 10500\n"
+
+# A server of its own for the attack: one that keeps an audit log, and one that may have few files open.
+AUDITED = '[audit]\noutput = "{directory}/audit"\n'
+STARVED = "# few files\n"
+FEW_FILES = 1024
+
+# What the audit log of an attack may have, in bytes.
+MOST_AUDIT = 8 << 20
 
 # The attack, the lines of [server] that it is made on, and what it is called in the table.
 ATTACKS = [
@@ -80,6 +111,10 @@ ATTACKS = [
     (attacks.silent, "", "10,000 silent connections"),
     (attacks.idle, "", "10,000 idle connections"),
     (attacks.idle, ROOMY, "the same, all let in"),
+    (attacks.admin, "", "admin port"),
+    (attacks.bodies, "", "bodies of calls"),
+    (attacks.guesses, AUDITED, "audit log"),
+    (attacks.starve, STARVED, "file descriptors"),
     (attacks.slow_handshakes, TLS, "slow TLS handshakes"),
 ]
 
@@ -88,20 +123,24 @@ class Server:
     """A bearerd with one credential, and an honest caller with its token."""
 
     def __init__(self, binary, lines, directory):
-        self.directory, token = Path(directory), secrets.token_urlsafe(32)
-        self.port, admin = free_port(), free_port()
+        self.directory, token, self.attacker = Path(directory), made_token(), made_token()
+        self.port, self.admin = free_port(), free_port()
+        self.stalled, self.provider = Stalled(), Provider()
         lines = lines.format(directory=directory)
         encrypted = "tls" in lines
         if encrypted:
             self.certificate()
         (self.directory / "secret").write_text("hunter2")
-        config = CONFIG.format(port=self.port, admin=admin, lines=lines, directory=directory,
-                               hash=hashlib.sha256(token.encode()).hexdigest())
+        few_files = lines == STARVED
+        config = (CONFIG + (MINTED if few_files else SECRET)).format(
+            port=self.port, admin=self.admin, lines=lines, directory=directory, hash=hash_of(token),
+            attacker=hash_of(self.attacker), stalled=self.stalled.port, provider=self.provider.port)
         (self.directory / "bearerd.toml").write_text(config)
         self.log = (self.directory / "log").open("w")
         self.process = subprocess.Popen(
-            [binary, "serve", "--config", self.directory / "bearerd.toml"], stderr=self.log, stdout=self.log)
-        self.wait_for(admin)
+            [binary, "serve", "--config", self.directory / "bearerd.toml"], stderr=self.log, stdout=self.log,
+            preexec_fn=limit_files if few_files else None)
+        self.wait_for(self.admin)
         authority = [str(self.directory / "tls.crt")] if encrypted else []
         honest = Path(__file__).with_name("honest.py")
         self.caller = subprocess.Popen([sys.executable, honest, f"127.0.0.1:{self.port}", token, *authority],
@@ -109,6 +148,26 @@ class Server:
         self.calls = queue.SimpleQueue()
         self.listener = threading.Thread(target=self.listen, daemon=True)
         self.listener.start()
+
+    def target(self, attack):
+        """Where an attack is made, and what it is made with."""
+        if attack is attacks.admin:
+            return "127.0.0.1", self.admin
+        if attack is attacks.bodies:
+            return "127.0.0.1", self.port, self.attacker
+        return "127.0.0.1", self.port
+
+    def probed(self):
+        """Whether a probe is answered."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.admin), 3) as probe:
+            probe.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            return b" 200 " in probe.recv(64)
+        return False
+
+    def audit(self):
+        """The bytes of its audit log."""
+        file = self.directory / "audit"
+        return file.stat().st_size if file.exists() else 0
 
     def certificate(self):
         subprocess.run(
@@ -152,6 +211,8 @@ class Server:
         return 0.0
 
     def close(self):
+        self.stalled.close()
+        self.provider.close()
         self.caller.stdin.close()
         for process in (self.caller, self.process):
             process.terminate()
@@ -161,6 +222,63 @@ class Server:
                 process.kill()
                 process.wait()
         self.log.close()
+
+
+class Stalled:
+    """An API that takes requests and never answers."""
+
+    def __init__(self):
+        self.socket, self.held = socket.create_server(("127.0.0.1", 0), backlog=1024), []
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.held.append(self.socket.accept()[0])
+
+    def close(self):
+        for one in [self.socket, *self.held]:
+            one.close()
+
+
+class Tokens(http.server.BaseHTTPRequestHandler):
+    """A token endpoint whose tokens are good for a second."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"access_token": "hunter2", "token_type": "Bearer", "expires_in": 1}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Provider:
+    def __init__(self):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def made_token():
+    return "bearerd_" + secrets.token_urlsafe(32)
+
+
+def hash_of(token):
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
 
 
 def free_port():
@@ -179,14 +297,19 @@ def attacked(server, attack):
     time.sleep(1)
     before, peak = server.memory(), 0.0
     told, tells = multiprocessing.Pipe(duplex=False)
-    attacker = multiprocessing.Process(target=work, args=(attack, ("127.0.0.1", server.port), SECONDS, tells))
+    attacker = multiprocessing.Process(target=work, args=(attack, server.target(attack), SECONDS, tells))
     attacker.start()
+    unanswered = 0
     while attacker.is_alive():
         peak = max(peak, server.memory())
+        unanswered += not server.probed()
         attacker.join(0.1)
     sent, amount = told.recv() if told.poll() else ("the attack itself failed", 0)
     time.sleep(REST)
-    return sent, amount, (before, max(peak, before), server.memory()), server.ended()
+    calls = server.ended() + [{"ms": 0.0, "way": "probe's", "failed": "no answer"}] * unanswered
+    if server.audit() > MOST_AUDIT:
+        calls.append({"ms": 0.0, "way": "every", "failed": f"{server.audit() >> 20} MiB of audit log"})
+    return sent, amount, (before, max(peak, before), server.memory()), calls
 
 
 def row(name, sent, amount, memory, calls):

@@ -228,6 +228,28 @@ def the_process_has_no_rights(bundle):
             yield f"{title(bundle.deployment)}: {name} is missing"
 
 
+def callers_are_encrypted(bundle):
+    server = bundle.config["server"]
+    if server.get("plaintext", False) or not {"certificate", "key"} <= server.get("tls", {}).keys():
+        yield "bearerd.toml: callers are not encrypted; set [server.tls]"
+    for service in bundle.of("Service"):
+        for port in service["spec"]["ports"]:
+            if port.get("appProtocol") == "kubernetes.io/h2c":
+                yield f"{title(service)}: appProtocol says that there is no TLS"
+
+
+def the_network_is_narrow(bundle):
+    for policy in bundle.of("NetworkPolicy"):
+        if {"Ingress", "Egress"} - set(policy["spec"]["policyTypes"]):
+            yield f"{title(policy)}: it has to limit Ingress and Egress"
+        for rule in policy["spec"]["ingress"]:
+            if any(peer.get("namespaceSelector") == {} for peer in rule.get("from", [{"namespaceSelector": {}}])):
+                yield f"{title(policy)}: every namespace is let in"
+        for block in (peer.get("ipBlock", {}) for rule in policy["spec"].get("egress", []) for peer in rule.get("to", [])):
+            if block.get("cidr") == "0.0.0.0/0" and "169.254.0.0/16" not in block.get("except", []):
+                yield f"{title(policy)}: metadata services of clouds are reached"
+
+
 def container_resources(bundle, kind):
     return bundle.container.get("resources", {}).get(kind, {})
 
@@ -242,6 +264,8 @@ RULES = (
     references_resolve,
     the_secrets_of_the_configuration_arrive,
     the_process_has_no_rights,
+    callers_are_encrypted,
+    the_network_is_narrow,
 )
 
 

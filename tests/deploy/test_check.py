@@ -77,6 +77,10 @@ OBJECT_CASES = [
     (f"{CONTAINER}/securityContext/readOnlyRootFilesystem", False, "readOnlyRootFilesystem"),
     (f"{CONTAINER}/securityContext/capabilities", DELETE, "capabilities drop ALL"),
     (f"{CONTAINER}/securityContext/capabilities/add", ["NET_ADMIN"], "no capabilities added"),
+    ("Service/spec/ports/0/appProtocol", "kubernetes.io/h2c", "appProtocol says that there is no TLS"),
+    ("NetworkPolicy/spec/policyTypes", ["Ingress"], "has to limit Ingress and Egress"),
+    ("NetworkPolicy/spec/ingress/1/from/0/namespaceSelector", {}, "every namespace is let in"),
+    ("NetworkPolicy/spec/egress/1/to/0/ipBlock/except", DELETE, "metadata services of clouds are reached"),
     (f"{CONTAINER}/resources/limits", DELETE, "a memory limit"),
     (f"{CONTAINER}/resources/requests/cpu", DELETE, "requests of cpu and memory"),
 ]
@@ -85,6 +89,8 @@ OBJECT_CASES = [
 CONFIG_CASES = [
     ('admin_listen = "0.0.0.0:7480"', 'admin_listen = "0.0.0.0:7481"', "server.admin_listen is on 7481"),
     ('listen = "0.0.0.0:7443"', 'listen = "127.0.0.1:7443"', "server.listen listens on 127.0.0.1"),
+    ("metrics = true", "plaintext = true", "callers are not encrypted"),
+    ("/run/secrets/bearerd/tls.key", "/run/secrets/bearerd/tls.pem", "does not show the key tls.pem"),
     ('shutdown_timeout = "20s"', 'shutdown_timeout = "1m"', "shutdown_timeout 60 s"),
     ("/run/secrets/bearerd/seal-key", "/run/secrets/seal-key", "the Secret is mounted at /run/secrets/bearerd"),
     ("/run/secrets/bearerd/seal-key", "/run/secrets/bearerd/seal", "does not show the key seal"),

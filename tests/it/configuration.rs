@@ -1,6 +1,6 @@
 //! The configuration as an operator meets it: the sample, the deployment's, and mistakes.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use crate::identity::authority::Authority;
 
@@ -9,12 +9,17 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Runs `bearerd check` on a text; exit code and what it prints on stdout and stderr.
 fn check(text: &str) -> (Option<i32>, String, String) {
     let directory = tempfile::tempdir().unwrap();
+    // No other user gets to the secrets in it.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let path = directory.path().join("bearerd.toml");
     fs::write(&path, text).unwrap();
     let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     fs::write(directory.path().join("key"), key).unwrap();
     fs::write(directory.path().join("secret"), "a-secret").unwrap();
     fs::write(directory.path().join("redis-url"), "rediss://redis.example").unwrap();
+    let server = Authority::new("cluster").server();
+    fs::write(directory.path().join("tls.crt"), server.certificate).unwrap();
+    fs::write(directory.path().join("tls.key"), server.key).unwrap();
     fs::write(directory.path().join("ca"), Authority::new("cluster").pem()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bearerd")).args(["check", "--config"]).arg(&path).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -68,6 +73,7 @@ fn the_deployments_configurations_are_good() {
             .replace("/run/secrets/bearerd/redis-url", "redis-url")
             .replace("/run/secrets/bearerd/seal-key", "key")
             .replace("/run/secrets/bearerd/example-client-secret", "secret")
+            .replace("/run/secrets/bearerd/tls", "tls")
             .replace("/run/secrets/kubernetes/ca.crt", "ca")
             .replace("/run/secrets/kubernetes/token", "secret");
         let (code, _, err) = check(&local);
@@ -180,4 +186,18 @@ fn with_json_an_error_is_json() {
     let missing = run(&["check", "--json", "--config", "/no/such/file"]);
     assert_eq!(missing["exit_code"], 78);
     assert!(missing["message"].as_str().unwrap().contains("/no/such/file"), "{missing}");
+}
+
+/// S15: only rows and credentials of the example are others than those of the base.
+#[test]
+fn the_example_differs_from_the_base_only_as_it_says() {
+    let tree = Path::new(ROOT).join("deploy/kubernetes");
+    let [base, example] = ["base/bearerd.toml", "overlays/example/bearerd.toml"].map(|file| {
+        let mut settings: toml::Table = fs::read_to_string(tree.join(file)).unwrap().parse().unwrap();
+        for table in ["allow", "credentials"] {
+            settings.remove(table).unwrap();
+        }
+        settings
+    });
+    assert_eq!(base, example);
 }

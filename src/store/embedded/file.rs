@@ -1,6 +1,7 @@
 //! The file of the embedded store: its tables, and the transactions on them.
 
 use std::{
+    io,
     ops::Bound,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -8,9 +9,11 @@ use std::{
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::{
     clock::Moment,
+    file,
     name::CredentialName,
     store::{
         AttemptId, Found, Loaded, StoreError, Written,
@@ -61,6 +64,25 @@ impl From<Changed> for Written {
     }
 }
 
+/// Makes the file for its owner alone, or takes from other users what they can do with the one that is there.
+fn own(path: &Path) -> io::Result<()> {
+    match file::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            match file::close_to_others(path) {
+                Ok(false) => {}
+                Ok(true) => {
+                    warn!(database = %path.display(), "every user of this host could use the database; its mode was changed");
+                }
+                Err(error) => {
+                    warn!(database = %path.display(), %error, "every user of this host may be able to use the database; run chmod o= on it");
+                }
+            }
+            Ok(())
+        }
+        created => created.map(drop),
+    }
+}
+
 /// A token as it stands in the file.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TokenRow {
@@ -72,6 +94,7 @@ pub(super) struct TokenRow {
 impl File {
     /// Opens the file, or makes it. A file that another process has open is refused.
     pub(super) fn open(path: &Path, ring: Ring) -> Result<Self, StoreError> {
+        own(path).map_err(|error| StoreError::Open(format!("{}: {error}", path.display())))?;
         let database = Database::create(path).map_err(|error| {
             let in_use = matches!(error, DatabaseError::DatabaseAlreadyOpen);
             let why = if in_use { "it is in use by another process".to_owned() } else { error.to_string() };
