@@ -332,7 +332,8 @@ fn rows_that_are_wider_than_they_look_are_warnings() {
         (open("spiffe://*"), None),
         (row("*", "actions = [\"get\"]"), None),
         (row("x", "actions = [\"get\", \"call\"]\npaths = [\"/v1\"]"), Some("the row gives out the token itself")),
-        (row("x", "actions = [\"invalidate\", \"call\"]\npaths = [\"/v1\"]"), None),
+        (row("x", "actions = [\"call\"]\npaths = [\"/v1\"]"), None),
+        (row("x", "actions = [\"invalidate\", \"call\"]"), Some("\"invalidate\" without \"get\"")),
     ] {
         let config = Place::new().parse(&text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         let titles: Vec<&str> = config.warnings.iter().map(Warning::title).collect();
