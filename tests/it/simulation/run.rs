@@ -73,8 +73,8 @@ pub struct World {
     pub chance: Chance,
     /// By the number of the replica.
     pub wires: Mutex<Vec<Arc<Wire>>>,
-    /// Where the credentials' own tokens are; requests for others give way.
-    pub own: HashSet<Place>,
+    /// Where tokens of grants are that are not the credentials' own: requests for these give way.
+    pub others: HashSet<Place>,
     /// An operator tries a grant again.
     pub operator: AtomicBool,
     /// Replicas that died at one of their steps.
@@ -238,8 +238,10 @@ impl Run {
         let (store, tempers) = (SimStore::new(flaw), Temper::draw(&chance));
         let names = bearerd::store::Store::names(&store);
         let keys: Vec<Key> = tempers.iter().flat_map(|temper| temper.keys(names)).collect();
-        let unconsented = tempers.iter().flat_map(|temper| temper.unconsented(names)).collect();
-        let own = keys.iter().filter(|key| key.scopes == DEFAULT_SCOPES).map(|key| key.place.clone()).collect();
+        let unconsented: Vec<Key> = tempers.iter().flat_map(|temper| temper.unconsented(names)).collect();
+        let grants = tempers.iter().filter(|temper| temper.rotation.is_some()).flat_map(|temper| temper.keys(names));
+        let narrow = grants.filter(|key| key.scopes != DEFAULT_SCOPES).map(|key| key.place);
+        let others = narrow.chain(unconsented.iter().map(|key| key.place.clone())).collect();
         let world = Arc::new(World {
             store,
             providers: Providers::default(),
@@ -247,7 +249,7 @@ impl Run {
             clock: Clock::with_wall_stopped_at(UNIX_EPOCH),
             tempers,
             chance,
-            own,
+            others,
             wires: Mutex::default(),
             operator: AtomicBool::new(false),
             fallen: Mutex::default(),

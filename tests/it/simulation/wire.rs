@@ -314,8 +314,7 @@ impl Store for Wire {
         self.stall().await;
         self.call(move |world, asked| {
             let claimed = world.store.take(&Claim { place: &place, owner: &owner, lease, refused, purpose }, asked);
-            let is_shared = world.temper(&place.unit).rotation.is_some();
-            if is_shared && !purpose.yields && !world.own.contains(&place) {
+            if !purpose.yields && world.others.contains(&place) {
                 world.oracle.lock().fault(format!("a claim for {place:?} gives way to nobody"));
             }
             if let Claimed::Held { record, next: _, refusal: _ } = &claimed {
@@ -335,6 +334,8 @@ impl Store for Wire {
                 });
                 let kept = record.as_ref().is_some_and(|record| record.quarantine.is_some());
                 let by_operator = world.operator.load(Ordering::Relaxed);
+                // An import takes the lease of the grant that it replaces, be that dead or not.
+                let dead = dead.filter(|_| place.token.as_str() != "import");
                 let dead = dead.map(|cause| Revival { cause, kept, by_operator });
                 let hold = Hold { place: &place, attempt: &owner, revision, unanswered, token, temper, dead };
                 world.oracle.lock().held(who, &hold);
@@ -421,7 +422,7 @@ impl Store for Wire {
             let refuse = Refuse { place, attempt, expected, cause, wait, early, give_way };
             let written = world.sparing(&place.unit, attempt, || world.store.note_refusal(&refuse));
             world.note(|| format!("{replica} was refused {place:?} at {expected}: {} {written:?}", cause.word()));
-            world.oracle.lock().refused(attempt, give_way.is_zero() && !world.own.contains(place));
+            world.oracle.lock().refused(attempt, give_way.is_zero() && world.others.contains(place));
             world.look(&place.unit);
             written
         })
