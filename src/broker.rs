@@ -37,7 +37,7 @@ pub use self::{
 use crate::{
     cache::{Cache, CacheConfig, Edition, Slot, Sought},
     clock::{Clock, Moment},
-    grant::{Bindings, Coordination, Grant, profile::ProviderProfile, rotation::Recovery},
+    grant::{Bindings, Coordination, Grant, lifetime::Lifetimes, profile::ProviderProfile, rotation::Recovery},
     name::{CredentialName, Resources, Scopes},
     policy::Permit,
     provider::TokenEndpoint,
@@ -96,8 +96,8 @@ pub struct Credential {
     pub base_url: Option<Url>,
     /// What counts as a rejected token.
     pub rejected_when: Rules,
-    /// The life of a token whose provider says none.
-    pub default_lifetime: Option<Duration>,
+    /// What it says of the lives of its tokens.
+    pub lifetimes: Lifetimes,
     /// A token that is rejected when it is younger than this is not replaced at once.
     pub min_age: Duration,
     /// How long before its end a token is refreshed in the background.

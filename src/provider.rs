@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     clock::Moment,
+    failure::ProviderReport,
     grant::{
         answer::{self, Answer, Body, Extent, Reading},
         request::TokenRequest,
@@ -51,6 +52,20 @@ pub enum SendError {
     /// The request was sent, wholly or in part; nobody can say what the provider did.
     #[error("no answer came: {0}")]
     OutcomeUnknown(Arc<str>),
+}
+
+/// What an operator is told of an answer that gave no token, or of none; `endpoint` is the host and path that were asked.
+pub fn report(outcome: &Result<Answer, SendError>, endpoint: &str) -> Option<ProviderReport> {
+    match outcome {
+        Ok(Answer::Granted(_)) => None,
+        Ok(Answer::Refused(refusal)) => Some(refusal.report.clone()),
+        Ok(Answer::Unusable(unusable)) => Some(unusable.report.clone()),
+        Err(error) => Some(ProviderReport {
+            endpoint: endpoint.to_owned(),
+            problem: Some(error.to_string()),
+            ..ProviderReport::default()
+        }),
+    }
 }
 
 impl Provider {

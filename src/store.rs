@@ -17,7 +17,7 @@ pub use self::{
     seal::Ring,
 };
 use crate::{
-    failure::FailureCause,
+    failure::{FailureCause, ProviderReport},
     name::CredentialName,
     token::{Generation, Token},
 };
@@ -315,6 +315,8 @@ pub struct Settle<'a> {
     pub verdict: Verdict,
     /// Why.
     pub cause: FailureCause,
+    /// The provider's words, for operators.
+    pub report: Option<&'a ProviderReport>,
     /// The try replaced a token that was still valid. Its wait does not count for a token that is needed, unless a try that
     /// was needed failed before.
     pub early: bool,

@@ -62,6 +62,7 @@ fn described(description: Description) -> DescribeGrantResponse {
     };
     let nowhere = || Home { token_url: String::new(), client_id: String::new() };
     let elsewhere = description.elsewhere.unwrap_or_else(nowhere);
+    let report = description.provider_report.unwrap_or_default();
     DescribeGrantResponse {
         state: state.into(),
         generation: description.generation.get(),
@@ -73,5 +74,10 @@ fn described(description: Description) -> DescribeGrantResponse {
         import_pending: description.import_pending,
         stored_token_url: elsewhere.token_url,
         stored_client_id: elsewhere.client_id,
+        provider_advice: (!report.is_empty()).then(|| report.to_string()).unwrap_or_default(),
+        provider_status: report.status.unwrap_or_default().into(),
+        provider_error: report.error.unwrap_or_default(),
+        provider_error_description: report.description.unwrap_or_default(),
+        provider_endpoint: report.endpoint,
     }
 }

@@ -16,8 +16,12 @@ use super::{
 use crate::{
     clock::Deadline,
     failpoint::{self, Step},
-    failure::FailureCause,
-    grant::rotation::Need,
+    failure::{FailureCause, ProviderReport},
+    grant::{
+        answer::{self, Answer},
+        rotation::Need,
+    },
+    provider::{self, SendError},
     store::{
         AttemptId, Dispatch, Dispatched, GrantRecord, GrantState, Material, Refuse, Rest, Settle, StoreError,
         TokenRefusal, Verdict, Written,
@@ -120,7 +124,7 @@ pub(super) async fn work(core: &Arc<Core>, target: &Target, hold: Hold) -> Resul
         Err(error) => {
             warn!(credential = %credential.name, %error, "no token request can be built");
             let wait = Verdict::BackOff { wait: BUILD_RETRY };
-            return settle(core, target, &hold, FailureCause::ClientConfigurationRejected, wait).await;
+            return settle(core, target, &hold, (FailureCause::ClientConfigurationRejected, None), wait).await;
         }
     };
     if core.tasks.is_closed() {
@@ -193,6 +197,7 @@ async fn ask(
     failpoint::reach(Step::Dispatched).await;
     let (answer, sent) = proof::ask(core, target, Some(&hold), requests, send_by).await;
     failpoint::reach(Step::Answered).await;
+    let report = report(target, &answer);
     let around = Circumstances {
         grant: &target.credential.grant,
         recovering,
@@ -205,7 +210,9 @@ async fn ask(
     };
     kept::beside_refusal(core, target, &hold, &answer).await;
     match decide::fate(answer, &around) {
-        Fate::Keep { kept, cause, wait } => kept::store(core, target, hold, &kept, (cause, wait)).await,
+        Fate::Keep { kept, cause, wait } => {
+            kept::store(core, target, hold, &kept, (cause, wait, report.as_ref())).await
+        }
         Fate::Store(granted) => commit::store(core, target, hold, granted, &sent).await,
         Fate::Refuse { cause, wait } => refuse(core, target, &hold, cause, wait).await,
         Fate::Note { cause, verdict, rest } => {
@@ -219,7 +226,7 @@ async fn ask(
                     return left.map(|_| None);
                 }
             }
-            settle(core, target, &hold, cause, verdict).await
+            settle(core, target, &hold, (cause, report.as_ref()), verdict).await
         }
     }
 }
@@ -261,7 +268,7 @@ async fn settle(
     core: &Core,
     target: &Target,
     hold: &Hold,
-    cause: FailureCause,
+    (cause, report): (FailureCause, Option<&ProviderReport>),
     verdict: Verdict,
 ) -> Result<Option<Arc<Token>>, Error> {
     count(core, target, cause.word());
@@ -272,6 +279,7 @@ async fn settle(
         expected: hold.revision(),
         verdict,
         cause,
+        report,
         early: hold.is_early(),
     };
     match core.store.settle(&settle).await {
@@ -291,6 +299,12 @@ async fn settle(
         Verdict::Dead { again: _ } => None,
     };
     Err(Error::Failed { cause, retry_after })
+}
+
+/// What the provider said of a request that gave no token.
+fn report(target: &Target, answer: &Result<Answer, SendError>) -> Option<ProviderReport> {
+    let endpoint = target.credential.grant.endpoint()?;
+    provider::report(answer, &answer::place(&endpoint.token_url))
 }
 
 /// Gives the lease back.

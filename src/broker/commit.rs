@@ -96,7 +96,7 @@ pub(super) fn token(target: &Target, granted: Granted, sent: &Moment, generation
     let says_scope = credential.profile.scope_on_refresh || !matches!(credential.grant, Grant::RefreshToken { .. });
     let asked = if says_scope { &key.scopes } else { &credential.scopes };
     Token {
-        expiry: Some(lifetime::expiry(&granted, target.credential.default_lifetime, sent)),
+        expiry: Some(lifetime::expiry(&granted, target.credential.lifetimes, sent)),
         // Mostly the provider repeats what was asked for, which is there already.
         scopes: granted.scopes.filter(|scopes| scopes != asked).unwrap_or_else(|| asked.clone()),
         value: granted.access_token.into(),

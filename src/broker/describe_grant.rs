@@ -9,7 +9,7 @@ use super::{
     load::Known,
 };
 use crate::{
-    failure::FailureCause,
+    failure::{FailureCause, ProviderReport},
     name::Scopes,
     policy::Permit,
     store::{GrantState, Material},
@@ -29,6 +29,8 @@ pub struct Description {
     pub scopes: Scopes,
     /// The last failure since the last success.
     pub last_error: Option<FailureCause>,
+    /// What the provider said of it.
+    pub provider_report: Option<ProviderReport>,
     /// When the next refresh is allowed.
     pub next_attempt_at: Option<SystemTime>,
     /// A refresh was dispatched whose outcome is not known.
@@ -63,6 +65,7 @@ impl Broker {
             token_expires_at: token.and_then(|token| token.expiry).map(|expiry| expiry.deadline.wall()),
             scopes: stored.map(|record| record.secrets.scopes.clone()).unwrap_or_default(),
             last_error: failure.map(|(cause, _)| cause),
+            provider_report: stored.and_then(|record| record.report.clone()),
             next_attempt_at: waits.map(|wait| now.after(wait).wall()),
             outcome_unknown: stored.is_some_and(|record| record.intent.is_some()) || pending == Some(Sent::Perhaps),
             not_tried: stored.is_some_and(|record| record.secrets.untried),

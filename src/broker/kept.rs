@@ -12,7 +12,7 @@ use super::{
     commit,
 };
 use crate::{
-    failure::FailureCause,
+    failure::{FailureCause, ProviderReport},
     grant::answer::{Answer, Kept},
     provider::SendError,
     store::{AttemptId, Import, Material, Quarantine, Settle, StoreError, Verdict, Written},
@@ -27,7 +27,7 @@ pub(super) async fn store(
     target: &Target,
     hold: Hold,
     kept: &Kept,
-    (cause, wait): (FailureCause, Duration),
+    (cause, wait, report): (FailureCause, Duration, Option<&ProviderReport>),
 ) -> Result<Option<Arc<Token>>, Error> {
     attempt::count(core, target, cause.word());
     target.slot.set_degraded(true);
@@ -55,7 +55,7 @@ pub(super) async fn store(
         }
     }
     let verdict = Verdict::BackOff { wait };
-    let settle = Settle { unit, attempt, expected: hold.next, verdict, cause, early: hold.is_early() };
+    let settle = Settle { unit, attempt, expected: hold.next, verdict, cause, report, early: hold.is_early() };
     if let Err(error) = core.store.settle(&settle).await {
         warn!(%credential, %error, "a failure could not be noted; the next caller asks sooner");
     }

@@ -24,7 +24,7 @@ use crate::{
         request::{self, Asked, BuildError, TokenRequest},
     },
     name::CredentialName,
-    provider::SendError,
+    provider::{self, SendError},
     secret::SecretString,
     telemetry::CredentialOnly,
 };
@@ -115,24 +115,15 @@ fn is_unproven(answer: &Result<Answer, SendError>) -> bool {
 
 /// Sends one request, once, and notes how long it took.
 async fn send(core: &Core, target: &Target, request: TokenRequest, sent: &Moment) -> Result<Answer, SendError> {
+    let endpoint = request.reading.endpoint.clone();
     let answer = core.provider.ask(request, core.timing.http_timeout).await;
     let credential = target.credential.name.clone();
     let seconds = core.now().since(sent).as_secs_f64();
     core.telemetry.refresh_seconds.get_or_create(&CredentialOnly { credential }).observe(seconds);
-    log_failure(target, &answer);
-    answer
-}
-
-fn log_failure(target: &Target, answer: &Result<Answer, SendError>) {
-    let credential = &target.credential.name;
-    match answer {
-        Ok(Answer::Granted(_)) => {}
-        Ok(Answer::Refused(refusal)) => warn!(%credential, refused = ?refusal.error, "the provider refused"),
-        Ok(Answer::Unusable(unusable)) => {
-            warn!(%credential, why = %unusable.why, "the provider's answer cannot be used")
-        }
-        Err(error) => warn!(%credential, %error, "no token"),
+    if let Some(report) = provider::report(&answer, &endpoint) {
+        warn!(credential = %target.credential.name, "token request failed: {report}");
     }
+    answer
 }
 
 async fn may_ask_again(core: &Core, target: &Target, hold: Option<&Hold>) -> bool {

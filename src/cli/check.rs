@@ -21,7 +21,7 @@ use crate::{
     http,
     name::Subject,
     policy::{Action, Row},
-    provider::{Provider, TokenEndpoint},
+    provider::{self, Provider, TokenEndpoint},
 };
 
 mod explain;
@@ -176,18 +176,19 @@ async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String),
     };
     let provider = Provider::new(client);
     let mut proofs = 0..credential.grant.endpoint().map_or(1, |endpoint| endpoint.client.auth.proofs());
-    let outcome = loop {
+    let (report, outcome) = loop {
         let asked = Asked { proof: proofs.next().unwrap_or_default(), ..asked };
         let request = match request::build(&credential.grant, None, &asked, SystemTime::now()) {
             Ok(request) => request,
             Err(error) => return Ok((false, error.to_string())),
         };
+        let endpoint = request.reading.endpoint.clone();
         let outcome = provider.ask(request, timing.http_timeout).await;
         // As the service does: while a client secret is replaced, the provider may know the next one.
         let unproven =
             matches!(&outcome, Ok(Answer::Refused(refusal)) if refusal.error == RefusalError::ClientUnproven);
         if !unproven || proofs.is_empty() {
-            break outcome;
+            break (provider::report(&outcome, &endpoint), outcome);
         }
     };
     Ok(match outcome {
@@ -198,8 +199,8 @@ async fn ask(credential: &Credential, timing: &Timing) -> Result<(bool, String),
                 |life| format!("a token was granted for {} s", life.as_secs()),
             ),
         ),
-        Ok(Answer::Refused(refusal)) => (false, format!("the provider refused: {:?}", refusal.error)),
-        Ok(Answer::Unusable(unusable)) => (false, unusable.why.to_string()),
-        Err(error) => (false, error.to_string()),
+        Ok(Answer::Refused(_) | Answer::Unusable(_)) | Err(_) => {
+            (false, report.map(|report| report.to_string()).unwrap_or_default())
+        }
     })
 }

@@ -159,6 +159,11 @@ struct GrantJson<'a> {
     token_expires_at: Option<String>,
     scopes: &'a [String],
     last_error: Option<&'a str>,
+    provider_status: Option<u32>,
+    provider_error: Option<&'a str>,
+    provider_error_description: Option<&'a str>,
+    provider_endpoint: Option<&'a str>,
+    provider_advice: Option<&'a str>,
     next_attempt_at: Option<String>,
     outcome_unknown: bool,
     import_pending: bool,
@@ -174,7 +179,12 @@ impl<'a> GrantJson<'a> {
             generation: answer.generation,
             token_expires_at: answer.token_expires_at.map(rfc3339),
             scopes: &answer.scopes,
-            last_error: Some(answer.last_error.as_str()).filter(|reason| !reason.is_empty()),
+            last_error: said(&answer.last_error),
+            provider_status: Some(answer.provider_status).filter(|status| *status != 0),
+            provider_error: said(&answer.provider_error),
+            provider_error_description: said(&answer.provider_error_description),
+            provider_endpoint: said(&answer.provider_endpoint),
+            provider_advice: said(&answer.provider_advice),
             next_attempt_at: answer.next_attempt_at.map(rfc3339),
             outcome_unknown: answer.outcome_unknown,
             import_pending: answer.import_pending,
@@ -200,6 +210,7 @@ impl<'a> GrantJson<'a> {
             ("token expires at", self.token_expires_at.clone()),
             ("scopes", Some(self.scopes.join(" ")).filter(|scopes| !scopes.is_empty())),
             ("last error", self.last_error.map(str::to_owned)),
+            ("provider", self.provider_advice.map(str::to_owned)),
             ("next attempt at", self.next_attempt_at.clone()),
             ("outcome unknown", self.outcome_unknown.then(|| "a refresh was sent and not answered".to_owned())),
             ("import pending", self.import_pending.then(|| "a refresh token waits to be tried".to_owned())),
@@ -207,6 +218,11 @@ impl<'a> GrantJson<'a> {
         ];
         fields.into_iter().filter_map(|(name, value)| Some(format!("{:<18}{}\n", format!("{name}:"), value?))).collect()
     }
+}
+
+/// A field that says something.
+fn said(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn word(state: GrantState) -> &'static str {
@@ -259,14 +275,15 @@ mod tests {
         let run = bearerd(&["grant", "show", "salesforce", "--scope", "a", "--scope", "b"], "").await;
         assert_eq!(run, ran(Exit::Success, lines, ""));
         let lines = "credential:       broken\nstate:            dead\ngeneration:       7\n\
-                     last error:       REAUTHORIZATION_REQUIRED\nnext attempt at:  1970-01-01T00:00:10Z\n\
+                     last error:       REAUTHORIZATION_REQUIRED\n\
+                     provider:         invalid_grant (HTTP 400) from as.example/token\nnext attempt at:  1970-01-01T00:00:10Z\n\
                      outcome unknown:  a refresh was sent and not answered\n";
         assert_eq!(bearerd(&["grant", "show", "broken"], "").await, ran(Exit::Success, lines, ""));
     }
 
     #[tokio::test]
     async fn a_grant_in_json_has_every_field() {
-        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true,"import_pending":false,"stored_token_url":null,"stored_client_id":null}"#;
+        let json = r#"{"credential":"broken","state":"dead","generation":7,"token_expires_at":null,"scopes":[],"last_error":"REAUTHORIZATION_REQUIRED","provider_status":400,"provider_error":"invalid_grant","provider_error_description":null,"provider_endpoint":"as.example/token","provider_advice":"invalid_grant (HTTP 400) from as.example/token","next_attempt_at":"1970-01-01T00:00:10Z","outcome_unknown":true,"import_pending":false,"stored_token_url":null,"stored_client_id":null}"#;
         let run = bearerd(&["grant", "show", "broken", "--json"], "").await;
         assert_eq!(run, ran(Exit::Success, &format!("{json}\n"), ""));
     }

@@ -77,6 +77,9 @@ fn refusal(credential: &str) -> Result<(), Status> {
     Err(Status::with_error_details(code, "refused", details))
 }
 
+/// What the provider said of the grant that is broken.
+const ADVICE: &str = "invalid_grant (HTTP 400) from as.example/token";
+
 #[tonic::async_trait]
 impl TokenService for Fake {
     async fn get_token(&self, request: Request<GetTokenRequest>) -> Result<Response<GetTokenResponse>, Status> {
@@ -179,6 +182,11 @@ impl GrantAdmin for Fake {
             import_pending: false,
             stored_token_url: String::new(),
             stored_client_id: String::new(),
+            provider_status: if broken { 400 } else { 0 },
+            provider_error: if broken { "invalid_grant".to_owned() } else { String::new() },
+            provider_error_description: String::new(),
+            provider_endpoint: if broken { "as.example/token".to_owned() } else { String::new() },
+            provider_advice: if broken { ADVICE.to_owned() } else { String::new() },
         }))
     }
 

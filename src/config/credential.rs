@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     broker::{Credential, StoreOutage},
+    grant::lifetime::Lifetimes,
     name::{CredentialName, Resources, Scopes},
     rejection::Rules,
 };
@@ -56,6 +57,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("scopes").with(&[OAUTH]),
     Key::new("resources").with(&[OAUTH]),
     Key::new("default_lifetime").with(&[OAUTH]),
+    Key::new("max_lifetime").with(&[OAUTH]),
     Key::new("min_age").with(&[OAUTH]),
     Key::new("refresh_ahead").with(&[OAUTH]),
     Key::new("keep_alive").with(&[OAUTH]),
@@ -162,7 +164,10 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     let base_url = reader.optional("base_url", |value| fence::base_url(value, allow_http));
     let fence = fence::read(reader);
     let rejected_when = set(reader, "rejected_when", |rules| Rules::parse(&rules).map_err(|(_, error)| error));
-    let default_lifetime = reader.optional("default_lifetime", some_time);
+    let lifetimes = Lifetimes {
+        default: reader.optional("default_lifetime", some_time),
+        longest: reader.optional("max_lifetime", some_time),
+    };
     let min_age = reader.optional("min_age", duration).unwrap_or(Duration::from_secs(10));
     let refresh_ahead = reader.optional("refresh_ahead", duration).unwrap_or(Duration::from_secs(300));
     let keep_alive = reader.optional("keep_alive", boolean).unwrap_or(false);
@@ -179,7 +184,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
         base_url,
         fence,
         rejected_when,
-        default_lifetime,
+        lifetimes,
         min_age,
         refresh_ahead,
         keep_alive,

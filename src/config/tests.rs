@@ -130,7 +130,7 @@ fn a_credential_has_defaults() {
     assert_eq!(credential.refresh_ahead, Duration::from_secs(300));
     assert_eq!(credential.call_timeout, Duration::from_secs(30));
     assert_eq!(credential.max_response_bytes, 3 * 1024 * 1024);
-    assert!(!credential.keep_alive && credential.default_lifetime.is_none() && credential.scopes.is_empty());
+    assert!(!credential.keep_alive && credential.lifetimes.default.is_none() && credential.scopes.is_empty());
     let Grant::ClientCredentials(endpoint) = &credential.grant else { panic!("{:?}", credential.grant) };
     let ClientAuth::SecretBasic(secrets) = &endpoint.client.auth else { panic!("{:?}", endpoint.client) };
     let secret = secrets.get(0);

@@ -22,8 +22,11 @@ use crate::{
 use self::body::{Members, Read};
 
 mod body;
+mod instant;
 mod refusal;
 mod report;
+
+pub use self::report::place;
 
 /// The largest answer that is read, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
@@ -56,11 +59,6 @@ impl Reading {
             url: Some(url.clone()),
             secrets,
         }
-    }
-
-    /// What is known of a request that was not answered.
-    pub fn unanswered(&self, problem: String) -> ProviderReport {
-        ProviderReport { endpoint: self.endpoint.clone(), problem: Some(problem), ..ProviderReport::default() }
     }
 
     fn was_sent(&self, token: &SecretString) -> bool {
@@ -120,7 +118,7 @@ pub fn read(reading: &Reading, status: u16, headers: &HeaderMap, body: Body<'_>,
     if let Some(why) = unclear.or(problem).or_else(|| check(reading, &members).err()) {
         return Answer::Unusable(UnusableAnswer { why, report: report(Some(why)), kept });
     }
-    granted(members)
+    granted(members, now)
 }
 
 /// The refresh token of an answer, unless it is the one that was sent.
@@ -142,17 +140,28 @@ fn check(reading: &Reading, members: &Members) -> Result<(), Unusable> {
 }
 
 /// RFC 6749 §5.1. What is not known is ignored.
-fn granted(mut members: Members) -> Answer {
+fn granted(mut members: Members, now: SystemTime) -> Answer {
     let Some(access_token) = members.take_secret("access_token") else {
         return Answer::Unusable(Unusable::NoAccessToken.into());
     };
     Answer::Granted(Granted {
         access_token,
         kind: TokenType::Bearer,
-        expires_in: members.number("expires_in").and_then(|seconds| span(seconds, f64::from(u32::MAX))),
+        expires_in: life(&members, now),
         refresh_token: members.take_secret("refresh_token"),
         scopes: members.scopes("scope"),
     })
+}
+
+/// How long the provider says that the token lives, the shorter where it says it twice. `expires_at` is by its clock, which
+/// may be ahead of ours or behind it.
+fn life(members: &Members, now: SystemTime) -> Option<Duration> {
+    let most = f64::from(u32::MAX);
+    let said = members.number("expires_in").and_then(|seconds| span(seconds, most));
+    let number = members.number("expires_at").or_else(|| members.number("expires_on"));
+    let at = number.and_then(instant::of_number).or_else(|| instant::of_text(members.text("expires_at")?));
+    let left = at.and_then(|at| span(at.duration_since(now).ok()?.as_secs_f64(), most));
+    said.into_iter().chain(left).min()
 }
 
 /// A number of seconds as a span of at most `most` seconds. Zero, less and no number at all count as not said:
@@ -372,6 +381,24 @@ mod tests {
         ] {
             let body = format!(r#"{{"access_token":"a","expires_in":{written}}}"#);
             assert_eq!(grant(&body).expires_in, read, "{written}");
+        }
+    }
+
+    /// P-K10, row 28.
+    #[test]
+    fn a_token_may_say_when_it_ends() {
+        for (members, seconds) in [
+            (r#""expires_at":600"#, Some(600)),
+            (r#""expires_at":"600""#, Some(600)),
+            (r#""expires_at":"1970-01-01T00:10:00Z""#, Some(600)),
+            (r#""expires_at":"1970-01-01T00:10:00Z","expires_in":3600"#, Some(600)),
+            (r#""expires_at":600,"expires_in":60"#, Some(60)),
+            (r#""expires_on":"600""#, Some(600)),
+            (r#""expires_at":0,"expires_in":60"#, Some(60)),
+            (r#""expires_at":"never""#, None),
+        ] {
+            let life = grant(&format!(r#"{{"access_token":"a",{members}}}"#)).expires_in;
+            assert_eq!(life.map(|life| life.as_secs()), seconds, "{members}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     Acknowledged, Change, Claim, Claimed, Commit, Dispatch, Dispatched, EVENT_BACKLOG, Event, Found, Import, Loaded,
     Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, Verdict, Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{GrantRow, MAX_REVIVAL_WAIT, MAX_WAIT, micros, seal_quarantine, seal_secrets, seal_token},
+    record::{GrantRow, MAX_REVIVAL_WAIT, MAX_WAIT, micros, seal_quarantine, seal_report, seal_secrets, seal_token},
     seal::{Ring, Sealed},
 };
 use crate::{
@@ -176,8 +176,15 @@ impl Store for Embedded {
     async fn settle(&self, settle: &Settle<'_>) -> Result<Written, StoreError> {
         let (unit, expected, verdict, early) = (settle.unit.clone(), settle.expected, settle.verdict, settle.early);
         let (attempt, cause) = (settle.attempt.as_str().to_owned(), settle.cause.word().to_owned());
+        let seal = |report| seal_report(&self.file.ring, settle.unit, expected, settle.attempt, report);
+        let report = settle.report.map(seal).transpose()?;
         let written = self
-            .blocking(move |file| file.change(&unit, expected, |row| settle_row(row, attempt, cause, verdict, early)))
+            .blocking(move |file| {
+                file.change(&unit, expected, |row| {
+                    (row.report_rev, row.report) = (expected, report);
+                    settle_row(row, attempt, cause, verdict, early)
+                })
+            })
             .await;
         self.leases.release(settle.unit, settle.attempt);
         written

@@ -11,7 +11,7 @@ use super::{
     seal::{Ring, SealError, Sealed, Seat},
 };
 use crate::{
-    failure::FailureCause,
+    failure::{FailureCause, ProviderReport},
     grant::Bindings,
     name::{Scopes, Subject},
     secret::{ExposeSecret, SecretString},
@@ -50,6 +50,8 @@ pub struct GrantRecord {
     pub intent: Option<Intent>,
     /// The last failure since the last success.
     pub failure: Option<LastFailure>,
+    /// The provider's words about that failure, as far as they are known.
+    pub report: Option<ProviderReport>,
     /// How often in a row a token was rejected soon after it was allowed to be replaced.
     pub strikes: u32,
     /// An answer that came after another revision was stored.
@@ -236,6 +238,11 @@ pub struct GrantRow {
     pub q_rev: Generation,
     /// [`GrantSecrets`] in quarantine, sealed.
     pub q_sealed: Option<Sealed>,
+    /// The revision of [`Self::report`].
+    pub report_rev: Generation,
+    /// The provider's words about the attempt in [`Self::settled`], sealed. An older version of this program leaves those
+    /// of an earlier attempt.
+    pub report: Option<Sealed>,
 }
 
 impl GrantRow {
@@ -246,7 +253,8 @@ impl GrantRow {
     ) -> impl Iterator<Item = (Seat<'a>, &'a mut Sealed)> {
         let grant = (grant_seat(unit, self.rev), self.sealed.as_mut());
         let quarantine = (quarantine_seat(unit, self.q_rev), self.q_sealed.as_mut());
-        [grant, quarantine].into_iter().filter_map(|(seat, sealed)| sealed.map(|sealed| (seat, sealed)))
+        let report = (report_seat(unit, self.report_rev), self.report.as_mut());
+        [grant, quarantine, report].into_iter().filter_map(|(seat, sealed)| sealed.map(|sealed| (seat, sealed)))
     }
 
     /// The attempts that wrote this revision and those before it, for the next one.
@@ -282,6 +290,7 @@ impl GrantRow {
             state: self.state(unit)?,
             intent: self.intent(now_us),
             failure: self.failure(unit, now_us)?,
+            report: self.provider_report(ring, unit),
             strikes: self.strikes,
             quarantine: quarantine.transpose()?,
             revival: self.revival(now_us),
@@ -307,6 +316,12 @@ impl GrantRow {
         let Some(word) = &self.fail else { return Ok(None) };
         let (wait, early) = (left(self.retry_us, now_us, MAX_WAIT), self.is_early());
         Ok(Some(LastFailure { cause: cause(unit, word)?, count: self.failures, wait, early }))
+    }
+
+    /// No decision rests on it, so one that cannot be read is none.
+    fn provider_report(&self, ring: &Ring, unit: &UnitName) -> Option<ProviderReport> {
+        let payload: ReportPayload = open(ring, &report_seat(unit, self.report_rev), self.report.as_ref()?).ok()?;
+        (self.fail.is_some() && self.settled.as_ref() == Some(&payload.attempt)).then_some(payload.report)
     }
 
     /// Whether nothing but tries ahead of time failed.
@@ -364,6 +379,14 @@ impl Drop for SecretsPayload {
     }
 }
 
+/// The sealed payload of a report.
+#[derive(Serialize, Deserialize)]
+struct ReportPayload {
+    v: u8,
+    attempt: String,
+    report: ProviderReport,
+}
+
 const PAYLOAD_VERSION: u8 = 1;
 
 /// Seals the secrets of a grant for the revision that they become.
@@ -384,6 +407,18 @@ pub fn seal_quarantine(
     secrets: &GrantSecrets,
 ) -> Result<Sealed, StoreError> {
     seal_at(ring, &quarantine_seat(unit, revision), secrets)
+}
+
+/// Seals the provider's words about an attempt that was made from this revision.
+pub fn seal_report(
+    ring: &Ring,
+    unit: &UnitName,
+    revision: Generation,
+    attempt: &AttemptId,
+    report: &ProviderReport,
+) -> Result<Sealed, StoreError> {
+    let (attempt, report) = (attempt.as_str().to_owned(), report.clone());
+    seal(ring, &report_seat(unit, revision), &ReportPayload { v: PAYLOAD_VERSION, attempt, report })
 }
 
 fn seal_at(ring: &Ring, seat: &Seat<'_>, secrets: &GrantSecrets) -> Result<Sealed, StoreError> {
@@ -448,6 +483,10 @@ fn open_at(ring: &Ring, seat: &Seat<'_>, sealed: &Sealed) -> Result<GrantSecrets
 
 pub(super) fn grant_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
     Seat { key: unit.as_str(), field: "grant", revision }
+}
+
+fn report_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {
+    Seat { key: unit.as_str(), field: "report", revision }
 }
 
 fn quarantine_seat(unit: &UnitName, revision: Generation) -> Seat<'_> {

@@ -20,7 +20,9 @@ use super::{
     Loaded, Look, Purpose, Quarantine, Refuse, Rest, Search, Settle, Step, Stepped, Store, StoreError, Verdict,
     Written,
     names::{EndpointName, Names, Place, UnitName},
-    record::{MAX_REVIVAL_WAIT, MAX_WAIT, REFUSAL_REMEMBERED, micros, seal_quarantine, seal_secrets, seal_token},
+    record::{
+        MAX_REVIVAL_WAIT, MAX_WAIT, REFUSAL_REMEMBERED, micros, seal_quarantine, seal_report, seal_secrets, seal_token,
+    },
     seal::Ring,
 };
 use crate::{
@@ -272,9 +274,12 @@ impl Store for Redis {
             Verdict::Dead { again } => again.map_or(0, |again| millis(again.min(MAX_REVIVAL_WAIT)).max(1)),
             Verdict::BackOff { .. } | Verdict::OutcomeUnknown { .. } => 0,
         };
+        let seal = |report| seal_report(&self.ring, settle.unit, settle.expected, settle.attempt, report);
+        let report = settle.report.map(seal).transpose()?;
         let mut call = self.on(&self.scripts.settle, settle.unit, None);
         call.arg(settle.attempt.as_str()).arg(settle.expected.get()).arg(verdict);
         call.arg(settle.cause.word()).arg(wait).arg(flag(settle.early)).arg(again);
+        call.arg(report.as_ref().map_or(&b""[..], |sealed| &sealed.0));
         self.write(&call).await
     }
 

@@ -99,6 +99,9 @@ mod refused_requests;
 // Token answers that hold a refresh token and are wrong in some other way.
 mod odd_answers;
 
+// What operators are told of a token endpoint's refusal.
+mod provider_words;
+
 // Grants that were declared dead, and live again.
 mod dead_grants;
 

@@ -80,6 +80,7 @@ impl Rival {
             attempt: &AttemptId::random(),
             expected: generation,
             verdict: Verdict::Dead { again: None },
+            report: None,
             early: false,
             cause: FailureCause::ReauthorizationRequired,
         };

@@ -154,7 +154,7 @@ impl Desk {
 
     pub async fn settle_as(&self, attempt: &AttemptId, expected: Generation, verdict: Verdict, early: bool) -> Written {
         let (unit, cause) = (&self.place.unit, FailureCause::ProviderUnavailable);
-        self.store.settle(&Settle { unit, attempt, expected, verdict, cause, early }).await.unwrap()
+        self.store.settle(&Settle { unit, attempt, expected, verdict, cause, report: None, early }).await.unwrap()
     }
 
     /// Has this token refused, under a lease and an intent of its own.

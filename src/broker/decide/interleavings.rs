@@ -203,6 +203,7 @@ impl World {
                 wait: Duration::from_secs(until.saturating_sub(self.now)),
                 early: false,
             }),
+            report: None,
             strikes: 0,
             quarantine: None,
             revival: None,

@@ -31,6 +31,7 @@ pub(super) fn record(intent: Option<Intent>) -> GrantRecord {
         },
         intent,
         failure: None,
+        report: None,
         strikes: 0,
         quarantine: None,
         revival: None,

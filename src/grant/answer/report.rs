@@ -52,7 +52,7 @@ pub(super) fn report(
 }
 
 /// Host and path of a URL: its query and its user can hold secrets.
-pub(super) fn place(url: &Url) -> String {
+pub fn place(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     bounded(&format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path()), LONGEST_TEXT)
 }

@@ -129,5 +129,5 @@ end
 -- Whatever was noted of the revision before.
 local function forget()
   redis.call('HDEL', KEYS[1], 'dead', 'intent', 'intent_us', 'sent_us', 'sends', 'fail', 'failures', 'retry_us', 'early_us',
-    'settled', 'revive_us', 'deaths', 'q_rev', 'q_sealed')
+    'settled', 'revive_us', 'deaths', 'q_rev', 'q_sealed', 'report_rev', 'report')
 end

@@ -42,6 +42,7 @@ struct Field {
 const GRANT: &[Field] = &[
     Field { seat: "grant", revision: "rev", sealed: "sealed" },
     Field { seat: "quarantine", revision: "q_rev", sealed: "q_sealed" },
+    Field { seat: "report", revision: "report_rev", sealed: "report" },
 ];
 const TOKEN: &[Field] = &[Field { seat: "token", revision: "gen", sealed: "sealed" }];
 

@@ -193,6 +193,7 @@ pub(super) fn dead_grant(reply: Vec<Value>, ring: &Ring, unit: &UnitName) -> Res
 fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow, StoreError> {
     let sealed = fields.remove("sealed").map(Sealed);
     let q_sealed = fields.remove("q_sealed").map(Sealed);
+    let report = fields.remove("report").map(Sealed);
     let word = |name: &str| fields.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     Ok(GrantRow {
         rev: Generation::new(number(unit, word("rev"))?),
@@ -216,6 +217,8 @@ fn row(unit: &UnitName, mut fields: HashMap<String, Vec<u8>>) -> Result<GrantRow
         sealed,
         q_rev: Generation::new(number(unit, word("q_rev"))?),
         q_sealed,
+        report_rev: Generation::new(number(unit, word("report_rev"))?),
+        report,
     })
 }
 

@@ -1,5 +1,5 @@
 -- ARGV: 1 attempt, 2 expected revision, 3 verdict (backoff, unknown, dead), 4 cause, 5 wait in ms, 6 whether the try was early
--- ("1" or "0"), 7 when the broker may try a dead grant again, in ms (0: never).
+-- ("1" or "0"), 7 when the broker may try a dead grant again, in ms (0: never), 8 sealed report (empty: none).
 release(ARGV[1])
 if revision() ~= ARGV[2] then
   return 'moved'
@@ -28,6 +28,11 @@ if were_early and not early then
   failures = 0
 end
 local retry = text(time + tonumber(ARGV[5]) * 1000)
+if ARGV[8] == '' then
+  redis.call('HDEL', KEYS[1], 'report_rev', 'report')
+else
+  redis.call('HSET', KEYS[1], 'report_rev', ARGV[2], 'report', ARGV[8])
+end
 redis.call('HSET', KEYS[1], 'settled', ARGV[1], 'fail', ARGV[4], 'failures', text(failures + 1), 'retry_us', retry)
 if early then
   redis.call('HSET', KEYS[1], 'early_us', retry)

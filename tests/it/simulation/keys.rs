@@ -6,7 +6,8 @@ use bearerd::{
     broker::{Credential, StoreOutage},
     caller::Caller,
     grant::{
-        Client, ClientAuth, Endpoint, Grant, answer::RefusalError, profile::ProviderProfile, rotation::RotationProfile,
+        Client, ClientAuth, Endpoint, Grant, answer::RefusalError, lifetime::Lifetimes, profile::ProviderProfile,
+        rotation::RotationProfile,
     },
     name::{CredentialName, Resources, Scopes, Subject},
     policy::{Action, Permit, Policy, Request},
@@ -151,7 +152,7 @@ impl Temper {
             resources: Resources::default(),
             base_url: None,
             rejected_when: Rules::default(),
-            default_lifetime: None,
+            lifetimes: Lifetimes::default(),
             min_age: self.min_age,
             refresh_ahead: self.ahead,
             keep_alive: false,

@@ -593,6 +593,7 @@ impl Row {
             revival: self
                 .dead
                 .map(|_| Revival { deaths: self.deaths, wait: (self.revive_us != 0).then(|| left(self.revive_us)) }),
+            report: None,
             strikes: self.strikes,
             quarantine: self.quarantine.clone(),
         }

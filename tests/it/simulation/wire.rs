@@ -402,7 +402,7 @@ impl Store for Wire {
         let (unit, attempt, replica) = (settle.unit.clone(), settle.attempt.clone(), self.replica);
         let (expected, verdict, cause, early) = (settle.expected, settle.verdict, settle.cause, settle.early);
         self.call(move |world, _| {
-            let settle = Settle { unit: &unit, attempt: &attempt, expected, verdict, cause, early };
+            let settle = Settle { unit: &unit, attempt: &attempt, expected, verdict, cause, report: None, early };
             let revision = world.store.seen(&unit).map_or(Generation::ZERO, |seen| seen.revision);
             let written = world.sparing(&unit, &attempt, || world.store.note_failure(&settle));
             world

@@ -137,7 +137,8 @@ async fn what_cannot_be_counted_is_not_written() {
     let dispatch = Dispatch { unit, attempt: &attempt, expected: revision, seen: None, need: Duration::ZERO };
     let (verdict, cause) = (Verdict::Dead { again: None }, FailureCause::ProviderUnavailable);
     // By somebody who has no lease to give back.
-    let settle = Settle { unit, attempt: &AttemptId::random(), expected: revision, verdict, cause, early: false };
+    let settle =
+        Settle { unit, attempt: &AttemptId::random(), expected: revision, verdict, cause, report: None, early: false };
     for answer in [
         store.dispatch(&dispatch).await.err(),
         store.settle(&settle).await.err(),

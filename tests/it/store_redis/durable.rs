@@ -72,7 +72,10 @@ impl Writes {
     async fn settle(&self) -> Result<Written, StoreError> {
         let (unit, attempt, expected) = (&self.desks[2].place.unit, &self.attempt, Generation::ZERO);
         let (verdict, cause) = (Verdict::Dead { again: None }, FailureCause::ProviderUnavailable);
-        self.desks[2].store.settle(&Settle { unit, attempt, expected, verdict, cause, early: false }).await
+        self.desks[2]
+            .store
+            .settle(&Settle { unit, attempt, expected, verdict, cause, report: None, early: false })
+            .await
     }
 
     async fn import(&self) -> Result<Written, StoreError> {
