@@ -134,6 +134,8 @@ impl Core {
         let rejected = About::Generation(first.token.generation);
         let (newer, refreshed) = match self.report(target, rejected, deadline).await {
             Ok(Replaced::With(_, newer)) => (newer, true),
+            // The provider has no other token, so the upstream would say the same again.
+            Ok(Replaced::Unchanged(_)) => return self.finished(target, first),
             // Some providers need a moment until a new token is known everywhere.
             Ok(Replaced::HeldBack(_)) => {
                 sleep_until((Instant::now() + PROPAGATION).min(deadline)).await;

@@ -80,7 +80,7 @@ impl Core {
             match Box::pin(self.report(target, About::Refused(wanted.refused), deadline)).await? {
                 Replaced::HeldBack(wait) => return Err(Error::RejectedRepeatedly { wait }),
                 // Whether that token is what is wanted is seen below.
-                Replaced::With(_, _) => {}
+                Replaced::With(_, _) | Replaced::Unchanged(_) => {}
             }
         }
         self.token(target, wanted, deadline).await

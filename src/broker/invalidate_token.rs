@@ -94,6 +94,10 @@ impl Broker {
         let deadline = Instant::now() + self.core.timing.max_wait;
         let (outcome, token) = match self.core.report(&target, report.rejected.into(), deadline).await? {
             Replaced::With(outcome, token) => (outcome, token),
+            Replaced::Unchanged(token) => {
+                let wait = target.credential.min_age();
+                return Ok(unchanged(wait, token.generation, &self.core.now()));
+            }
             Replaced::HeldBack(wait) => {
                 let generation = self.core.current_generation(&target).await;
                 return Ok(held_back(wait, generation, &self.core.now()));
@@ -119,6 +123,16 @@ impl Core {
         }
         let stored = self.load(target).await.ok().and_then(|known| known.token);
         stored.map_or(Generation::ZERO, |token| token.generation)
+    }
+}
+
+fn unchanged(wait: Duration, generation: Generation, now: &Moment) -> Reported {
+    Reported {
+        outcome: Outcome::HeldBack(wait),
+        served: None,
+        generation,
+        detail: "the provider gave the same token again; it gives no other one before this one ends".to_owned(),
+        next_attempt_at: Some(now.after(wait).wall()),
     }
 }
 

@@ -57,6 +57,8 @@ impl About {
 pub(super) enum Replaced {
     /// This token is to be used now.
     With(Outcome, Arc<Token>),
+    /// The provider gave the very token that was rejected, under a new generation.
+    Unchanged(Arc<Token>),
     /// The rejected token is too young to be replaced.
     HeldBack(Duration),
 }
@@ -96,11 +98,16 @@ impl Core {
             self.count_report(target, "already_replaced");
             return Ok(Replaced::With(Outcome::AlreadyReplaced, newer));
         }
+        let rejected = self.value_of(target, &about);
         match self.judged(target, about, deadline).await? {
             Judged::Rejected(generation) => {
                 self.count_report(target, "rejected");
                 let token = self.token(target, newer_than(generation), deadline).await?;
-                Ok(Replaced::With(Outcome::Refreshed, token))
+                let is_same = |value: &Fingerprint| self.store.names().fingerprint(&value_in(&token)) == *value;
+                Ok(match rejected.is_some_and(|rejected| is_same(&rejected)) {
+                    true => Replaced::Unchanged(token),
+                    false => Replaced::With(Outcome::Refreshed, token),
+                })
             }
             Judged::HeldBack(wait) => {
                 self.count_report(target, "held_back");
@@ -112,6 +119,18 @@ impl Core {
                 Ok(Replaced::With(Outcome::AlreadyReplaced, token))
             }
         }
+    }
+
+    /// The token that is reported, as far as this replica has it. A static secret has no successor to compare it with.
+    fn value_of(&self, target: &Target, about: &About) -> Option<Fingerprint> {
+        if matches!(target.credential.grant, Grant::Static { .. }) {
+            return None;
+        }
+        if let About::AccessToken(value) = about {
+            return Some(self.store.names().fingerprint(value));
+        }
+        let held = target.slot.valid(&Wanted::default(), &self.now())?;
+        (about.generation() == Some(held.generation)).then(|| self.store.names().fingerprint(&value_in(&held)))
     }
 
     /// What follows from a report, from whoever looks at the same one already.
@@ -201,6 +220,10 @@ async fn judge_for_all(
     // Nobody waiting any more is no fault, and what comes of the flight is told to those who wait for it.
     let _ = land.send(judged);
     let _ = core.join(&target, newer_than(generation), Instant::now() + core.timing.max_wait).await;
+}
+
+fn value_in(token: &Token) -> SecretString {
+    token.value.expose_secret().into()
 }
 
 /// The generation of a token that was named by itself. One that nobody knows counts as an older one.

@@ -10,9 +10,12 @@ use bearerd::{
     sandbox::{Options, Sandbox},
 };
 
-use crate::support::{
-    Redis,
-    house::{House, ROTATING, reason},
+use crate::{
+    provider_words::{answer, endpoint},
+    support::{
+        Redis,
+        house::{CLIENT_CREDENTIALS, House, ROTATING, reason},
+    },
 };
 
 fn reporting(rejected: Rejected) -> InvalidateTokenRequest {
@@ -216,4 +219,26 @@ async fn a_call_with_a_fresh_token_is_sent_once_more_with_the_same() {
     assert_eq!((answer.status, answer.attempts, answer.refreshed), (401, 2, false));
     assert_eq!(answer.generation, first.generation);
     assert_eq!(house.asked(), 1);
+}
+
+/// P-K15, row 35.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_token_once_more_is_no_new_one() {
+    let body = r#"{"access_token":"fixed","token_type":"Bearer","expires_in":60}"#;
+    let place = endpoint(move |_| answer(200, "", body)).await;
+    let credentials = CLIENT_CREDENTIALS.replace("{token_url}", &format!("http://{place}"));
+    let house = House::with(&format!("{credentials}\nmin_age = \"0s\"\n")).await;
+    let first = house.get("cc").await.unwrap();
+    for rejected in [Rejected::Generation(first.generation), Rejected::AccessToken("fixed".to_owned())] {
+        let request = InvalidateTokenRequest {
+            credential: "cc".to_owned(),
+            rejected: Some(rejected),
+            ..InvalidateTokenRequest::default()
+        };
+        let answer = house.tokens.clone().invalidate_token(request).await.unwrap().into_inner();
+        assert_eq!(answer.outcome(), Outcome::HeldBack, "outcome");
+        assert!(answer.detail.contains("the same token again") && answer.token.is_none(), "{}", answer.detail);
+    }
+    // It is valid as far as the provider says, so callers go on with it.
+    assert!(house.get("cc").await.unwrap().generation > first.generation);
 }

@@ -17,7 +17,7 @@ use crate::support::{
 use bearerd::sandbox::{Options, Sandbox};
 
 /// A token endpoint that answers each request with what this makes of its text.
-async fn endpoint(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
+pub async fn endpoint(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = format!("{}/oauth/token", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -42,7 +42,7 @@ fn is_whole(request: &[u8]) -> bool {
     body.len() >= length.parse().unwrap()
 }
 
-fn answer(status: u16, fields: &str, body: &str) -> String {
+pub fn answer(status: u16, fields: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status} X\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
