@@ -110,9 +110,14 @@ struct Claims<'a> {
     exp: u64,
 }
 
+/// How far an assertion is dated back: a provider whose clock is behind ours refuses one from its future. The end is not
+/// moved away from it, because some providers bound how long an assertion may be valid.
+const LEEWAY: Duration = Duration::from_secs(10);
+
 impl<'a> Claims<'a> {
     fn new(iss: &'a str, sub: &'a str, aud: &'a str, lifetime: Duration, now: SystemTime) -> Result<Self, SignerError> {
-        let iat = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let iat = now.saturating_sub(LEEWAY.min(lifetime / 6)).as_secs();
         Ok(Self { iss, sub, aud, jti: random_id()?, iat, exp: iat.saturating_add(lifetime.as_secs()) })
     }
 }
@@ -253,7 +258,7 @@ mod tests {
         assert_eq!(header.kid.as_deref(), Some("key-1"));
         assert_eq!(
             without_jti(claims),
-            json!({"iss": "client", "sub": "client", "aud": "https://as.example", "iat": 1_000, "exp": 1_060})
+            json!({"iss": "client", "sub": "client", "aud": "https://as.example", "iat": 990, "exp": 1_050})
         );
         assert_ne!(jwt.expose_secret(), assertion.sign("client", at(1_000)).unwrap().expose_secret());
     }
@@ -274,7 +279,7 @@ mod tests {
             let jwt = assertion.sign(&Subject::new(caller).unwrap(), at(10)).unwrap();
             let (header, claims) = testing::verified(jwt.expose_secret(), &key, Algorithm::EdDSA);
             assert_eq!(header.typ.as_deref(), Some("JWT"));
-            assert_eq!(without_jti(claims), json!({"iss": "issuer", "sub": sub, "aud": "aud", "iat": 10, "exp": 310}));
+            assert_eq!(without_jti(claims), json!({"iss": "issuer", "sub": sub, "aud": "aud", "iat": 0, "exp": 300}));
         }
     }
 
