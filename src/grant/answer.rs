@@ -55,7 +55,7 @@ impl Reading {
         Self {
             refusals: profile.refusals.clone(),
             token_types: Arc::clone(&profile.token_types),
-            endpoint: report::place(url),
+            endpoint: place(url),
             url: Some(url.clone()),
             secrets,
         }

@@ -105,7 +105,7 @@ mod provider_words;
 // Grants that were declared dead, and live again.
 mod dead_grants;
 
-// Answers of a provider that are compressed, which nobody asked for.
+// Answers of a provider that are compressed although bearerd asks for none.
 mod compressed_answers;
 
 // A real authorization server and every way of client authentication.
