@@ -8,7 +8,6 @@ use tokio::sync::broadcast;
 
 use self::{
     dial::Dialer,
-    durable::Durability,
     event::Channel,
     link::{Link, unavailable},
     primaries::Care,
@@ -43,6 +42,7 @@ mod keeper;
 mod link;
 mod primaries;
 mod pulse;
+mod refusal;
 mod reseal;
 mod root;
 mod script;
@@ -93,7 +93,6 @@ impl Redis {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let channel = Arc::new(Channel::new(&config.prefix));
         let link = Link::open(Dialer::new(config, Arc::clone(&channel))?, events.clone()).await?;
-        first_look::examine(&link, Durability::of(config.wait_replicas, config.wait_fsync)).await?;
         let (root, names) = Root::open(&link, &config.prefix, &ring, events.subscribe()).await?;
         channel.authenticate_with(names.clone());
         let prefix = config.prefix.clone();

@@ -84,8 +84,11 @@ pub enum SealError {
     /// The value is sealed with a key that is not here.
     #[error("it is sealed with the key {0:?}, which is not among the configured seal keys")]
     UnknownKey(String),
-    /// The value is damaged, was moved, or is no sealed value at all.
-    #[error("it is damaged, or was moved from another place")]
+    /// The key of this id does not open the value.
+    #[error("it is damaged, was moved from another place, or key {0:?} is not the one that sealed it")]
+    NotOpened(String),
+    /// The value is no sealed value at all.
+    #[error("it is damaged")]
     Damaged,
 }
 
@@ -140,7 +143,7 @@ impl Ring {
         let length = key
             .key
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(seat.aad(header)), &mut plain)
-            .map_err(|_| SealError::Damaged)?
+            .map_err(|_| SealError::NotOpened(key.id.clone()))?
             .len();
         plain.truncate(length);
         Ok(plain)
@@ -211,7 +214,7 @@ mod tests {
             Seat { key: "crm/abcg", field: "rant", ..SEAT },
         ];
         for seat in elsewhere {
-            assert_eq!(ring.open(&seat, &sealed).unwrap_err(), SealError::Damaged, "{seat:?}");
+            assert_eq!(ring.open(&seat, &sealed).unwrap_err(), SealError::NotOpened("a".into()), "{seat:?}");
         }
     }
 
@@ -232,7 +235,9 @@ mod tests {
         let old = ring(&[("2025", 1)]).seal(&SEAT, b"x").unwrap();
         assert!(ring(&[("2026", 2), ("2025", 1)]).open(&SEAT, &old).is_ok());
         assert_eq!(ring(&[("2026", 2)]).open(&SEAT, &old).unwrap_err(), SealError::UnknownKey("2025".into()));
-        assert_eq!(ring(&[("2025", 9)]).open(&SEAT, &old).unwrap_err(), SealError::Damaged);
+        let wrong = ring(&[("2025", 9)]).open(&SEAT, &old).unwrap_err();
+        // C-K16: another key under the same id.
+        assert!(wrong.to_string().contains("or key \"2025\" is not the one that sealed it"), "{wrong}");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Callers in other languages, with clients generated from `proto/`: Python and Node.
 
-use std::process::Command;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -10,12 +13,16 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Runs a client and reads the one line of JSON that it prints.
 async fn run(language: &str, house: &House, words: &[&str]) -> Value {
+    run_at(language, &house.address(), words).await
+}
+
+async fn run_at(language: &str, address: &str, words: &[&str]) -> Value {
     let (program, script) = match language {
         "python" => (".tools/python/bin/python", "tests/clients/python/client.py"),
         _ => ("node", "tests/clients/node/client.mjs"),
     };
     let mut command = Command::new(if language == "python" { format!("{ROOT}/{program}") } else { program.to_owned() });
-    command.current_dir(ROOT).arg(script).arg(house.address()).args(words);
+    command.current_dir(ROOT).arg(script).arg(address).args(words);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
     let output = output.unwrap_or_else(|error| panic!("{program} does not start, run scripts/setup once: {error}"));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -55,4 +62,19 @@ async fn every_rpc_works_from_python() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rpc_works_from_node() {
     every_rpc_works_from("node").await;
+}
+
+/// C-K5, row 37: with the option that README and sample name, gRPC's core speaks to the Unix-domain socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_option_lets_python_use_the_unix_socket() {
+    let server = "plaintext = true\nunix_socket = \"{directory}/bearerd.sock\"";
+    let row = "[[allow]]\ncaller = \"uid:*\"\ncredentials = [\"demo\"]\nactions = [\"get\"]\n";
+    let house = House::served(IpAddr::V4(Ipv4Addr::LOCALHOST), server, &[], &[row, ROTATING].concat()).await;
+    let socket = format!("unix:{}/bearerd.sock", house.directory().display());
+    let got = run_at("python", &socket, &["--authority", "localhost", "get", "demo"]).await;
+    assert_eq!(got["token_type"], "Bearer", "{got}");
+    for document in ["README.md", "bearerd.sample.toml", "docs/security.md"] {
+        let text = std::fs::read_to_string(format!("{ROOT}/{document}")).unwrap();
+        assert!(text.contains("grpc.default_authority"), "{document}");
+    }
 }

@@ -142,7 +142,8 @@ async fn replicas_share_names_leases_tokens_and_events() {
 #[tokio::test]
 async fn another_key_is_refused() {
     let (_store, redis) = new_store().await;
-    for (other, word) in [(ring("b", 1), "the key \"a\""), (ring("a", 2), "damaged")] {
+    for (other, word) in [(ring("b", 1), "the key \"a\""), (ring("a", 2), "or key \"a\" is not the one that sealed it")]
+    {
         match open_with(&redis, other).await.err() {
             Some(StoreError::Open(why)) => assert!(why.contains(word), "{why}"),
             other => panic!("not refused but {other:?}"),

@@ -50,6 +50,9 @@ pub enum AddressError {
     /// The scheme is another one.
     #[error("has a scheme that is not known here")]
     Scheme,
+    /// A path of this host instead of a host.
+    #[error("names a Unix socket")]
+    Socket,
     /// Nothing stands where the host should be.
     #[error("names no host")]
     NoHost,
@@ -81,12 +84,18 @@ impl AddressError {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::NotUrl | Self::NoHost | Self::Query | Self::Database => {
-                "write it in the form \"redis://host:6379/0\" or \"rediss://host:6379/0\""
+                "write it in the form \"redis://host:6379/0\" or \"rediss://host:6379/0\", with '/', '#', '?' and '@' in a \
+                 password percent-encoded (%2F, %23, %3F, %40), or leave the password to password = { file = \"…\" }"
             }
+            Self::Socket => "bearerd reaches Redis over TCP only: write redis://127.0.0.1:6379",
             Self::Scheme => {
-                "known are redis://, redis+sentinel:// and redis+cluster://, and rediss in place of redis for TLS"
+                "known are redis://, redis+sentinel:// and redis+cluster://, rediss in place of redis for TLS, and valkey in \
+                 place of redis"
             }
-            Self::BadHost => "write the hosts as \"h1:6379,h2:6379,[2001:db8::3]:6379\"",
+            Self::BadHost => {
+                "write the hosts as \"h1:6379,h2:6379,[2001:db8::3]:6379\", with '/', '#', '?' and '@' in a password \
+                 percent-encoded (%2F, %23, %3F, %40)"
+            }
             Self::SeveralHosts => "several hosts go with redis+sentinel:// or redis+cluster://",
             Self::NoPrimary => "write it in the form \"redis+sentinel://h1:26379,h2:26379/mymaster\"",
             Self::PrimaryName => "a name that Sentinels monitor has letters, digits, '.', '-' and '_'",
@@ -104,10 +113,12 @@ impl Address {
     /// Any other form.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = split(text)?;
-        let (encrypted, form) = match scheme.strip_prefix("rediss") {
-            Some(form) => (true, form),
-            None => (false, scheme.strip_prefix("redis").ok_or(AddressError::Scheme)?),
-        };
+        if scheme.ends_with("unix") {
+            return Err(AddressError::Socket);
+        }
+        let known = [("rediss", true), ("valkeys", true), ("redis", false), ("valkey", false)];
+        let form = known.iter().find_map(|(name, encrypted)| Some((*encrypted, scheme.strip_prefix(name)?)));
+        let (encrypted, form) = form.ok_or(AddressError::Scheme)?;
         if rest.contains(['?', '#']) {
             return Err(AddressError::Query);
         }
@@ -272,6 +283,9 @@ mod tests {
             ("rediss+sentinel://me:pw@a,b/my.master-1", &format!("{sentinel} tls a:26379,b:26379 me:pw 0")),
             ("redis+cluster://a,b:7001,c", "Cluster tcp a:6379,b:7001,c:6379 -:- 0"),
             ("rediss+cluster://me:pw@a/", "Cluster tls a:6379 me:pw 0"),
+            ("valkey://h", "Server tcp h:6379 -:- 0"),
+            ("valkeys://h:7000/3", "Server tls h:7000 -:- 3"),
+            ("valkeys+sentinel://a/my.master-1", &format!("{sentinel} tls a:26379 -:- 0")),
         ] {
             let address = Address::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(shown(&address), expected, "{text}");
@@ -309,7 +323,7 @@ mod tests {
     #[test]
     fn each_mistake_is_told() {
         use AddressError::{
-            BadHost, ClusterPath, Database, NoHost, NoPrimary, NotUrl, PrimaryName, Query, Scheme, SeveralHosts,
+            BadHost, ClusterPath, Database, NoHost, NoPrimary, NotUrl, PrimaryName, Query, Scheme, SeveralHosts, Socket,
         };
         for (text, expected) in [
             ("", NotUrl),
@@ -319,6 +333,12 @@ mod tests {
             ("http://h", Scheme),
             ("redis+sentinels://h/m", Scheme),
             ("rediscluster://h", Scheme),
+            ("unix:///run/redis.sock", Socket),
+            ("redis+unix:///run/redis.sock", Socket),
+            // A password that is not percent-encoded.
+            ("redis://:a/b@h", BadHost),
+            ("redis://:a#b@h", Query),
+            ("redis://:a?b@h", Query),
             ("redis:h", NoHost),
             ("redis://", NoHost),
             ("redis+cluster://a,,b", NoHost),
@@ -338,6 +358,7 @@ mod tests {
             ("redis+cluster://h/0", ClusterPath),
         ] {
             assert_eq!(Address::parse(text).err(), Some(expected), "{text}");
+            assert!(!text.contains('@') || expected.remedy().contains("percent-encoded"), "{text}");
         }
     }
 }

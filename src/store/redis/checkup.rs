@@ -67,9 +67,12 @@ pub(super) fn settings(info: &str) -> Vec<Finding> {
 
 /// What is said where the server does not answer `INFO`.
 pub(super) fn unchecked(why: &str) -> Finding {
-    Finding::Warning(format!(
-        "whether it evicts keys and writes to disk could not be checked ({why}); grant the ACL user +info"
-    ))
+    let remedy = if why.contains("unknown command") {
+        "INFO is renamed or switched off there, so see to maxmemory-policy noeviction and appendonly yes yourself"
+    } else {
+        "grant the ACL user +info"
+    };
+    Finding::Warning(format!("whether it evicts keys and writes to disk could not be checked ({why}); {remedy}"))
 }
 
 /// What is said where the server does not know or does not allow what durable writes need.

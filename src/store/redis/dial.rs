@@ -15,6 +15,7 @@ use super::{
     event::{Channel, Push},
     primaries::Primaries,
     pulse::PERIOD,
+    refusal,
 };
 use crate::{secret::ExposeSecret, store::StoreError};
 
@@ -68,6 +69,29 @@ impl Dialer {
             Way::Server(_) | Way::Cluster(_) => false,
         };
         Ok(servers || sentinels)
+    }
+
+    /// How far durable writes must come.
+    pub(super) fn durability(&self) -> Option<Durability> {
+        self.contact.durability()
+    }
+
+    /// The hosts that are configured, for messages.
+    pub(super) fn place(&self) -> String {
+        self.address.endpoints().iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why a host that is configured cannot be spoken to, if that is because of what it speaks. `finally` after it had time to
+    /// begin, so that one which answers, and yet not what it is asked, is told too.
+    pub(super) async fn wrong_protocol(&self, finally: bool) -> Option<&'static str> {
+        let endpoint = self.address.endpoints().first()?;
+        let encrypted = self.address.is_encrypted();
+        match refusal::wrong_protocol(endpoint, encrypted).await {
+            None if finally && !encrypted && refusal::speaks_old_protocol(endpoint).await => Some(
+                "it answers PING and not HELLO 3: bearerd needs RESP3 (Redis 6), with no proxy in between that lacks it",
+            ),
+            why => why,
+        }
     }
 
     /// What logs in anew on connections that are open.

@@ -1,4 +1,6 @@
-//! What is done once, when the store is opened: a look at how the servers are set up.
+//! A look at how the servers are set up, when the store is opened and after each reconnect: it may be another server then.
+
+use std::collections::HashSet;
 
 use tracing::warn;
 
@@ -6,14 +8,20 @@ use super::{
     checkup::{self, Finding},
     contact::in_time,
     durable::Durability,
-    link::{Link, RESPONSE_TIMEOUT, opening},
-    primaries::{Care, Node, is_absence},
+    link::RESPONSE_TIMEOUT,
+    primaries::{Care, Node, Primaries, is_absence},
+    refusal::opening,
 };
 use crate::store::StoreError;
 
-/// Refuses a set-up that would lose grants; what is merely a risk is logged.
-pub(super) async fn examine(link: &Link, durability: Option<Durability>) -> Result<(), StoreError> {
-    let primaries = link.primaries().await.map_err(opening)?;
+/// Refuses a set-up that would lose grants; what is merely a risk is logged, unless it was told before. Gives all that has
+/// been told.
+pub(super) async fn examine(
+    primaries: &Primaries,
+    durability: Option<Durability>,
+    told: &HashSet<String>,
+) -> Result<HashSet<String>, StoreError> {
+    let mut risks = HashSet::new();
     for node in primaries.nodes() {
         let mut all = findings(node).await?;
         if let Some(durability) = durability {
@@ -24,11 +32,12 @@ pub(super) async fn examine(link: &Link, durability: Option<Durability>) -> Resu
                 Finding::Refused(why) => {
                     return Err(StoreError::Open(format!("the Redis at {} cannot be used: {why}", node.endpoint)));
                 }
-                Finding::Warning(why) => warn!("about the Redis at {}: {why}", node.endpoint),
-            }
+                Finding::Warning(why) => risks.insert(format!("about the Redis at {}: {why}", node.endpoint)),
+            };
         }
     }
-    Ok(())
+    risks.difference(told).for_each(|risk| warn!("{risk}"));
+    Ok(risks)
 }
 
 async fn findings(node: &Node) -> Result<Vec<Finding>, StoreError> {

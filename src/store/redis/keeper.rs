@@ -1,23 +1,25 @@
 //! The task that replaces all connections whenever one is lost, leads to a server that takes no writes any more, or brings
 //! nothing of what is said on the channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use redis::{ErrorKind, RedisResult};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep, sleep_until},
 };
-use tracing::info;
+use tracing::{error, info};
 
 use super::{
-    contact::{Pushes, in_time},
+    contact::{Pushes, in_time, passing},
     dial::Dialer,
     event::Push,
+    first_look,
     link::{Line, RESPONSE_TIMEOUT, State},
     primaries::Primaries,
     pulse::Pulse,
 };
-use crate::store::Event;
+use crate::store::{Event, StoreError};
 
 /// Pauses between tries to connect double from the one to the other.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -32,6 +34,8 @@ pub(super) struct Keeper {
     pub(super) state: watch::Sender<State>,
     pub(super) useless: watch::Receiver<u64>,
     pub(super) events: broadcast::Sender<Event>,
+    /// What was said of how the servers are set up.
+    pub(super) told: HashSet<String>,
     pub(super) pause: Duration,
 }
 
@@ -94,11 +98,35 @@ impl Keeper {
             sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             match self.dialer.dial().await {
-                Ok(connected) => return Some(connected),
+                Ok((primaries, pushes)) => match self.examine(&primaries).await {
+                    Ok(()) => return Some((primaries, pushes)),
+                    Err(error) => drop(self.state.send_replace(Some(Err(error)))),
+                },
                 Err(error) => drop(self.state.send_replace(Some(Err(error)))),
             }
         }
         None
+    }
+}
+
+impl Keeper {
+    /// Looks at the servers as when the store was opened: a failover may lead to one that would lose grants.
+    async fn examine(&mut self, primaries: &Primaries) -> RedisResult<()> {
+        let looked = first_look::examine(primaries, self.dialer.durability(), &self.told).await;
+        let refused = |why: String| (ErrorKind::InvalidClientConfig, "the server cannot be used", why).into();
+        match looked {
+            Ok(told) => self.told = told,
+            Err(StoreError::Unavailable(why) | StoreError::Unreadable(why)) => return Err(passing(why)),
+            Err(StoreError::Open(why)) => {
+                if self.told.insert(why.clone()) {
+                    error!(
+                        "{why}; it is not used, and valid tokens in memory are served as degraded until that is mended"
+                    );
+                }
+                return Err(refused(why));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way to Redis: the connections of the moment, and what an answer says about them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 use tokio::{
@@ -15,8 +15,10 @@ use super::{
     contact::{Pushes, in_time, timed_out},
     dial::Dialer,
     durable::DURABLE_TIMEOUT,
+    first_look,
     keeper::{FIRST_PAUSE, Keeper},
     primaries::{Care, Primaries, is_absence},
+    refusal::permanent,
 };
 use crate::store::{Event, StoreError};
 
@@ -50,11 +52,13 @@ impl Link {
     /// Connects and stays connected; what is heard goes to `events`.
     pub(super) async fn open(dialer: Dialer, events: broadcast::Sender<Event>) -> Result<Self, StoreError> {
         let dialer = Arc::new(dialer);
-        let (primaries, pushes) = first(&dialer).await.map_err(opening)?;
+        let (primaries, pushes) = first(&dialer).await?;
+        let told = first_look::examine(&primaries, dialer.durability(), &HashSet::new()).await?;
         let line = Line { primaries: Arc::new(primaries), number: 1 };
         let (state, seen) = watch::channel(Some(Ok(line.clone())));
-        let (useless, told) = watch::channel(0);
-        let keeper = Keeper { dialer: Arc::clone(&dialer), state, useless: told, events, pause: FIRST_PAUSE };
+        let (useless, of_no_use) = watch::channel(0);
+        let keeper =
+            Keeper { dialer: Arc::clone(&dialer), state, useless: of_no_use, events, told, pause: FIRST_PAUSE };
         tokio::spawn(keeper.keep(line, pushes));
         Ok(Self { dialer, state: seen, useless })
     }
@@ -139,12 +143,31 @@ impl Link {
     }
 }
 
-async fn first(dialer: &Dialer) -> RedisResult<(Primaries, Pushes)> {
-    let (give_up, mut pause) = (Instant::now() + OPEN_PATIENCE, FIRST_PAUSE);
+async fn first(dialer: &Dialer) -> Result<(Primaries, Pushes), StoreError> {
+    let (give_up, mut pause, mut told) = (Instant::now() + OPEN_PATIENCE, FIRST_PAUSE, false);
+    let place = dialer.place();
     loop {
-        match dialer.dial().await {
-            Err(error) if !is_refusal(&error) && Instant::now() < give_up => {}
-            settled => return settled,
+        let error = match dialer.dial().await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => error,
+        };
+        if let Some(why) = permanent(&error) {
+            return Err(StoreError::Open(format!("the Redis at {place} cannot be used: {why}")));
+        }
+        let last = Instant::now() >= give_up;
+        if (!told || last)
+            && let Some(why) = dialer.wrong_protocol(last).await
+        {
+            return Err(StoreError::Open(format!("the Redis at {place} cannot be used: {why} ({error})")));
+        }
+        if last {
+            let waited = OPEN_PATIENCE.as_secs();
+            return Err(StoreError::Unavailable(format!(
+                "the Redis at {place} was not reached within {waited} s: {error}; is it running, and is store.url right?"
+            )));
+        }
+        if !std::mem::replace(&mut told, true) {
+            warn!("cannot reach the Redis at {place}: {error}; trying again for {} s", OPEN_PATIENCE.as_secs());
         }
         sleep(pause).await;
         pause *= 2;
@@ -162,23 +185,6 @@ fn wants_another(error: &RedisError) -> bool {
         || error.is_io_error()
         || error.is_unrecoverable_error()
         || error.kind() == ErrorKind::InvalidClientConfig
-}
-
-/// Whether trying again is useless until somebody changes the configuration.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::InvalidClientConfig | ErrorKind::AuthenticationFailed | ErrorKind::RESP3NotSupported
-    ) || matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS"))
-}
-
-/// An error of Redis while the store is opened.
-pub(super) fn opening(error: RedisError) -> StoreError {
-    match (error.kind(), error.detail()) {
-        (ErrorKind::InvalidClientConfig, Some(why)) => StoreError::Open(why.to_owned()),
-        _ if is_refusal(&error) => StoreError::Open(error.to_string()),
-        _ => unavailable(error),
-    }
 }
 
 /// An error of Redis in our words. It carries no arguments, and so no secret.

@@ -10,8 +10,9 @@ use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 use tracing::error;
 
 use super::{
-    link::{Link, opening, unavailable},
+    link::{Link, unavailable},
     primaries::Care,
+    refusal::opening,
     script::{self, Script},
 };
 use crate::store::{Event, Names, Ring, StoreError};

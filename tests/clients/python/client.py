@@ -84,6 +84,8 @@ def detail(status, message):
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
+    # Over a Unix-domain socket the core of gRPC names the socket's path, which is no authority (grpc/grpc#38142).
+    parser.add_argument("--authority")
     commands = parser.add_subparsers(required=True)
     for run in (get, invalidate, call):
         command = commands.add_parser(run.__name__)
@@ -101,7 +103,8 @@ def arguments():
 
 def main():
     chosen = arguments()
-    with grpc.insecure_channel(chosen.address) as channel:
+    options = [("grpc.default_authority", chosen.authority)] if chosen.authority else None
+    with grpc.insecure_channel(chosen.address, options=options) as channel:
         try:
             answer = chosen.run(services.TokenServiceStub(channel), chosen)
         except grpc.RpcError as error:

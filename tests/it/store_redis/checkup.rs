@@ -88,8 +88,12 @@ async fn a_wrong_password_is_refused() {
 async fn a_server_that_is_away_is_no_mistake_in_the_configuration() {
     let mut redis = Redis::start().await;
     redis.kill();
-    let error = open_with(&redis, ring("a", 1)).await.err();
-    assert!(matches!(error, Some(StoreError::Unavailable(_))), "{error:?}");
+    // It says where, for how long it was tried, and what to look at.
+    let Some(StoreError::Unavailable(why)) = open_with(&redis, ring("a", 1)).await.err() else { panic!("not away") };
+    let address = format!("127.0.0.1:{}", redis.port());
+    for word in [address.as_str(), "within 5 s", "refused", "is store.url right?"] {
+        assert!(why.contains(word), "{word}: {why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,4 +105,47 @@ async fn a_server_that_forgets_at_a_restart_is_told() {
         let log = bearerd.log();
         assert_eq!(log.contains("WARN") && log.contains("a restart of Redis loses every refresh token"), told, "{log}");
     }
+}
+
+/// C-K13, rows 46 and 47: a restart helps nothing, so each is refused with what to do.
+#[tokio::test]
+async fn a_server_that_lacks_what_bearerd_needs_is_refused_with_the_remedy() {
+    for (lines, words) in [
+        (["--requirepass", "secret-of-redis"], ["it asks for a password: set store.password", "NOAUTH"]),
+        (["--rename-command", "EVALSHA"], ["bearerd needs this command", "EVALSHA"]),
+        (["--rename-command", "EVAL"], ["bearerd needs this command", "EVAL"]),
+        (["--rename-command", "HELLO"], ["it does not speak RESP3", "HELLO"]),
+    ] {
+        let (name, value) = (lines[0], lines[1]);
+        let redis = match name {
+            "--requirepass" => {
+                let redis = Redis::start().await;
+                let _: () = redis.cli(&["CONFIG", "SET", "requirepass", value]).await;
+                redis
+            }
+            _ => Redis::start_with(&[name, value, ""]).await,
+        };
+        let why = refusal(&settings(&redis.url())).await;
+        for word in words {
+            assert!(why.contains(word), "{value}: {word}: {why}");
+        }
+        assert!(!why.contains("secret-of-redis"), "{why}");
+    }
+}
+
+/// C-K14: a failover can lead to a server that is set up otherwise.
+#[tokio::test]
+async fn a_server_that_evicts_is_not_used_after_a_reconnect_either() {
+    let redis = Redis::start().await;
+    let store = open_with(&redis, ring("a", 1)).await.unwrap();
+    let _: () = redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]).await;
+    let _: () = redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    store.ping().await.unwrap();
+    for kind in ["normal", "pubsub"] {
+        let _: i64 = redis.cli(&["CLIENT", "KILL", "TYPE", kind]).await;
+    }
+    let refused = async || store.ping().await.is_err_and(|error| error.to_string().contains("allkeys-lru"));
+    eventually(PATIENCE, refused).await;
+    let _: () = redis.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    eventually(PATIENCE, async || store.ping().await.is_ok()).await;
 }

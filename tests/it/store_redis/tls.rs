@@ -5,6 +5,8 @@ use std::fs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 
+use bearerd::secret::ExposeSecret;
+
 use super::*;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -39,13 +41,6 @@ impl Authority {
     }
 }
 
-async fn failure(config: &RedisConfig) -> String {
-    match RedisStore::open(config, ring("a", 1)).await.err() {
-        Some(StoreError::Unavailable(why)) => why,
-        other => panic!("not refused but {other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn a_private_authority_is_trusted_where_it_is_configured() {
     let (ours, other) = (Authority::new(), Authority::new());
@@ -54,7 +49,7 @@ async fn a_private_authority_is_trusted_where_it_is_configured() {
     let store: Arc<dyn Store> = Arc::new(RedisStore::open(&config, ring("a", 1)).await.unwrap());
     Desk::new(&store).refresh("first").await;
     for (ca, whose) in [(Some(other.0.pem()), "another authority"), (None, "the system's authorities")] {
-        let why = failure(&RedisConfig { ca, ..config.clone() }).await;
+        let why = refusal(&RedisConfig { ca, ..config.clone() }).await;
         assert!(why.contains("invalid peer certificate"), "{whose}: {why}");
     }
     // Several may stand in one file, as while one takes over from another.
@@ -66,7 +61,7 @@ async fn a_private_authority_is_trusted_where_it_is_configured() {
 async fn a_certificate_for_another_host_is_refused() {
     let authority = Authority::new();
     let (redis, _files) = authority.serve("redis.example").await;
-    let why = failure(&authority.settings(&redis)).await;
+    let why = refusal(&authority.settings(&redis)).await;
     assert!(why.contains("not valid for"), "{why}");
 }
 
@@ -78,4 +73,28 @@ async fn what_is_no_authority_is_a_mistake_in_the_configuration() {
     // A setting that would silently do nothing.
     let why = refusal(&RedisConfig { ca: Some(String::new()), ..settings("redis://127.0.0.1:1") }).await;
     assert!(why.contains("rediss://"), "{why}");
+}
+
+/// C-K13: what a server speaks does not change by itself.
+#[tokio::test]
+async fn a_server_that_speaks_something_else_is_a_mistake_in_the_configuration() {
+    let authority = Authority::new();
+    let (redis, _files) = authority.serve("127.0.0.1").await;
+    let encrypted = authority.settings(&redis);
+    let plain = RedisConfig { ca: None, ..settings(&encrypted.url.expose_secret().replace("rediss", "redis")) };
+    let why = refusal(&plain).await;
+    assert!(why.contains("it speaks TLS: write rediss") && why.contains("127.0.0.1:"), "{why}");
+
+    let url = format!("rediss://127.0.0.1:{}", redis.port());
+    let why = refusal(&RedisConfig { url: url.as_str().into(), ..encrypted }).await;
+    assert!(why.contains("it speaks without TLS: write redis"), "{why}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_is_told() {
+    let authority = Authority::new();
+    let (redis, _files) = authority.serve("127.0.0.1").await;
+    let _: () = redis.cli(&["CONFIG", "SET", "tls-auth-clients", "yes"]).await;
+    let why = refusal(&authority.settings(&redis)).await;
+    assert!(why.contains("asks clients for a certificate"), "{why}");
 }
