@@ -12,7 +12,7 @@ use crate::{
     broker::{Broker, Error, Reason},
     identity::Identity,
     limit::{Damper, Excess, Limits, SHORT_WAIT},
-    policy::Policy,
+    policy::{Denied, Policy},
     telemetry::{Counter, RequestLabels, Telemetry},
     trace::TraceId,
 };
@@ -85,7 +85,8 @@ impl Api {
         match refusal {
             Refusal::Overloaded(_) | Refusal::Unaudited => debug!(reason, "request refused: {refusal}"),
             Refusal::Unproven(_) => damped(&self.unproven, reason, refusal),
-            Refusal::Denied => {}
+            Refusal::Denied(_) => {}
+            Refusal::Failed(Error::ScopesNotCovered(_)) => damped(&self.denied, reason, refusal),
             Refusal::Failed(Error::InvalidRequest { .. } | Error::Target(_)) => {
                 damped(&self.malformed, reason, refusal);
             }
@@ -94,8 +95,8 @@ impl Api {
     }
 
     /// Writes a denial into the log.
-    fn tell_denied(&self) {
-        damped(&self.denied, status::word(Reason::CallerNotAllowed), &Refusal::Denied);
+    fn tell_denied(&self, denied: &Denied) {
+        damped(&self.denied, status::word(Reason::CallerNotAllowed), &Refusal::Denied(denied.clone()));
     }
 }
 

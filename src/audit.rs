@@ -21,7 +21,7 @@ use self::{
 use crate::{
     caller::Caller,
     identity::Address,
-    policy::{Permit, Request, StorePermit},
+    policy::{Denied, Permit, Request, StorePermit},
     store::Names,
     telemetry::Telemetry,
     trace::TraceId,
@@ -207,8 +207,8 @@ impl Entry {
     }
 
     /// Notes that the policy denies it.
-    pub fn denied(&self) {
-        self.note(Record::denied);
+    pub fn denied(&self, denied: &Denied) {
+        self.note(|record| record.denied(denied));
     }
 
     /// Notes the generation that was used, or made.

@@ -90,6 +90,8 @@ pub struct Credential {
     pub profile: ProviderProfile,
     /// Scopes where a request names none.
     pub scopes: Scopes,
+    /// Whether a refresh says its own scopes too: a row limits them, and what is unsaid gets all that was granted.
+    pub says_scopes: bool,
     /// Resources where a request names none.
     pub resources: Resources,
     /// The protected API, where calls through go; its path ends in `/`.

@@ -108,9 +108,11 @@ impl Config {
         let chosen = self.credentials.iter().map(|(name, credential)| {
             let chosen = match credential.grant {
                 Grant::Static { .. } => Chosen::Secret,
-                Grant::ClientCredentials(_) | Grant::RefreshToken { .. } | Grant::JwtBearer { .. } => {
-                    Chosen::Token(credential.scopes.clone(), credential.resources.clone())
-                }
+                Grant::ClientCredentials(_) | Grant::RefreshToken { .. } | Grant::JwtBearer { .. } => Chosen::Token {
+                    scopes: credential.scopes.clone(),
+                    resources: credential.resources.clone(),
+                    for_any_subject: credential.grant.is_for_any_subject(),
+                },
             };
             (name.clone(), chosen)
         });
@@ -276,10 +278,11 @@ fn read<'a>(check: &'a Check<'a>, document: &'a DeTable<'a>) -> Option<Config> {
     let store = store::read(&store_table);
     let seal = seal::read(&seal_table);
     seal::fit(&store_table, &seal_table, store.as_ref());
-    let credentials = credential::read_all(check, &root);
+    let mut credentials = credential::read_all(check, &root);
     let identity = identity::read(&root.table("identity", identity::KEYS));
     let rows = root.tables("allow", allow::KEYS);
     let allow = allow::read(&rows, &credentials);
+    credentials.say_scopes(&allow);
     allow::fit(&root, &rows, &server_table, &server);
     let audit = audit::read(&root.table("audit", audit::KEYS));
     let limits = limits::read(&root.table("limits", limits::KEYS));

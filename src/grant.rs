@@ -68,6 +68,16 @@ impl Grant {
         }
     }
 
+    /// Whether it gets a token for any subject that is named, without a grant of that subject.
+    pub fn is_for_any_subject(&self) -> bool {
+        match self {
+            Self::JwtBearer { endpoint: _, assertion: _ } => true,
+            Self::ClientCredentials(_)
+            | Self::RefreshToken { endpoint: _, first: _ }
+            | Self::Static { form: _, first: _ } => false,
+        }
+    }
+
     /// What replicas agree on before one of them asks.
     pub fn coordination(&self) -> Coordination {
         if self.repeating_is_harmless() { Coordination::PerToken } else { Coordination::PerGrant }

@@ -91,6 +91,12 @@ fn decode(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// A path as a server reads it that decodes it as often as any, and has no regard to case.
+pub fn decoded(path: &str) -> Vec<u8> {
+    let decoded = (0..DECODINGS).fold(path.as_bytes().to_vec(), |text, _| decode(&text));
+    decoded.to_ascii_lowercase()
+}
+
 fn hex(text: &[u8]) -> Option<u8> {
     let [high, low, ..] = text else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

@@ -1,14 +1,15 @@
 //! Who may do what. Default deny; the sole maker of [`Permit`], without which nothing reaches the broker.
 //!
-//! A request is allowed if one row allows all of it; two rows that allow one half each do not add up. Of a row, what is
-//! absent limits nothing.
+//! A request is allowed if no `deny` row matches it and one row allows all of it; two rows that allow one half each do not
+//! add up. A row without `subjects`, `scopes` or `resources` covers what the credential is for by itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use self::row::Asked;
 pub use self::{
     fence::{PathFault, PathPrefix},
-    pattern::Pattern,
+    granted::GrantedLimit,
+    pattern::{Pattern, SubjectPattern},
     row::{Limit, Row},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 };
 
 mod fence;
+mod granted;
 mod pattern;
 mod row;
 
@@ -102,7 +104,14 @@ impl Called {
 #[derive(Clone, Debug)]
 pub enum Chosen {
     /// A token of these scopes and resources.
-    Token(Scopes, Resources),
+    Token {
+        /// The credential's own scopes.
+        scopes: Scopes,
+        /// The credential's own resources.
+        resources: Resources,
+        /// Whether a token is issued for any subject that a request names, without a grant of that subject (RFC 7523).
+        for_any_subject: bool,
+    },
     /// A secret that is the same for all of them.
     Secret,
 }
@@ -110,7 +119,7 @@ pub enum Chosen {
 /// All rows.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    rows: Vec<Row>,
+    rows: Vec<Arc<Row>>,
     first: usize,
     chosen: BTreeMap<CredentialName, Chosen>,
 }
@@ -122,14 +131,15 @@ pub struct Permit {
     token: TokenKey,
     action: Action,
     call: Option<Called>,
-    limits_methods: bool,
+    limits_calls: bool,
+    granted: GrantedLimit,
     row: RowId,
 }
 
 /// Which row it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowId {
-    /// Its place in the configuration, from 1; 0 where there is no row and local callers may do everything.
+    /// Its place in the configuration, from 1; 0 where there is no row and `allow_all_local` is set.
     pub number: usize,
     /// Its name, if it has one.
     pub name: Option<Arc<str>>,
@@ -141,10 +151,37 @@ pub struct StorePermit {
     row: RowId,
 }
 
-/// No row allows it. Says the same whether or not the credential exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no policy row allows this")]
-pub struct Denied;
+/// Why a request is denied. It is for the log and the audit log: a caller is told the same whatever it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No row is for this caller, credential and action.
+    #[error("no policy row is for this caller, credential and action")]
+    NoRow,
+    /// A row with `deny = true` matches.
+    #[error("{0} denies this")]
+    ByRow(RowId),
+    /// Rows are for it, and none covers all of it. This one covers the most.
+    #[error("no policy row allows this; {row} is kept from it by {}", settings(limits))]
+    Limited {
+        /// The row.
+        row: RowId,
+        /// The settings that do not cover the request.
+        limits: Vec<Limit>,
+    },
+}
+
+fn settings(limits: &[Limit]) -> String {
+    limits.iter().map(|limit| limit.setting()).collect::<Vec<_>>().join(" and ")
+}
+
+impl fmt::Display for RowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "row {} ({name})", self.number),
+            None => write!(f, "row {}", self.number),
+        }
+    }
+}
 
 /// What one row says to a request.
 #[derive(Clone, Debug)]
@@ -153,7 +190,7 @@ pub struct Verdict<'a> {
     pub id: RowId,
     /// The row.
     pub row: &'a Row,
-    /// All that keeps it from allowing the request; empty: it allows it.
+    /// All that keeps it from the request; empty: it allows it, or denies it where it is a `deny` row.
     pub limits: Vec<Limit>,
 }
 
@@ -161,39 +198,59 @@ impl Policy {
     /// A policy of these rows. `chosen` says what each credential is asked for where a request names nothing, so that
     /// nobody gets round a row's scopes by naming none.
     pub fn new(rows: Vec<Row>, chosen: BTreeMap<CredentialName, Chosen>) -> Self {
-        Self { rows, first: 1, chosen }
+        Self { rows: rows.into_iter().map(Arc::new).collect(), first: 1, chosen }
     }
 
     /// The policy of a loopback listener without rows: local callers may do everything.
     pub fn local_only() -> Self {
         let everything = Row::new(Pattern::new(Caller::Local.name()), vec![Pattern::new("*")], Action::ALL.to_vec());
-        Self { rows: vec![everything], first: 0, chosen: BTreeMap::new() }
+        Self { rows: vec![Arc::new(everything)], first: 0, chosen: BTreeMap::new() }
     }
 
     /// Decides.
     ///
     /// # Errors
     ///
-    /// [`Denied`], if no row allows all of the request.
+    /// [`Denied`], if a `deny` row matches, or no row allows all of the request.
     pub fn permit(&self, caller: &Caller, request: Request) -> Result<Permit, Denied> {
         let asked = self.asked(caller.name(), &request);
-        let mut numbered = (self.first..).zip(&self.rows);
-        let (number, row) = numbered.find(|(_, row)| row.limits(&asked).next().is_none()).ok_or(Denied)?;
-        let (limits_methods, row) = (row.methods.is_some(), RowId { number, name: row.name.clone() });
+        let mut denials = self.numbered().filter(|(_, row)| row.deny);
+        if let Some((id, _)) = denials.find(|(_, row)| row.limits(&asked).next().is_none()) {
+            return Err(Denied::ByRow(id));
+        }
+        let mut rows = self.numbered().filter(|(_, row)| !row.deny);
+        let Some((id, row)) = rows.find(|(_, row)| row.limits(&asked).next().is_none()) else {
+            return Err(self.nearest(&asked));
+        };
+        let denials = || self.rows.iter().filter(|other| other.deny && other.is_for(&asked));
+        let limits_calls = row.limits_calls() || denials().any(|other| other.limits_calls());
+        let granted = GrantedLimit::new(row, denials());
         let Request { action, credential, subject, scopes, resources, call } = request;
         let configured = self.chosen.get_key_value(&credential);
         let (scopes, resources) = match configured {
             // What was compared with the row is what is asked for.
-            Some((_, Chosen::Token(default_scopes, default_resources))) if action.chooses_a_token() => (
-                if scopes.is_empty() { default_scopes.clone() } else { scopes },
-                if resources.is_empty() { default_resources.clone() } else { resources },
-            ),
-            Some((_, Chosen::Token(_, _) | Chosen::Secret)) | None => (scopes, resources),
+            Some((_, Chosen::Token { scopes: own_scopes, resources: own_resources, for_any_subject: _ }))
+                if action.chooses_a_token() =>
+            {
+                (
+                    if scopes.is_empty() { own_scopes.clone() } else { scopes },
+                    if resources.is_empty() { own_resources.clone() } else { resources },
+                )
+            }
+            Some((_, Chosen::Token { .. } | Chosen::Secret)) | None => (scopes, resources),
         };
         // All that is kept for a credential then has one text for its name.
         let credential = configured.map_or(credential, |(name, _)| name.clone());
         let token = TokenKey { grant: GrantKey { credential, subject }, scopes, resources };
-        Ok(Permit { token, action, call, limits_methods, row })
+        Ok(Permit { token, action, call, limits_calls, granted, row: id })
+    }
+
+    /// Why no row allows a request: what keeps the row from it that covers the most.
+    fn nearest(&self, asked: &Asked<'_>) -> Denied {
+        let rows = self.numbered().filter(|(_, row)| !row.deny && row.is_for(asked));
+        let limited = rows.map(|(row, limits)| (row, limits.limits(asked).collect::<Vec<_>>()));
+        let nearest = limited.min_by_key(|(_, limits)| limits.len());
+        nearest.map_or(Denied::NoRow, |(row, limits)| Denied::Limited { row, limits })
     }
 
     /// Decides about the store as a whole: only whoever may administer every credential there can be, without any other
@@ -201,10 +258,13 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`Denied`], if no row says so.
+    /// [`Denied`], if no row says so, or a `deny` row takes any part of it away.
     pub fn permit_store(&self, caller: &Caller) -> Result<StorePermit, Denied> {
-        let mut rows = self.numbered().filter(|(_, row)| row.caller.matches(caller.name()));
-        let (row, _) = rows.find(|(_, row)| row.administers_everything()).ok_or(Denied)?;
+        let rows = || self.numbered().filter(|(_, row)| row.caller.matches(caller.name()));
+        if let Some((id, _)) = rows().find(|(_, row)| row.deny && row.actions.contains(&Action::Administer)) {
+            return Err(Denied::ByRow(id));
+        }
+        let (row, _) = rows().find(|(_, row)| row.administers_everything()).ok_or(Denied::NoRow)?;
         Ok(StorePermit { row })
     }
 
@@ -216,10 +276,11 @@ impl Policy {
 
     /// The rows that are for the caller of this name.
     pub fn rows_for(&self, caller: &str) -> Vec<(RowId, &Row)> {
-        self.numbered().filter(|(_, row)| row.caller.matches(caller)).collect()
+        let rows = self.numbered().filter(|(_, row)| row.caller.matches(caller));
+        rows.map(|(id, row)| (id, row.as_ref())).collect()
     }
 
-    fn numbered(&self) -> impl Iterator<Item = (RowId, &Row)> {
+    fn numbered(&self) -> impl Iterator<Item = (RowId, &Arc<Row>)> {
         (self.first..).zip(&self.rows).map(|(number, row)| (RowId { number, name: row.name.clone() }, row))
     }
 
@@ -260,9 +321,14 @@ impl Permit {
         self.call.as_ref()
     }
 
-    /// Whether only some HTTP methods may be called: then nothing in the call may ask for another one.
-    pub fn limits_methods(&self) -> bool {
-        self.limits_methods
+    /// Whether only some methods or paths may be called: then nothing in the call may ask for other ones.
+    pub fn limits_calls(&self) -> bool {
+        self.limits_calls
+    }
+
+    /// Which scopes the token may have that is used.
+    pub fn granted(&self) -> &GrantedLimit {
+        &self.granted
     }
 
     /// The row that allows it.

@@ -22,7 +22,7 @@ use crate::{
     caller::Caller,
     identity::{IdentityError, Proof, Remote},
     limit::{Bodies, Counted, Slot},
-    policy::{self, Action, Denied, Permit, StorePermit},
+    policy::{self, Action, Denied, GrantedLimit, Permit, StorePermit},
     secret::SecretString,
     token::GrantKey,
     trace::TraceId,
@@ -92,20 +92,25 @@ impl Use {
                 self.entry.allowed(&permit);
                 Ok(permit)
             }
-            Err(Denied) => Err(self.denied(action, &grant)),
+            Err(denied) => Err(self.denied(denied, action, &grant)),
         }
     }
 
     /// Notes that the policy does not allow it.
-    pub fn denied(&self, action: Action, grant: &GrantKey) -> Refusal {
-        self.entry.denied();
-        self.span_about(action, grant).in_scope(|| self.api.tell_denied());
-        Refusal::Denied
+    pub fn denied(&self, denied: Denied, action: Action, grant: &GrantKey) -> Refusal {
+        self.entry.denied(&denied);
+        self.span_about(action, grant).in_scope(|| self.api.tell_denied(&denied));
+        denied.into()
     }
 
     /// Whether the policy allows something beside what was asked for. It is not written down.
     pub fn allows(&self, asked: policy::Request) -> bool {
-        self.api.policy.permit(&self.caller, asked).is_ok()
+        self.may(asked).is_ok()
+    }
+
+    /// The same, with which scopes the token may have, or why it is denied.
+    pub fn may(&self, asked: policy::Request) -> Result<GrantedLimit, Denied> {
+        self.api.policy.permit(&self.caller, asked).map(|permit| permit.granted().clone())
     }
 
     /// The same about the store as a whole.
@@ -116,10 +121,10 @@ impl Use {
                 self.entry.allowed_the_store(&permit);
                 Ok(permit)
             }
-            Err(Denied) => {
-                self.entry.denied();
-                self.span_without_grant().in_scope(|| self.api.tell_denied());
-                Err(Refusal::Denied)
+            Err(denied) => {
+                self.entry.denied(&denied);
+                self.span_without_grant().in_scope(|| self.api.tell_denied(&denied));
+                Err(denied.into())
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     failure::FailureCause,
     identity::IdentityError,
     limit::Excess,
+    policy::Denied,
     proto::{CallThroughResponse, Header},
     trace::TraceId,
     upstream::{AnswerProblem, UpstreamError},
@@ -24,8 +25,8 @@ pub(super) enum Refusal {
     #[error("the caller is not known: {0}")]
     Unproven(#[from] IdentityError),
     /// The policy does not allow it.
-    #[error("no policy row allows this")]
-    Denied,
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// It came when enough was under way, or too soon after others of the same caller.
     #[error(transparent)]
     Overloaded(#[from] Excess),
@@ -41,7 +42,7 @@ impl Refusal {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Unproven(_) => Reason::CallerUnauthenticated,
-            Self::Denied => Reason::CallerNotAllowed,
+            Self::Denied(_) => Reason::CallerNotAllowed,
             Self::Overloaded(_) | Self::Unaudited => Reason::Overloaded,
             Self::Failed(error) => error.reason(),
         }
@@ -49,7 +50,7 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unproven(_) | Self::Denied => None,
+            Self::Unproven(_) | Self::Denied(_) => None,
             Self::Overloaded(Excess(wait)) => Some(*wait),
             Self::Unaudited => Some(AUDIT_RETRY),
             Self::Failed(error) => error.retry_after(),
@@ -101,7 +102,7 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
             message = "no grant is stored for this subject; import one".to_owned();
         }
         Refusal::Unproven(_)
-        | Refusal::Denied
+        | Refusal::Denied(_)
         | Refusal::Overloaded(_)
         | Refusal::Unaudited
         | Refusal::Failed(
@@ -110,7 +111,8 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
             | Error::RejectedRepeatedly { .. }
             | Error::RefreshInProgress { .. }
             | Error::StoreUnavailable(_)
-            | Error::RecordUnreadable(_),
+            | Error::RecordUnreadable(_)
+            | Error::ScopesNotCovered(_),
         ) => {}
     }
     details.set_error_info(word(reason), DOMAIN, metadata);
@@ -120,9 +122,11 @@ pub(super) fn of(refusal: &Refusal, trace: TraceId) -> Status {
     let status = Status::with_error_details(code(reason), message, details);
     match refusal {
         Refusal::Failed(Error::NoBody { problem: _, answered }) => with_answer(&status, answered),
-        Refusal::Failed(_) | Refusal::Unproven(_) | Refusal::Denied | Refusal::Overloaded(_) | Refusal::Unaudited => {
-            status
-        }
+        Refusal::Failed(_)
+        | Refusal::Unproven(_)
+        | Refusal::Denied(_)
+        | Refusal::Overloaded(_)
+        | Refusal::Unaudited => status,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::{Answered, Call, Error, Outcome, Rejected, Replay, Report, Reported, Served},
     limit::Bodies,
-    policy::{self, Action, Called},
+    policy::{self, Action, Called, GrantedLimit},
     proto::{
         CallThroughRequest, CallThroughResponse, GetTokenRequest, GetTokenResponse, Header, InvalidateTokenOutcome,
         InvalidateTokenRequest, InvalidateTokenResponse, Rejection, invalidate_token_request,
@@ -26,11 +26,10 @@ pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse>
     let GetTokenRequest { credential, subject, scopes, resources, min_remaining, refused_generation } = request;
     let asked = convert::asked(Action::Get, (&credential, &subject), (scopes, resources))?;
     // To refuse a generation is to report it.
-    let reports = refused_generation > 0;
-    let may_report = !reports || by.allows(policy::Request { action: Action::Invalidate, ..asked.clone() });
+    let reports = (refused_generation > 0).then(|| policy::Request { action: Action::Invalidate, ..asked.clone() });
     let permit = by.permit(asked)?;
-    if !may_report {
-        return Err(by.denied(Action::Invalidate, permit.grant()));
+    if let Some(Err(denied)) = reports.map(|asked| by.may(asked)) {
+        return Err(by.denied(denied, Action::Invalidate, permit.grant()));
     }
     let min_remaining = convert::span("min_remaining", min_remaining)?.unwrap_or(Duration::ZERO);
     let wanted = Wanted { refused: Generation::new(refused_generation), min_remaining };
@@ -46,7 +45,7 @@ pub(super) fn get(by: Use, request: GetTokenRequest) -> Worked<GetTokenResponse>
 pub(super) fn invalidate(by: Use, request: InvalidateTokenRequest) -> Worked<InvalidateTokenResponse> {
     let InvalidateTokenRequest { credential, subject, scopes, resources, rejected, rejection } = request;
     let asked = convert::asked(Action::Invalidate, (&credential, &subject), (scopes, resources))?;
-    let may_see = by.allows(policy::Request { action: Action::Get, ..asked.clone() });
+    let may_see = by.may(policy::Request { action: Action::Get, ..asked.clone() }).ok();
     let permit = by.permit(asked)?;
     let report = report(rejected, rejection)?;
     Work::going(by.span(&permit), async move {
@@ -85,13 +84,14 @@ fn got<T: Deref<Target = Token>>(by: &Use, served: &Served<T>) -> GetTokenRespon
 }
 
 /// A report alone gives no token: whoever may not get it learns its generation.
-fn invalidated(by: &Use, reported: Reported, may_see: bool) -> InvalidateTokenResponse {
+fn invalidated(by: &Use, reported: Reported, may_see: Option<GrantedLimit>) -> InvalidateTokenResponse {
     if let Some(served) = &reported.served {
         by.entry.used(served.token.generation.get());
     }
+    let covered = |served: &&Served| may_see.is_some_and(|limit| limit.beyond(&served.token.scopes).is_empty());
     InvalidateTokenResponse {
         outcome: outcome(reported.outcome).into(),
-        token: reported.served.as_ref().filter(|_| may_see).map(convert::token),
+        token: reported.served.as_ref().filter(covered).map(convert::token),
         generation: reported.generation.get(),
         detail: reported.detail,
         next_attempt_at: reported.next_attempt_at.map(convert::timestamp),

@@ -7,7 +7,7 @@ use super::{Configured, line::Line};
 use crate::{
     caller::Caller,
     name::{CredentialName, Resources, Scopes},
-    policy::{Action, Permit, Request, RowId},
+    policy::{Action, Denied, Limit, Permit, Request, RowId},
     store::Names,
     trace::TraceId,
 };
@@ -40,6 +40,7 @@ pub(super) struct Record {
     resources: Resources,
     decision: Decision,
     row: Option<RowId>,
+    limits: Vec<Limit>,
     pub result: &'static str,
     pub generation: Option<u64>,
     method: Option<String>,
@@ -82,6 +83,7 @@ impl Record {
             resources: Resources::default(),
             decision: Decision::None,
             row: None,
+            limits: Vec::new(),
             result: CANCELLED,
             generation: None,
             method: None,
@@ -121,8 +123,14 @@ impl Record {
         (self.scopes, self.resources) = (permit.scopes().clone(), permit.resources().clone());
     }
 
-    pub fn denied(&mut self) {
+    /// With the row that denies it, or the one that covers the most of it and what it does not cover.
+    pub fn denied(&mut self, denied: &Denied) {
         self.decision = Decision::Denied;
+        match denied {
+            Denied::NoRow => (self.row, self.limits) = (None, Vec::new()),
+            Denied::ByRow(row) => (self.row, self.limits) = (Some(row.clone()), Vec::new()),
+            Denied::Limited { row, limits } => (self.row, self.limits) = (Some(row.clone()), limits.clone()),
+        }
     }
 
     pub fn is_allowed(&self) -> bool {
@@ -150,6 +158,7 @@ impl Record {
         line.plain("\"decision\":", self.decision.word());
         line.maybe_number("\"row\":", self.row.as_ref().map(|row| row.number as u64));
         line.maybe_text("\"row_name\":", self.row.as_ref().and_then(|row| row.name.as_deref()));
+        line.texts("\"limits\":", self.limits.iter().map(|limit| limit.setting()));
         line.plain("\"result\":", self.result);
         line.maybe_number("\"generation\":", self.generation);
         line.maybe_text("\"method\":", self.method.as_deref().map(|method| cut(method, longest)).as_deref());
@@ -262,7 +271,7 @@ mod tests {
             "{{\"schema\":\"bearerd.audit.v1\",\"event\":\"use\",\"time\":\"{}\",\"trace_id\":\"{}\",\
              \"rpc\":\"CallThrough\",\"caller\":\"local\",\"caller_kind\":\"local\",\"peer\":\"127.0.0.1:7\",\
              \"action\":\"call\",\"credential\":\"crm\",\"subject\":\"{subject}\",\"scopes\":[],\"resources\":[],\
-             \"decision\":\"allowed\",\"row\":0,\"row_name\":null,\"result\":\"OK\",\"generation\":7,\
+             \"decision\":\"allowed\",\"row\":0,\"row_name\":null,\"limits\":[],\"result\":\"OK\",\"generation\":7,\
              \"method\":\"GET\",\"path\":\"/v1/x\",\"status\":200,\"attempts\":1}}\n",
             humantime::format_rfc3339_micros(record.time),
             record.trace

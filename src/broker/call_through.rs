@@ -13,7 +13,7 @@ use super::{
 use crate::{
     grant::{Grant, StaticForm},
     limit::Bodies,
-    policy::{Called, Permit},
+    policy::{Called, GrantedLimit, Permit},
     rejection::{Evidence, Verdict},
     telemetry::CredentialLabels,
     token::{Token, Wanted},
@@ -72,28 +72,22 @@ impl Broker {
     /// [`Error`], when no call was made or no whole answer came. An answer of any status is no error.
     pub async fn call_through(&self, permit: Permit, call: Call) -> Result<Answered, Error> {
         let (timeout, replay) = (call.timeout, call.replay);
-        let (called, limits_methods) = (permit.call().cloned().unwrap_or_default(), permit.limits_methods());
+        let (called, limits_calls) = (permit.call().cloned().unwrap_or_default(), permit.limits_calls());
         let target = self.target(&permit)?;
-        let prepared = prepare(&target.credential, &called, limits_methods, call)?;
+        let prepared = prepare(&target.credential, &called, limits_calls, call)?;
         let longest = target.credential.call_timeout;
         let deadline = Instant::now() + timeout.map_or(longest, |wanted| wanted.min(longest));
-        self.core.call(&target, &prepared, replay, deadline).await
+        self.core.call(&target, permit.granted(), &prepared, replay, deadline).await
     }
 }
 
-fn prepare(
-    credential: &Credential,
-    called: &Called,
-    limits_methods: bool,
-    call: Call,
-) -> Result<Prepared, TargetError> {
+fn prepare(credential: &Credential, called: &Called, limits_calls: bool, call: Call) -> Result<Prepared, TargetError> {
     let (base, fence) = (credential.base_url.as_ref().ok_or(TargetError::NoBaseUrl)?, &credential.fence);
     fence.body(call.body.len())?;
-    let limits_methods = limits_methods || fence.methods.is_some();
     Ok(Prepared {
         method: fence.method(&called.method)?,
         url: target::url(base, &called.path)?,
-        headers: headers::from_caller(&call.headers, credential_field(&credential.grant), fence, limits_methods)
+        headers: headers::from_caller(&call.headers, credential_field(&credential.grant), fence, limits_calls)
             .map_err(TargetError::Header)?,
         body: call.body,
         max_response_bytes: credential.max_response_bytes,
@@ -121,11 +115,13 @@ impl Core {
     async fn call(
         self: &Arc<Self>,
         target: &Target,
+        granted: &GrantedLimit,
         prepared: &Prepared,
         replay: Replay,
         deadline: Instant,
     ) -> Result<Answered, Error> {
         let token = self.token(target, Wanted::default(), deadline).await?;
+        Error::unless_covered(granted, &token.scopes)?;
         let (first, rejected) = self.send(target, prepared, token, replay, deadline).await?;
         if !rejected {
             return self.finished(target, first);
@@ -149,6 +145,7 @@ impl Core {
         };
         match replay {
             Replay::AfterRejection if may_be_repeated(prepared, first.answer.status) => {
+                Error::unless_covered(granted, &newer.scopes)?;
                 let (second, _) = self.send(target, prepared, newer, replay, deadline).await?;
                 let attempts = first.attempts + second.attempts;
                 self.finished(target, Answered { attempts, refreshed, ..second })

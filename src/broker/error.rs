@@ -6,6 +6,8 @@ use super::Answered;
 use crate::{
     failure::FailureCause,
     limit::SHORT_WAIT,
+    name::Scopes,
+    policy::GrantedLimit,
     store::{GrantRecord, GrantState, StoreError, TokenRefusal},
     upstream::{AnswerProblem, TargetError, UpstreamError},
 };
@@ -24,6 +26,9 @@ pub enum Error {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// The token has scopes that the caller's row does not cover.
+    #[error("the provider granted scopes that this caller's row does not list: {0}")]
+    ScopesNotCovered(Arc<str>),
     /// The call's target is not what a credential allows.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -115,6 +120,7 @@ impl Error {
     pub fn reason(&self) -> Reason {
         match self {
             Self::CredentialNotFound => Reason::CredentialNotFound,
+            Self::ScopesNotCovered(_) => Reason::CallerNotAllowed,
             Self::InvalidRequest { .. } => Reason::InvalidRequest,
             Self::Target(TargetError::Path(_) | TargetError::Method(_)) => Reason::InvalidTarget,
             Self::Target(TargetError::Outside | TargetError::NoBaseUrl | TargetError::MethodNotAllowed)
@@ -150,6 +156,7 @@ impl Error {
             Self::StoreUnavailable(_) => Some(STORE_RETRY),
             Self::NoBody { problem: AnswerProblem::NoRoom, .. } => Some(SHORT_WAIT),
             Self::CredentialNotFound
+            | Self::ScopesNotCovered(_)
             | Self::InvalidRequest { .. }
             | Self::NoGrant
             | Self::Target(_)
@@ -174,6 +181,14 @@ impl Error {
     /// The error of a token that the provider refused.
     pub(super) fn refused(refusal: &TokenRefusal) -> Self {
         Self::Failed { cause: refusal.cause, retry_after: Some(refusal.wait) }
+    }
+
+    /// Whether a caller may have a token of these scopes.
+    pub(super) fn unless_covered(limit: &GrantedLimit, granted: &Scopes) -> Result<(), Self> {
+        match limit.beyond(granted) {
+            beyond if beyond.is_empty() => Ok(()),
+            beyond => Err(Self::ScopesNotCovered(beyond.join(" ").into())),
+        }
     }
 
     /// An error for one field of a request.

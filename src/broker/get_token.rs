@@ -45,8 +45,11 @@ impl Broker {
         let target = self.core.target(&self.roster, permit.token()).ok()?;
         // Read once: on this way the clocks are a good part of the work.
         let now = self.core.now();
-        let seen = |token: &Token, degraded| (show(&Served::new(token, degraded)), token.life());
-        let (shown, life) = target.slot.read(wanted, &now, seen)?;
+        let seen = |token: &Token, degraded| {
+            let covered = Error::unless_covered(permit.granted(), &token.scopes).is_ok();
+            covered.then(|| (show(&Served::new(token, degraded)), token.life()))
+        };
+        let (shown, life) = target.slot.read(wanted, &now, seen)??;
         self.core.was_found(&target, life, &now);
         Some(shown)
     }
@@ -58,9 +61,11 @@ impl Broker {
     /// [`Error`], when there is none and none can be had.
     pub async fn get_token(&self, permit: Permit, wanted: Wanted) -> Result<Served, Error> {
         let target = self.target(&permit)?;
+        let granted = permit.granted().clone();
         drop(permit);
         let deadline = Instant::now() + self.core.timing.max_wait;
         let token = self.core.wanted_token(&target, wanted, deadline).await?;
+        Error::unless_covered(&granted, &token.scopes)?;
         Ok(Served::new(token, target.slot.is_degraded()))
     }
 }

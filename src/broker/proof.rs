@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{
-    Core, Target,
+    Core, FOR_ALL, Target,
     attempt::{self, Hold},
 };
 use crate::{
@@ -66,7 +66,7 @@ pub(super) fn requests(
             subject: &key.grant.subject,
             scopes: &key.scopes,
             resources: &key.resources,
-            default_scopes: &credential.scopes,
+            default_scopes: if credential.says_scopes { &FOR_ALL.0 } else { &credential.scopes },
             profile: &credential.profile,
             proof,
         };

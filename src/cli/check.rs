@@ -91,7 +91,7 @@ fn get_without_invalidate(config: &config::Config, streams: &mut Streams<'_>) {
     for (number, row) in (1..).zip(&config.allow) {
         let reports = |row: &Row| row.actions.contains(&Action::Invalidate);
         let may_report = config.allow.iter().any(|other| other.caller == row.caller && reports(other));
-        if row.actions.contains(&Action::Get) && !may_report {
+        if !row.deny && row.actions.contains(&Action::Get) && !may_report {
             streams.note(&format!(
                 "note: row {number} (caller \"{}\") has \"get\" without \"invalidate\": its callers cannot report a rejected \
                  token, nor use refused_generation",

@@ -7,16 +7,17 @@ use super::{
     key::Key,
     reader::{Reader, Value},
     server::Server,
-    value::{Wrong, parsed, string, text, word},
+    value::{Wrong, boolean, parsed, string, text, word},
 };
 use crate::{
     caller::Caller,
     name::{Resources, Scopes, Subject},
-    policy::{Action, PathPrefix, Pattern, Row},
+    policy::{Action, PathPrefix, Pattern, Row, SubjectPattern},
 };
 
 pub(super) const KEYS: &[Key] = &[
     Key::new("name"),
+    Key::new("deny"),
     Key::new("caller"),
     Key::new("credentials"),
     Key::new("actions"),
@@ -61,8 +62,8 @@ pub(super) fn read(rows: &[Reader<'_>], credentials: &Credentials) -> Vec<Row> {
     }
     let read: Vec<(&Reader<'_>, Row)> =
         rows.iter().filter_map(|row| read_row(row, credentials).map(|read| (row, read))).collect();
-    for (row, report) in read.iter().filter(|(_, row)| row.actions.contains(&Action::Invalidate)) {
-        let gets = |other: &Row| other.caller == report.caller && other.actions.contains(&Action::Get);
+    for (row, report) in read.iter().filter(|(_, row)| !row.deny && row.actions.contains(&Action::Invalidate)) {
+        let gets = |other: &Row| !other.deny && other.caller == report.caller && other.actions.contains(&Action::Get);
         if !read.iter().any(|(_, other)| gets(other)) {
             let right = "add \"get\" if these callers may see tokens; \"call\" alone reports rejected tokens by itself";
             let title = "\"invalidate\" without \"get\" reports a token and returns only the next one's generation";
@@ -74,9 +75,15 @@ pub(super) fn read(rows: &[Reader<'_>], credentials: &Credentials) -> Vec<Row> {
 
 fn read_row(row: &Reader<'_>, credentials: &Credentials) -> Option<Row> {
     let caller = row.required("caller", "\"spiffe://example.org/*\"", string);
-    let patterns = row.list("credentials", |value| credential_pattern(row, value, credentials));
-    let actions = row.list("actions", action);
+    let deny = row.optional("deny", boolean).unwrap_or(false);
+    let everything = |key: &str| deny && row.value(key).is_none();
+    let patterns = match everything("credentials") {
+        true => vec![Pattern::new("*")],
+        false => row.list("credentials", |value| credential_pattern(row, value, credentials)),
+    };
+    let actions = if everything("actions") { Action::ALL.to_vec() } else { row.list("actions", action) };
     let read = Row {
+        deny,
         name: row.optional("name", row_name),
         subjects: some_list(row, "subjects", subject_pattern),
         scopes: some_list(row, "scopes", scope_pattern),
@@ -87,16 +94,18 @@ fn read_row(row: &Reader<'_>, credentials: &Credentials) -> Option<Row> {
     };
     for (key, needed, right) in LISTS {
         match row.value(key).map(|value| value.get_ref().as_array().is_some_and(|array| array.is_empty())) {
-            None if needed => row.missing(key, right),
+            None if needed && !deny => row.missing(key, right),
+            Some(true) if deny => row.misfit(key, "is empty, so the row denies nothing", &format!("write {right}")),
             Some(true) if needed => row.misfit(key, "is empty, so the row allows nothing", &format!("write {right}")),
             Some(true) => {
-                let right = format!("write {right}, or leave it out to limit nothing");
+                let right = format!("write {right}, or leave it out");
                 row.misfit(key, "is empty, so the row allows nothing", &right);
             }
             None | Some(false) => {}
         }
     }
     fit_row(row, &read);
+    fit_subjects(row, &read, credentials);
     caller.map(|_| read)
 }
 
@@ -114,10 +123,33 @@ fn fit_row(row: &Reader<'_>, read: &Row) {
         let unread = row.value("actions").is_none() || read.actions.is_empty();
         if !limits && !unread {
             row.misfit(key, "limits nothing here", right);
-        } else if read.actions.contains(&Action::Get) && matches!(key, "methods" | "paths") {
+        } else if !read.deny && read.actions.contains(&Action::Get) && matches!(key, "methods" | "paths") {
             let right = "whoever gets the token can call whatever it is good for: leave out \"get\", or this limit";
             row.warn(Some(value.span()), "this limits calls, and the row gives out the token itself", right);
         }
+    }
+}
+
+/// Where bearerd signs for any subject, a row says for which.
+fn fit_subjects(row: &Reader<'_>, read: &Row, credentials: &Credentials) {
+    if read.deny || !read.actions.iter().any(|action| action.chooses_a_token()) {
+        return;
+    }
+    let covered = |name: &str| read.credentials.iter().any(|pattern| pattern.matches(name));
+    let signing = credentials.signing_for_any_subject().find(|name| covered(name.as_str()));
+    if let (None, Some(name)) = (&read.subjects, signing) {
+        let title =
+            format!("without `subjects` this row covers only the service itself of the jwt_bearer credential `{name}`");
+        let right = "add subjects = [\"\"] if that is meant, or the subjects that these callers may name";
+        row.warn(row.value("credentials").map(Value::span), &title, right);
+    }
+    let (local, anonymous) = (Caller::Local, Caller::Anonymous);
+    let is_no_name = [local.name(), anonymous.name()].contains(&read.caller.as_str());
+    if let Some(value) = row.value("subjects").filter(|_| is_no_name)
+        && read.subjects.iter().flatten().any(SubjectPattern::names_the_caller)
+    {
+        let right = "give each caller a proof of its own: a certificate, a token, or a Unix-domain socket";
+        row.warn(Some(value.span()), "`{caller}` tells no callers apart here: all of them have this one name", right);
     }
 }
 
@@ -203,11 +235,12 @@ fn credential_pattern(row: &Reader<'_>, value: &Value<'_>, credentials: &Credent
 }
 
 /// A subject may be empty: that is the service itself.
-fn subject_pattern(value: &Value<'_>) -> Result<Pattern, Wrong> {
-    let right = "write a subject, \"\" for the service itself, or a pattern; '*' stands for any run of characters";
+fn subject_pattern(value: &Value<'_>) -> Result<SubjectPattern, Wrong> {
+    let right = "write a subject, \"\" for the service itself, or a pattern; '*' stands for any run of characters, and {caller} \
+                 for the caller's name";
     let written = value.get_ref().as_str().ok_or_else(|| Wrong::kind(value, "a string", right))?;
     match Subject::new(written) {
-        Ok(_) => Ok(Pattern::new(written)),
+        Ok(_) => Ok(SubjectPattern::new(written)),
         Err(_) => Err(Wrong::new(value, "holds a pattern that no subject can match", right)),
     }
 }

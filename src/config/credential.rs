@@ -21,6 +21,7 @@ use crate::{
     broker::{Credential, StoreOutage},
     grant::lifetime::Lifetimes,
     name::{CredentialName, Resources, Scopes},
+    policy::Row,
     rejection::Rules,
 };
 
@@ -83,6 +84,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("base_url"),
     Key::new("allow_private_addresses"),
     Key::new("methods"),
+    Key::new("allow_request_headers"),
     Key::new("deny_request_headers"),
     Key::new("deny_response_headers"),
     Key::new("max_request_bytes"),
@@ -105,6 +107,20 @@ impl Credentials {
     /// Every name that was given, so that a credential with a mistake is not called absent elsewhere.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(String::as_str)
+    }
+
+    /// The credentials that issue a token for any subject that is named.
+    pub fn signing_for_any_subject(&self) -> impl Iterator<Item = &CredentialName> {
+        let signs = |credential: &&Credential| credential.grant.is_for_any_subject();
+        self.good.values().filter(signs).map(|credential| &credential.name)
+    }
+
+    /// Has those say their own scopes that a row with `scopes` covers: what is unsaid gets all that was granted.
+    pub fn say_scopes(&mut self, rows: &[Row]) {
+        let limiting: Vec<&Row> = rows.iter().filter(|row| row.scopes.is_some()).collect();
+        for (name, credential) in &mut self.good {
+            credential.says_scopes = limiting.iter().any(|row| row.covers_credential(name));
+        }
     }
 
     /// The credentials, if all of them could be read.
@@ -177,6 +193,7 @@ fn read<'a>(check: &'a Check<'a>, name: CredentialName, value: &'a Value<'a>) ->
     reader.finish();
     Some(Credential {
         name,
+        says_scopes: false,
         grant: grant?,
         profile: profile?,
         scopes,

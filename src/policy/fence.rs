@@ -55,6 +55,15 @@ impl PathPrefix {
         on_a_border && path::check(called).is_ok()
     }
 
+    /// Whether any server may take a path for one that this prefix covers: without regard to case, to what is encoded, and to
+    /// parameters of a segment. For rows that deny.
+    pub fn may_cover(&self, called: &str) -> bool {
+        let (prefix, path) = (path::decoded(&self.0), path::decoded(called));
+        let below = path.strip_prefix(prefix.as_slice());
+        let on_a_border = |rest: &[u8]| rest.first().is_none_or(|next| b"/;".contains(next)) || self.0.ends_with('/');
+        below.is_some_and(on_a_border) || path::check(called).is_err()
+    }
+
     /// The prefix as it was written.
     pub fn as_str(&self) -> &str {
         &self.0

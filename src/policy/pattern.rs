@@ -45,6 +45,40 @@ impl Pattern {
     }
 }
 
+/// A pattern of subjects, in which `{caller}` stands for the caller's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectPattern(Pattern);
+
+/// What stands for the caller's name.
+const CALLER: &str = "{caller}";
+
+impl SubjectPattern {
+    /// A pattern.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Pattern::new(text))
+    }
+
+    /// Whether the caller's name is part of it.
+    pub fn names_the_caller(&self) -> bool {
+        self.0.as_str().contains(CALLER)
+    }
+
+    /// Whether it covers a subject of this caller.
+    pub fn covers(&self, subject: &str, caller: &str) -> bool {
+        if !self.names_the_caller() {
+            return self.0.matches(subject);
+        }
+        // No caller has a star in its name; one would cover other subjects.
+        !caller.contains('*') && Pattern::new(self.0.as_str().replace(CALLER, caller)).matches(subject)
+    }
+}
+
+impl fmt::Display for SubjectPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

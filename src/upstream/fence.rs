@@ -12,6 +12,8 @@ pub struct Fence {
     pub reach: Reach,
     /// The methods that may be used; `None`: all that are requests to an API.
     pub methods: Option<Vec<Method>>,
+    /// Header fields that callers may send besides those that pass everywhere.
+    pub allow_request_headers: HeaderPatterns,
     /// Header fields that callers may not send, besides those that nobody may.
     pub deny_request_headers: HeaderPatterns,
     /// Header fields that callers do not get, besides those that nobody gets.
@@ -25,6 +27,7 @@ impl Default for Fence {
         Self {
             reach: Reach::default(),
             methods: None,
+            allow_request_headers: HeaderPatterns::default(),
             deny_request_headers: HeaderPatterns::default(),
             deny_response_headers: HeaderPatterns::default(),
             max_request_bytes: 4 * 1024 * 1024,

@@ -18,6 +18,9 @@ pub enum HeaderProblem {
     /// The credential's `deny_request_headers` have it.
     #[error("one is not allowed by this credential")]
     Denied,
+    /// It is on no list of fields that may pass.
+    #[error("`{0}` may not be sent here; the line allow_request_headers = [\"{0}\"] in the credential would allow it")]
+    Unlisted(String),
     /// More than anybody needs.
     #[error("more than 100 fields, or more than 64 KiB")]
     TooMany,
@@ -69,7 +72,45 @@ const LEFT_OUT: [&str; 17] = [
 ];
 
 /// Fields with which a request asks to be taken for one with another method.
-const OTHER_METHOD: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+const OTHER_METHOD: [&str; 8] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-http-verb",
+    "x-verb",
+    "x-method",
+    "http-method-override",
+    "x-override-method",
+];
+
+/// Fields that name another resource, or another user, than the one that was looked at. They pass only by name.
+const ELSEWHERE: [&str; 11] = [
+    "destination",
+    "x-copy-from",
+    "x-copy-from-account",
+    "x-*-copy-source",
+    "x-*-copy-source-*",
+    "proxy",
+    "remote-user",
+    "x-remote-*",
+    "impersonate-*",
+    "x-impersonate-*",
+    "x-rewrite-*",
+];
+
+/// Fields that pass where a row limits methods or paths: none of them changes what is called, or for whom.
+const HARMLESS: [&str; 10] = [
+    "accept",
+    "accept-*",
+    "content-type",
+    "content-language",
+    "if-*",
+    "prefer",
+    "idempotency-key",
+    "user-agent",
+    "traceparent",
+    "tracestate",
+];
 
 /// Fields of an answer that belong to the connection (RFC 9110 §7.6.1), the length, which the body tells, and cookies:
 /// no caller can send one, and a session that was opened with the token is as good as the token.
@@ -91,8 +132,8 @@ const NOT_RETURNED: [&str; 12] = [
 const MAX_FIELDS: usize = 100;
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Checks the fields of a caller. The credential's own field is reserved too. With `limits_methods`, no field may ask for
-/// another method than the one that was looked at.
+/// Checks the fields of a caller. The credential's own field is reserved too. With `limits_calls`, where a row has `methods`
+/// or `paths`, only fields pass that are known to change neither, and those that the credential names.
 ///
 /// # Errors
 ///
@@ -101,7 +142,7 @@ pub fn from_caller(
     fields: &[(String, String)],
     credential_field: &str,
     fence: &Fence,
-    limits_methods: bool,
+    limits_calls: bool,
 ) -> Result<HeaderMap, HeaderProblem> {
     let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     if fields.len() > MAX_FIELDS || bytes > MAX_BYTES {
@@ -124,7 +165,7 @@ pub fn from_caller(
         if nominated.iter().any(|nominated| nominated == name.as_str()) {
             continue;
         }
-        check(name.as_str(), fence, limits_methods)?;
+        check(name.as_str(), fence, limits_calls)?;
         headers.append(name, value);
     }
     if !reserved.is_empty() {
@@ -148,17 +189,28 @@ fn is_reserved(name: &str, credential_field: &str) -> bool {
         || read.eq_ignore_ascii_case(&credential_field.replace('_', "-"))
 }
 
-fn check(name: &str, fence: &Fence, limits_methods: bool) -> Result<(), HeaderProblem> {
+fn check(name: &str, fence: &Fence, limits_calls: bool) -> Result<(), HeaderProblem> {
     let read = name.replace('_', "-");
-    let other_method = limits_methods && OTHER_METHOD.contains(&read.as_str());
+    let other_method = (limits_calls || fence.methods.is_some()) && OTHER_METHOD.contains(&read.as_str());
     if other_method || fence.deny_request_headers.contain(name) || fence.deny_request_headers.contain(&read) {
         return Err(HeaderProblem::Denied);
     }
-    Ok(())
+    let is_among = |list: &[&str]| list.iter().any(|pattern| fits(pattern, &read));
+    let passes = !is_among(&ELSEWHERE) && (!limits_calls || is_among(&HARMLESS));
+    if passes || fence.allow_request_headers.contain(name) {
+        return Ok(());
+    }
+    Err(HeaderProblem::Unlisted(name.to_owned()))
 }
 
-fn fits(reserved: &str, name: &str) -> bool {
-    reserved.strip_suffix('*').map_or(reserved == name, |beginning| name.starts_with(beginning))
+/// A star is any run of characters.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(left) = name.strip_prefix(head) else { return false };
+    match rest.strip_suffix('*') {
+        Some(middle) => left.contains(middle),
+        None => left.ends_with(rest),
+    }
 }
 
 /// The fields of an answer as a caller gets them. Those that the connection nominates are its own (RFC 9110 §7.6.1).
@@ -191,7 +243,7 @@ mod tests {
     use crate::upstream::fence::HeaderPatterns;
 
     fn one(name: &str, value: &str, fence: &Fence) -> Result<HeaderMap, HeaderProblem> {
-        from_caller(&[(name.to_owned(), value.to_owned())], "x-api-key", fence, fence.methods.is_some())
+        from_caller(&[(name.to_owned(), value.to_owned())], "x-api-key", fence, false)
     }
 
     #[test]
@@ -231,6 +283,66 @@ mod tests {
         assert_eq!(from_caller(&many, "x", &Fence::default(), false), Err(HeaderProblem::TooMany));
         let large = vec![("y".to_owned(), "a".repeat(64 * 1024))];
         assert_eq!(from_caller(&large, "x", &Fence::default(), false), Err(HeaderProblem::TooMany));
+    }
+
+    /// S12: fields that name another resource, user or method pass where the credential names them.
+    #[test]
+    fn e009_fields_that_lead_elsewhere_pass_only_by_name() {
+        let names = [
+            "Destination",
+            "X-Copy-From",
+            "x-amz-copy-source",
+            "X_Goog_Copy_Source",
+            "x-amz-copy-source-range",
+            "x-ms-copy-source",
+            "Proxy",
+            "Remote-User",
+            "X-Remote-User",
+            "Impersonate-User",
+            "impersonate_extra_scopes",
+            "X-Rewrite-URI",
+        ];
+        for name in names {
+            let problem = one(name, "x", &Fence::default()).unwrap_err();
+            assert_eq!(problem, HeaderProblem::Unlisted(name.to_ascii_lowercase()), "{name}");
+            let line = format!("allow_request_headers = [\"{}\"]", name.to_ascii_lowercase());
+            assert!(problem.to_string().contains(&line), "{problem}");
+            let allow_request_headers = HeaderPatterns::new([name]).unwrap();
+            assert!(one(name, "x", &Fence { allow_request_headers, ..Fence::default() }).is_ok(), "{name}");
+        }
+        let everything = HeaderPatterns::new(["*"]).unwrap();
+        let fence = Fence { allow_request_headers: everything, ..Fence::default() };
+        assert!(matches!(one("Authorization", "x", &fence), Err(HeaderProblem::Reserved(_))));
+    }
+
+    /// S12: where a row limits what may be called, the fields that pass are a list.
+    #[test]
+    fn where_a_row_limits_calls_only_listed_fields_pass() {
+        let fence = Fence { allow_request_headers: HeaderPatterns::new(["X-Org-*"]).unwrap(), ..Fence::default() };
+        let limited = |name: &str| from_caller(&[(name.to_owned(), "x".to_owned())], "x-api-key", &fence, true);
+        for good in [
+            "Accept",
+            "Accept-Language",
+            "Content-Type",
+            "Content-Language",
+            "If-Match",
+            "If-None-Match",
+            "Prefer",
+            "Idempotency-Key",
+            "User-Agent",
+            "traceparent",
+            "tracestate",
+            "X-Org-Id",
+        ] {
+            assert!(limited(good).is_ok(), "{good}");
+        }
+        for bad in ["X-Request-Id", "Slug", "Content-Location", "X-Tenant", "Accepted", "X-User", "Content-Disposition"]
+        {
+            assert_eq!(limited(bad), Err(HeaderProblem::Unlisted(bad.to_ascii_lowercase())), "{bad}");
+        }
+        for method in OTHER_METHOD {
+            assert_eq!(limited(method), Err(HeaderProblem::Denied), "{method}");
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn every_outcome_is_one_record() {
         most("InvalidateToken", "invalidate", "OK"),
         call("/hello", 200),
         call("/admin", 403),
-        json!(["CallThrough", "call", "demo", "denied", null, null, "CALLER_NOT_ALLOWED", "GET", "/echo", null]),
+        json!(["CallThrough", "call", "demo", "denied", 2, null, "CALLER_NOT_ALLOWED", "GET", "/echo", null]),
         json!(["GetToken", "get", "other", "denied", null, null, "CALLER_NOT_ALLOWED", null, null, null]),
         json!(["GetToken", null, null, "none", null, null, "INVALID_REQUEST", null, null, null]),
         most("GetToken", "get", "INVALID_REQUEST"),

@@ -9,7 +9,7 @@ use bearerd::{
         InvalidateTokenOutcome as Outcome, InvalidateTokenRequest, Rejection, import_grant_request::Secret,
         invalidate_token_request::Rejected,
     },
-    sandbox::Options,
+    sandbox::{Fault, Options},
     upstream::target,
 };
 use proptest::{
@@ -172,6 +172,32 @@ async fn min_remaining_replaces_no_token_younger_than_min_age() {
     eventually(PATIENCE, async || house.ask(wanting(10)).await.is_ok_and(|token| token.generation > first.generation))
         .await;
     assert_eq!(house.asked(), 2);
+}
+
+/// S8: what was granted counts, and not only what was asked for.
+#[tokio::test]
+async fn a_token_that_has_more_scopes_than_the_row_is_not_used() {
+    let row = |actions: &str, rest: &str| {
+        format!("[[allow]]\ncaller = \"local\"\ncredentials = [\"demo\"]\nactions = [{actions}]\n{rest}\n")
+    };
+    let read = "scopes = [\"read\"]";
+    let rows = row("\"get\", \"invalidate\", \"call\"", read);
+    let house = House::with(&format!("{rows}{ROTATING}")).await;
+    // The provider gives more than it was asked for.
+    house.sandbox.fail_next(Fault::Body {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        body: r#"{"access_token":"more","token_type":"Bearer","expires_in":600,"scope":"read write"}"#.to_owned(),
+    });
+    let denied = |status: Status| assert_eq!(reason(&status).1, "CALLER_NOT_ALLOWED", "{status:?}");
+    denied(house.get("demo").await.unwrap_err());
+    denied(house.get("demo").await.unwrap_err());
+    denied(call(&house, "demo").await.unwrap_err());
+    let (_, token) = house.report("demo", 1).await.unwrap();
+    assert_eq!(token, None);
+    // The grant has "write" too, and a refresh that leaves its scopes unsaid would bring it.
+    let house = House::with(&format!("{rows}{ROTATING}")).await;
+    assert_eq!(house.get("demo").await.unwrap().scopes, ["read"]);
 }
 
 #[tokio::test]

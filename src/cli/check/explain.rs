@@ -55,6 +55,7 @@ struct Answer<'a> {
     row: usize,
     name: Option<&'a str>,
     allows: bool,
+    denies: bool,
     /// The settings that keep the row from allowing it.
     limits: Vec<&'static str>,
 }
@@ -64,6 +65,7 @@ struct Answer<'a> {
 struct Shown<'a> {
     row: usize,
     name: Option<&'a str>,
+    denies: bool,
     settings: serde_json::Map<String, serde_json::Value>,
     /// Whether it lets its callers work on the store as a whole, as `bearerd keys` does.
     administers_store: bool,
@@ -121,14 +123,20 @@ fn judge(
     streams: &mut Streams<'_>,
 ) -> Result<Exit, Failure> {
     let verdicts = policy.explain(caller, request);
-    let allowing = verdicts.iter().find(|verdict| verdict.limits.is_empty());
+    let meets = |deny| verdicts.iter().find(|verdict| verdict.row.deny == deny && verdict.limits.is_empty());
+    let denying = meets(true);
+    let allowing = meets(false).filter(|_| denying.is_none());
     if json {
         streams.json(&verdicts.iter().map(answer).collect::<Vec<_>>())?;
     } else {
-        let found = allowing.map(|verdict| format!("allowed by {}", title(&verdict.id)));
-        streams.line(&found.unwrap_or_else(|| "denied: no row allows it".to_owned()))?;
+        let said = match (denying, allowing) {
+            (Some(verdict), _) => format!("denied by {}", verdict.id),
+            (None, Some(verdict)) => format!("allowed by {}", verdict.id),
+            (None, None) => "denied: no row allows it".to_owned(),
+        };
+        streams.line(&said)?;
         for verdict in &verdicts {
-            streams.line(&format!("  {}: {}", title(&verdict.id), reasons(verdict)))?;
+            streams.line(&format!("  {}: {}", verdict.id, reasons(verdict)))?;
         }
     }
     Ok(if allowing.is_some() { Exit::Success } else { Exit::NotAllowed })
@@ -138,16 +146,20 @@ fn answer<'a>(verdict: &'a Verdict<'a>) -> Answer<'a> {
     Answer {
         row: verdict.id.number,
         name: verdict.id.name.as_deref(),
-        allows: verdict.limits.is_empty(),
+        allows: verdict.limits.is_empty() && !verdict.row.deny,
+        denies: verdict.limits.is_empty() && verdict.row.deny,
         limits: verdict.limits.iter().map(|limit| limit.setting()).collect(),
     }
 }
 
 fn reasons(verdict: &Verdict<'_>) -> String {
     if verdict.limits.is_empty() {
-        return "allows it".to_owned();
+        return if verdict.row.deny { "denies it" } else { "allows it" }.to_owned();
     }
-    let written = |limit: &Limit| format!("{} = {}", limit.setting(), verdict.row.written(*limit).unwrap_or_default());
+    let written = |limit: &Limit| match verdict.row.written(*limit) {
+        Some(written) => format!("{} = {written}", limit.setting()),
+        None => format!("{} (absent: {})", limit.setting(), absent(verdict.row, *limit)),
+    };
     format!("does not, because of {}", verdict.limits.iter().map(written).collect::<Vec<_>>().join(" and "))
 }
 
@@ -159,14 +171,14 @@ fn overview(policy: &Policy, caller: &str, json: bool, streams: &mut Streams<'_>
         streams.line("denied: no row is for this caller")?;
     } else {
         for (id, row) in &rows {
-            streams.line(&title(id))?;
+            streams.line(&if row.deny { format!("{id} (denies)") } else { id.to_string() })?;
             for setting in Limit::ALL {
-                let written = row.written(setting).unwrap_or_else(|| "any".to_owned());
+                let written = row.written(setting).unwrap_or_else(|| absent(row, setting).to_owned());
                 streams.line(&format!("  {}: {written}", setting.setting()))?;
             }
         }
         let whole = rows.iter().find(|(_, row)| row.administers_everything());
-        let said = whole.map_or_else(|| "denied".to_owned(), |(id, _)| format!("allowed by {}", title(id)));
+        let said = whole.map_or_else(|| "denied".to_owned(), |(id, _)| format!("allowed by {}", id));
         streams.line(&format!("the store as a whole (bearerd keys): {said}"))?;
     }
     Ok(if rows.is_empty() { Exit::NotAllowed } else { Exit::Success })
@@ -177,15 +189,19 @@ fn shown<'a>(id: &'a RowId, row: &Row) -> Shown<'a> {
     Shown {
         row: id.number,
         name: id.name.as_deref(),
+        denies: row.deny,
         settings: settings.into_iter().collect(),
         administers_store: row.administers_everything(),
     }
 }
 
-fn title(id: &RowId) -> String {
-    match &id.name {
-        Some(name) => format!("row {} ({name})", id.number),
-        None => format!("row {}", id.number),
+/// What a setting that is absent stands for.
+fn absent(row: &Row, setting: Limit) -> &'static str {
+    match setting {
+        Limit::Subject if !row.deny => "any; of jwt_bearer credentials the service itself",
+        Limit::Scope | Limit::Resource if !row.deny => "the credential's own",
+        Limit::Subject | Limit::Scope | Limit::Resource => "any",
+        Limit::Caller | Limit::Credential | Limit::Action | Limit::Method | Limit::Path => "any",
     }
 }
 
@@ -249,7 +265,7 @@ mod tests {
         let json =
             check(CONFIG, &["--as", "oncall", "--credential", "other", "--action", "administer", "--json"]).await;
         let row = |number, name, allows, limits| {
-            format!("{{\"row\":{number},\"name\":{name},\"allows\":{allows},\"limits\":[{limits}]}}")
+            format!("{{\"row\":{number},\"name\":{name},\"allows\":{allows},\"denies\":false,\"limits\":[{limits}]}}")
         };
         let rows = [row(1, "\"billing\"", false, "\"caller\",\"credentials\",\"actions\""), row(2, "null", true, "")];
         assert_eq!((json.0, json.1), (Exit::Success, format!("[{}]\n", rows.join(","))));
@@ -259,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_alone_is_told_its_rows() {
         let (exit, out, _) = check(CONFIG, &["--as", "oncall"]).await;
-        let row = "row 2\n  caller: \"oncall\"\n  credentials: [\"*\"]\n  actions: [\"administer\"]\n  subjects: any\n";
+        let row = "row 2\n  caller: \"oncall\"\n  credentials: [\"*\"]\n  actions: [\"administer\"]\n  subjects: any; of jwt_bearer credentials the service itself\n";
         assert!(exit == Exit::Success && out.starts_with(row), "{out}");
         assert!(out.ends_with("\nthe store as a whole (bearerd keys): allowed by row 2\n"), "{out}");
         let (_, out, _) = check(CONFIG, &["--as", "spiffe://acme/billing/api"]).await;

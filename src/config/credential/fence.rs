@@ -26,6 +26,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Fence {
     Fence {
         reach,
         methods: methods(reader),
+        allow_request_headers: headers(reader, "allow_request_headers"),
         deny_request_headers: headers(reader, "deny_request_headers"),
         deny_response_headers: headers(reader, "deny_response_headers"),
         max_request_bytes: size.unwrap_or(default.max_request_bytes),

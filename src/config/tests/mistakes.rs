@@ -260,7 +260,7 @@ fn policies_times_and_logs() {
         (&allow("caller = \"a\"\ncredentials = \"*\"\nactions = [\"get\"]"), "must be a list"),
         ("allow = \"a\"", "must be an array of tables"),
         (&row("name = \"a b\""), "write 1 to 63 letters"),
-        (&row("subjects = []"), "or leave it out to limit nothing"),
+        (&row("subjects = []"), "alone, or leave it out"),
         (&row("subjects = [\"a\\u0007\"]"), "no subject can match"),
         (&row("subjects = [7]"), "must be a string"),
         (&row("scopes = []"), "so the row allows nothing"),
@@ -332,8 +332,13 @@ fn rows_that_are_wider_than_they_look_are_warnings() {
         (open("spiffe://*"), None),
         (row("*", "actions = [\"get\"]"), None),
         (row("x", "actions = [\"get\", \"call\"]\npaths = [\"/v1\"]"), Some("the row gives out the token itself")),
-        (row("x", "actions = [\"call\"]\npaths = [\"/v1\"]"), None),
-        (row("x", "actions = [\"invalidate\", \"call\"]"), Some("\"invalidate\" without \"get\"")),
+        (row("x", "actions = [\"call\"]
+paths = [\"/v1\"]"), None),
+        (row("x", "actions = [\"get\", \"invalidate\"]"), None),
+        (
+            row("x", "actions = [\"invalidate\", \"call\"]\npaths = [\"/v1\"]"),
+            Some("returns only the next one's generation"),
+        ),
     ] {
         let config = Place::new().parse(&text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         let titles: Vec<&str> = config.warnings.iter().map(Warning::title).collect();

@@ -37,7 +37,7 @@ fn tables(text: &str) -> Vec<Vec<&str>> {
 fn it_loads() {
     let config = Place::new().parse(SAMPLE).map_err(|errors| panic!("{errors}")).unwrap();
     assert!(config.warnings.is_empty(), "{}", config.warnings[0].render(false));
-    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 3, 4));
+    assert_eq!((config.credentials.len(), config.allow.len(), config.files.len()), (6, 4, 4));
     assert!(!format!("{config:?}").contains("in-file"));
 }
 

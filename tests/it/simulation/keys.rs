@@ -148,6 +148,7 @@ impl Temper {
                 scope_bound: self.habit.refuses_with == RefusalError::Scope,
                 ..ProviderProfile::default()
             },
+            says_scopes: false,
             scopes: Scopes::new(DEFAULT_SCOPES.split(' ')).unwrap(),
             resources: Resources::default(),
             base_url: None,
