@@ -25,7 +25,13 @@ fuzz_target!(|bytes: &[u8]| {
     set(CONTENT_TYPE, content_type);
     set(RETRY_AFTER, retry_after);
     let body = Body::whole(body);
-    match answer::read(&Reading::default(), status, &headers, body, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)) {
+    match answer::read(
+        &Reading::default(),
+        status,
+        &headers,
+        body,
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+    ) {
         Answer::Granted(granted) => {
             assert!((200..300).contains(&status));
             let token = granted.access_token.expose_secret();

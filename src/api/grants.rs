@@ -74,7 +74,7 @@ fn described(description: Description) -> DescribeGrantResponse {
         import_pending: description.import_pending,
         stored_token_url: elsewhere.token_url,
         stored_client_id: elsewhere.client_id,
-        provider_advice: (!report.is_empty()).then(|| report.to_string()).unwrap_or_default(),
+        provider_advice: if report.is_empty() { String::new() } else { report.to_string() },
         provider_status: report.status.unwrap_or_default().into(),
         provider_error: report.error.unwrap_or_default(),
         provider_error_description: report.description.unwrap_or_default(),

@@ -233,10 +233,10 @@ impl Writer {
         if !self.broken {
             match self.on_failure {
                 OnFailure::Serve => {
-                    warn!(%error, "the audit log cannot be written; its records are lost until it can be")
+                    warn!(%error, "the audit log cannot be written; its records are lost until it can be");
                 }
                 OnFailure::Refuse => {
-                    warn!(%error, "the audit log cannot be written; requests are refused until it can be")
+                    warn!(%error, "the audit log cannot be written; requests are refused until it can be");
                 }
             }
         }

@@ -95,10 +95,7 @@ pub(in crate::broker) fn fate(outcome: Result<Answer, SendError>, around: &Circu
 /// The provider's own refresh token is what there is to go on with: nothing about it is unknown. The answer is the provider's
 /// fault whatever broke, and every try costs a refresh token, so the first wait is longer.
 fn keep(kept: Kept, why: Unusable, around: &Circumstances<'_>) -> Fate {
-    let cause = match cause_of(why) {
-        FailureCause::RefreshOutcomeUnknown => FailureCause::ProviderAnswerInvalid,
-        other => other,
-    };
+    let cause = if why == Unusable::Broken { FailureCause::ProviderAnswerInvalid } else { cause_of(why) };
     Fate::Keep {
         kept,
         cause,

@@ -332,8 +332,7 @@ fn rows_that_are_wider_than_they_look_are_warnings() {
         (open("spiffe://*"), None),
         (row("*", "actions = [\"get\"]"), None),
         (row("x", "actions = [\"get\", \"call\"]\npaths = [\"/v1\"]"), Some("the row gives out the token itself")),
-        (row("x", "actions = [\"call\"]
-paths = [\"/v1\"]"), None),
+        (row("x", "actions = [\"call\"]\npaths = [\"/v1\"]"), None),
         (row("x", "actions = [\"get\", \"invalidate\"]"), None),
         (
             row("x", "actions = [\"invalidate\", \"call\"]\npaths = [\"/v1\"]"),
