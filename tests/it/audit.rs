@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Everything a record has; `docs/security.md` lists the same.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "schema",
     "event",
     "time",
@@ -32,6 +32,7 @@ const FIELDS: [&str; 22] = [
     "decision",
     "row",
     "row_name",
+    "limits",
     "result",
     "generation",
     "method",
@@ -154,6 +155,7 @@ async fn every_outcome_is_one_record() {
         assert_eq!((&record["caller"], &record["caller_kind"]), (&json!("local"), &json!("local")));
         assert!(record["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{record}");
     }
+    assert_eq!((&records[0]["limits"], &records[4]["limits"]), (&json!([]), &json!(["paths"])));
     assert_eq!(records[0]["scopes"], json!(["read"]), "what was asked for, not what was named");
     assert_eq!(records[1]["generation"], json!(newer.unwrap().generation));
     assert_eq!(records[8]["generation"], json!(imported.generation));
