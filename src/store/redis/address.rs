@@ -336,7 +336,7 @@ mod tests {
             ("unix:///run/redis.sock", Socket),
             ("redis+unix:///run/redis.sock", Socket),
             // A password that is not percent-encoded.
-            ("redis://:a/b@h", BadHost),
+            ("redis://:a/b@h", Database),
             ("redis://:a#b@h", Query),
             ("redis://:a?b@h", Query),
             ("redis:h", NoHost),

@@ -246,7 +246,8 @@ async fn a_server_that_processes_nothing_was_not_acted_upon() {
 #[tokio::test]
 async fn a_request_that_may_have_been_processed_is_sent_again_only_if_it_is_idempotent_and_its_connection_was_kept() {
     let authority = Authority::new("system");
-    let breaks: [(Act, fn(usize, usize) -> Act); 2] = [
+    type Acts = fn(usize, usize) -> Act;
+    let breaks: [(Act, Acts); 2] = [
         (Act::GoAwayIncluding, |connection, request| match (connection, request) {
             (0, 1) => Act::GoAwayIncluding,
             _ => Act::Answer,

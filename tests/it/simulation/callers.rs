@@ -261,11 +261,9 @@ impl Caller {
         let result = self.broker.import_grant(self.key.permit.clone(), imported).await;
         let outcome = match &result {
             Ok(_) => "stored",
-            Err(error) => match error.reason() {
-                Reason::ReauthorizationRequired => "refused",
-                Reason::RefreshOutcomeUnknown => "unanswered",
-                _ => "not carried out",
-            },
+            Err(error) if error.reason() == Reason::ReauthorizationRequired => "refused",
+            Err(error) if error.reason() == Reason::RefreshOutcomeUnknown => "unanswered",
+            Err(_) => "not carried out",
         };
         self.world.oracle.lock().count(match (verify, outcome) {
             (false, _) => "import: not verified",
