@@ -87,7 +87,7 @@ async fn a_living_grant_ignores_every_other_configured_refresh_token_and_says_so
         if ignored {
             // Told when the configuration was read, before a token is due, and not again then.
             eventually(PATIENCE, async || bearerd.log().contains(IGNORED)).await;
-            assert!(bearerd.log().contains("`bearerd grant import crm`"), "{}", bearerd.log());
+            eventually(PATIENCE, async || bearerd.log().contains("`bearerd grant import crm`")).await;
         }
         refresh(&bearerd).await;
         assert_eq!(bearerd.log().matches(IGNORED).count(), usize::from(ignored), "{}", bearerd.log());
@@ -139,7 +139,7 @@ async fn a_dead_grant_takes_over_a_configured_refresh_token_that_it_never_saw() 
     replace(&bearerd.directory().join("refresh-token"), &today);
     eventually(PATIENCE, async || newer_than(&bearerd, current).await.is_ok()).await;
     assert_eq!(state(&bearerd).await, GrantState::Active);
-    assert!(bearerd.log().contains("the configured secret replaced a dead grant"), "{}", bearerd.log());
+    eventually(PATIENCE, async || bearerd.log().contains("the configured secret replaced a dead grant")).await;
     refresh(&bearerd).await;
     replace(&bearerd.directory().join("refresh-token"), &yesterday);
     refresh(&bearerd).await;
@@ -154,7 +154,7 @@ async fn without_its_first_refresh_token_bearerd_starts_and_names_what_is_missin
     let variable = config.replace("{ file = \"refresh-token\" }", "{ env = \"BEARERD_TEST_NOT_SET\" }");
     let mut bearerd = Bearerd::start(&variable, &[("client-secret", "web-secret")]).await;
     let missing = "`credentials.crm.refresh_token` names a variable that is not set";
-    assert!(bearerd.log().contains(missing), "{}", bearerd.log());
+    eventually(PATIENCE, async || bearerd.log().contains(missing)).await;
     assert_eq!(reason(&newer_than(&bearerd, 0).await.unwrap_err()).1, "REAUTHORIZATION_REQUIRED");
     assert_eq!(state(&bearerd).await, GrantState::Absent);
 
@@ -170,7 +170,7 @@ async fn without_its_first_refresh_token_bearerd_starts_and_names_what_is_missin
     refresh(&bearerd).await;
     fs::write(bearerd.directory().join("refresh-token"), "\n").unwrap();
     bearerd = bearerd.start_again(&config).await;
-    assert!(bearerd.log().contains("names an empty file"), "{}", bearerd.log());
+    eventually(PATIENCE, async || bearerd.log().contains("names an empty file")).await;
     refresh(&bearerd).await;
     assert!(provider.log().await.iter().all(|entry| entry.status == Some(200)));
 }
