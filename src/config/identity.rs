@@ -59,12 +59,23 @@ pub(super) fn read(reader: &Reader<'_>) -> Identity {
     identity
 }
 
+/// Tokens that attackers try first. Examples were published with the hash of "test" (S16).
+const WELL_KNOWN: [&str; 10] =
+    ["", "test", "token", "secret", "password", "admin", "bearerd", "changeme", "example", "123456"];
+
 fn tokens(rows: &[Reader<'_>]) -> Vec<StaticToken> {
     let mut seen = BTreeSet::new();
     let token = |row: &Reader<'_>| {
         let name = row.required("name", "\"ci\"", |value| parsed(value, "is not a token's name", TokenName::new));
         let sha256 = row.required("sha256", "\"…\", as `bearerd keygen --token` prints it", hash);
         let (name, sha256) = (name?, sha256?);
+        if WELL_KNOWN.iter().any(|word| crate::identity::sha256(word) == sha256) {
+            row.misfit(
+                "sha256",
+                "is the hash of a well-known word, which anyone can send",
+                "run `bearerd keygen --token`",
+            );
+        }
         if !seen.insert(sha256) {
             row.misfit("sha256", "is there twice, so it is uncertain whose token it is", "make another token");
         }
