@@ -57,6 +57,6 @@ impl Flaw {
 
     /// Within how many seeds it has to be noticed.
     pub fn teeth(self) -> u64 {
-        if matches!(self, Self::DispatchAlways | Self::SettleUnfenced) { 500 } else { 50 }
+        if matches!(self, Self::DispatchAlways | Self::SettleUnfenced | Self::LookBelieves) { 500 } else { 50 }
     }
 }
