@@ -147,7 +147,7 @@ fn identities() {
     let hash = "ab".repeat(32);
     let of_test = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     each_is_reported(&[
-        (&row(of_test), "is the hash of a well-known word"),
+        (&format!("{ROW}\n{}", row(of_test)), "is the hash of a well-known word"),
         (&kubernetes(""), "`identity.kubernetes.jwks` is missing"),
         (&kubernetes(jwks).replace("issuer = \"i\"\n", ""), "`identity.kubernetes.issuer` is missing"),
         (&kubernetes(jwks).replace("audience = \"b\"\n", ""), "`identity.kubernetes.audience` is missing"),
