@@ -10,7 +10,7 @@ use bearerd::{
     store::{
         self, GrantRecord, Place, Ring, Unit,
         names::Names,
-        record::{GrantRow, MAX_WAIT, open_secrets, open_token},
+        record::{GrantRow, MAX_WAIT, StoredToken, open_secrets, open_token},
         seal::{Sealed, Seat},
     },
     token::{self, Generation, GrantKey, TokenKey},
@@ -63,10 +63,16 @@ fuzz_target!(|bytes: &[u8]| {
         b"row" => row(rest),
         b"reply" => reply(rest),
         b"secrets" => drop(open_secrets(&RING, &PLACE.unit, REVISION, &sealed("grant", REVISION, rest))),
-        b"token" => drop(open_token(&RING, &PLACE, REVISION, &sealed("token", REVISION, rest), None, &ASKED)),
-        _ => drop(open_token(&RING, &PLACE, REVISION, &Sealed(rest.to_vec()), None, &ASKED)),
+        b"token" => token(&sealed("token", REVISION, rest)),
+        _ => token(&Sealed(rest.to_vec())),
     }
 });
+
+/// A sealed token.
+fn token(sealed: &Sealed) {
+    let stored = StoredToken { generation: REVISION, sealed, remaining: None, now_us: NOW };
+    drop(open_token(&RING, &PLACE, &stored, &ASKED));
+}
 
 /// A row of the embedded database.
 fn row(bytes: &[u8]) {
@@ -101,7 +107,7 @@ fn reply(bytes: &[u8]) {
         [] => Vec::new(),
         _ => vec![text(generation), Value::BulkString(value), text(left)],
     };
-    let view = ("ok".to_owned(), i64::MIN, fields, token, (1_700_000_000, 0));
+    let view = ("ok".to_owned(), i64::MIN, fields, token, (1_700_000_000, 0), Vec::new());
     if let Ok(seen) = script::open(view, &RING, &PLACE, &ASKED) {
         seen.record.iter().for_each(holds);
         assert!(seen.record.is_none_or(|record| seen.next > record.revision));

@@ -336,7 +336,7 @@ impl GrantRow {
 }
 
 /// What is left until a moment; nothing, if that is more than there can be.
-pub(super) fn left(at_us: u64, now_us: u64, most: Duration) -> Duration {
+pub fn left(at_us: u64, now_us: u64, most: Duration) -> Duration {
     let left = Duration::from_micros(at_us.saturating_sub(now_us));
     if left > most { Duration::ZERO } else { left }
 }
